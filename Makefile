@@ -1,0 +1,38 @@
+# The common tasks. A fresh clone needs Python 3.11 to 3.13, make and a package index, nothing else.
+# Another interpreter: make book PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+export HF_HUB_OFFLINE := 1
+export HF_DATASETS_OFFLINE := 1
+
+.PHONY: help book test lint clean
+
+help:
+	@echo "make book    run every page at laptop scale and build the site in _build/html"
+	@echo "make test    check the style, run the tests (pages and site at smoke scale)"
+	@echo "make lint    check the style only"
+	@echo "make clean   remove what was built (the environment in .venv stays)"
+
+book: $(STAMP)
+	$(BIN)/python -m dmmd_lite.pages book --scale laptop
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+
+clean:
+	rm -rf _build dist .pytest_cache .ruff_cache
+
+# torch first: under the constraint it is the tested build, whatever else asks for torch.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
+	  { echo "PYTHON=$(PYTHON): Python 3.11, 3.12 or 3.13 is needed, found $$($(PYTHON) --version 2>/dev/null || echo none); try make PYTHON=python3.11" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[book,test]"
+	@touch $@

@@ -1,0 +1,287 @@
+"""The command line: arguments in, one function call, results out.
+
+Bad input ends with one line on standard error and exit code 2, before anything is written.
+"""
+
+import argparse
+import ast
+import json
+import os
+import sys
+from pathlib import Path
+
+from dmmd_lite.training import Interrupted, NonFiniteLoss
+
+SAMPLE_ENDINGS = (".npz", ".png", ".txt")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise ValueError(message)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        arguments = _parser().parse_args(argv)
+        arguments.run(arguments)
+        return 0
+    except ValueError as error:
+        print(f"dmmd-lite: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except NonFiniteLoss as error:
+        print(f"dmmd-lite: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as error:
+        print(f"dmmd-lite: {error}", file=sys.stderr)
+        return 128 + error.signal
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="dmmd-lite", description="Distil discrete diffusion models, sample them, measure them."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name, run, help):
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(run=run)
+        return sub
+
+    p = command("recipes", _recipes, "list recipes, or print one with its configuration and cost")
+    p.add_argument("name", nargs="?", help="a recipe's name; without it all are listed")
+    p.add_argument("--scale", default="laptop")
+    p.add_argument("--json", action="store_true")
+
+    p = command("train", _train, "train a recipe in a folder; run again to go on where it stopped")
+    p.add_argument("recipe")
+    p.add_argument("--out", required=True, type=Path, help="folder of the run")
+    p.add_argument("--scale", default="laptop")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    p.add_argument(
+        "--set", nargs="+", default=[], metavar="key=value", help="change the recipe, e.g. training.steps=100"
+    )
+
+    p = command("sample", _sample, "draw samples to a .npz, .png or .txt file")
+    _add_sampling(p)
+    p.add_argument("--out", required=True, type=Path)
+
+    p = command("evaluate", _evaluate, "measure a model; prints one record a metric")
+    _add_sampling(p)
+    p.add_argument("--metrics", default="", help="names separated by commas; all that apply by default")
+    p.add_argument("--json", action="store_true")
+
+    p = command("page", _page, "run a page of the book headless")
+    p.add_argument("page")
+    p.add_argument("--scale", default="laptop")
+    p.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters")
+    p.add_argument("--out", required=True, type=Path)
+
+    p = command("doctor", _doctor, "say what was found: devices, data, weights, versions")
+    p.add_argument("--json", action="store_true")
+    return parser
+
+
+def _add_sampling(p: argparse.ArgumentParser) -> None:
+    p.add_argument("model", help="a recipe's name, or a folder written by `train`")
+    p.add_argument("--scale", default="laptop", help="scale of a recipe's name")
+    p.add_argument(
+        "--steps", type=int, default=None, help="denoising steps; default: what a student is made for"
+    )
+    p.add_argument("--num", type=int, default=1000, help="number of samples")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--temperature", type=float, default=1.0)
+    p.add_argument("--top-p", type=float, default=1.0)
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+
+
+def pick_device(name: str):
+    """The torch device called "cpu", "cuda", "mps" or the best one there ("auto")."""
+    import torch
+
+    found = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device(found[-1])
+    if name not in found:
+        raise ValueError(f"device: {name!r} is not allowed here; choose auto or one of {found}")
+    return torch.device(name)
+
+
+def parse_value(text: str):
+    """A command-line value: a JSON or Python literal where it is one, else the string itself."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError):
+            continue
+    return text
+
+
+def _recipes(arguments) -> None:
+    from dmmd_lite.recipes import RECIPES, cost, get_recipe
+
+    if arguments.name is None:
+        print(json.dumps(sorted(RECIPES)) if arguments.json else "\n".join(sorted(RECIPES)))
+        return
+    recipe = get_recipe(arguments.name, arguments.scale)
+    content = {"recipe": recipe.to_dict(), "cost": cost(recipe)}
+    print(json.dumps(content, indent=None if arguments.json else 1))
+
+
+def _train(arguments) -> None:
+    import torch
+
+    from dmmd_lite.recipes import get_recipe
+    from dmmd_lite.store import train_recipe
+
+    changes = {}
+    for item in arguments.set:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"set: {item!r} is not allowed; write key=value")
+        changes[key] = parse_value(value)
+    recipe, device = get_recipe(arguments.recipe, arguments.scale, changes), pick_device(arguments.device)
+    _check_folder(arguments.out)
+    if "RANK" in os.environ:  # started by torchrun
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if device.type == "cuda":
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)
+    path = train_recipe(recipe, arguments.out, seed=arguments.seed, device=device)
+    print(path.with_suffix(".safetensors"))
+
+
+def _model(arguments):
+    """The model and number of steps asked for, everything checked before anything is trained or loaded."""
+    from dmmd_lite.denoisers import check_sharpening
+    from dmmd_lite.evaluate import default_steps
+    from dmmd_lite.store import load_model
+
+    check_sharpening(arguments.temperature, arguments.top_p)
+    for name in ("steps", "num"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name}: {value!r} is not allowed; it must be at least 1")
+    arguments.device = pick_device(arguments.device)
+    model = load_model(arguments.model, arguments.scale, device=arguments.device)
+    return model, default_steps(model) if arguments.steps is None else arguments.steps
+
+
+def _sample(arguments) -> None:
+    import numpy as np
+
+    from dmmd_lite.evaluate import draw_samples
+    from dmmd_lite.progress import progress_bar
+
+    ending = arguments.out.suffix
+    if ending not in SAMPLE_ENDINGS:
+        raise ValueError(
+            f"out: {str(arguments.out)!r} is not allowed; it must end in one of {SAMPLE_ENDINGS}"
+        )
+    if not arguments.out.parent.is_dir():
+        raise ValueError(f"out: {str(arguments.out)!r} is not allowed; its folder does not exist")
+    model, steps = _model(arguments)
+    if ending == ".png" and model.world.image_shape is None:
+        raise ValueError(f"out: {str(arguments.out)!r} is not allowed; {model.world.name} is text, write .txt")
+    with progress_bar(1, 0, "sampling") as bar:
+        drawn = draw_samples(
+            model,
+            arguments.num,
+            steps,
+            seed=arguments.seed,
+            temperature=arguments.temperature,
+            top_p=arguments.top_p,
+            device=arguments.device,
+            progress=lambda done, total: bar.set(done / total),
+        )
+    tokens = drawn.tokens.cpu()
+    if ending == ".npz":
+        np.savez_compressed(
+            arguments.out,
+            tokens=tokens.numpy(),
+            steps=steps,
+            evaluations=drawn.evaluations,
+            seed=arguments.seed,
+            temperature=arguments.temperature,
+            top_p=arguments.top_p,
+            model=model.name,
+        )
+    elif ending == ".png":
+        from dmmd_lite.plots import image_grid, save
+
+        save(image_grid(model.world.show(tokens)), arguments.out)
+    else:
+        rows = model.world.show(tokens)
+        rows = rows if isinstance(rows[0], str) else [" ".join(map(str, row)) for row in tokens.tolist()]
+        arguments.out.write_text("\n".join(rows) + "\n")
+    cost = f"{drawn.evaluations:.1f} evaluations each"
+    print(f"{arguments.out}: {arguments.num} samples in {steps} steps ({cost})")
+
+
+def _evaluate(arguments) -> None:
+    from dmmd_lite.evaluate import check_metrics, evaluate
+    from dmmd_lite.metrics import metrics_for
+
+    model, steps = _model(arguments)
+    names = [name for name in arguments.metrics.split(",") if name] or metrics_for(model.world)
+    check_metrics(names, model.world)
+    records = evaluate(
+        model,
+        names,
+        steps=steps,
+        num=arguments.num,
+        seed=arguments.seed,
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        device=arguments.device,
+    )
+    if arguments.json:
+        print(json.dumps([r.to_dict() for r in records], indent=1))
+        return
+    for r in records:
+        spread = "exact" if r.low is None else f"[{r.low:.4g}, {r.high:.4g}]"
+        print(f"{r.name:18s} {r.value:10.4g}  {spread:22s} n={r.n} steps={r.steps} against {r.reference}")
+
+
+def _page(arguments) -> None:
+    from dmmd_lite.pages import run_page
+
+    parameters = {name: parse_value(value) for name, value in arguments.parameters}
+    print(run_page(arguments.page, arguments.out, arguments.scale, parameters))
+
+
+def _doctor(arguments) -> None:
+    import torch
+
+    from dmmd_lite import paths
+    from dmmd_lite.records import machine
+
+    models = paths.data_dir() / "models"
+    found = {
+        **machine(),
+        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "mps": torch.backends.mps.is_available(),
+        "released_models": sorted(p.stem for p in models.glob("*.safetensors")),
+        "released_results": sorted(p.stem for p in (paths.data_dir() / "results").glob("*.json")),
+        "cache": str(paths.cache_dir()),
+        "DMMD_DATA_DIR": str(paths.external_data_dir() or "not set"),
+    }
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print(
+            "\n".join(
+                f"{key:18s} {', '.join(value) if isinstance(value, list) else value}"
+                for key, value in found.items()
+            )
+        )
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out: {str(out)!r} is not allowed; it is a file, name a folder")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Denoisers: functions (z, t, noise=None) -> log_x, from networks, exact worlds or any `nn.Module`.
+
+Under uniform noise two laws are called "x hat": the posterior p(x_l | z_t) and the leave-one-out law
+p(x_l | z_t without position l); arXiv 2605.22765. Every denoiser here returns the posterior; a network
+that outputs the other one is converted on the way out. For masked positions the two coincide.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+from dmmd_lite.processes import LOG_ZERO, Process
+from dmmd_lite.worlds.base import World
+
+OUTPUTS = ("posterior", "leave_one_out")
+
+
+class Denoiser(nn.Module):
+    """A function (z [B, L], t [B], noise=None) -> log_x [B, L, V]."""
+
+    def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
+        """Fresh input noise for one call on `batch` sequences; None where no noise is taken."""
+        return None
+
+
+class NetworkDenoiser(Denoiser):
+    """Any `nn.Module` (z, t) -> logits [B, L, V or more] as a denoiser.
+
+    output says which law the logits describe, "posterior" or "leave_one_out". A module with a
+    `draw_noise(batch, generator)` method that returns a tensor is called as (z, t, noise). Logits beyond
+    the first V classes (a MASK output) are ignored. Masked noise gets carry-over.
+    """
+
+    def __init__(self, network: nn.Module, process: Process, output: str = "posterior"):
+        super().__init__()
+        if output not in OUTPUTS:
+            raise ValueError(f"output: {output!r} is not allowed; choose one of {OUTPUTS}")
+        self.network, self.process, self.output = network, process, output
+
+    def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
+        """The network's own noise, if it takes any."""
+        return self.network.draw_noise(batch, generator) if hasattr(self.network, "draw_noise") else None
+
+    def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Log-probabilities in float32, [B, L, V]."""
+        logits = self.network(z, t) if noise is None else self.network(z, t, noise)
+        log_x = log_softmax(logits[..., : self.process.vocab_size].float(), -1)
+        if self.output == "leave_one_out":
+            log_x = to_posterior(log_x, z, t, self.process)
+        return self.process.carry_over(log_x, z)
+
+
+class ExactDenoiser(Denoiser):
+    """The true posterior of an exact world. `floor` is the least probability returned (see the world)."""
+
+    def __init__(self, world: World, process: Process, floor: float = 1e-6):
+        super().__init__()
+        if not world.exact:
+            raise ValueError(f"world: {world.name!r} is not allowed; its law is not known exactly")
+        self.world, self.process, self.floor = world, process, floor
+
+    def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Log-probabilities in float32, [B, L, V]."""
+        log_x = self.world.log_posterior(z, t, self.process, self.floor).float()
+        return self.process.carry_over(log_x, z)
+
+
+class Sharpened(Denoiser):
+    """Another denoiser at a temperature and top-p; the teacher of section 3.3 with a finite delta."""
+
+    def __init__(self, denoiser: Denoiser, temperature: float = 1.0, top_p: float = 1.0, delta: float = 2.0):
+        super().__init__()
+        check_sharpening(temperature, top_p)
+        self.denoiser, self.temperature, self.top_p, self.delta = denoiser, temperature, top_p, delta
+
+    def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
+        """The inner denoiser's noise."""
+        return self.denoiser.draw_noise(batch, generator)
+
+    def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Sharpened log-probabilities, [B, L, V]."""
+        return sharpen(self.denoiser(z, t, noise), self.temperature, self.top_p, self.delta)
+
+
+def to_posterior(log_loo: Tensor, z: Tensor, t: Tensor, process: Process) -> Tensor:
+    """Leave-one-out to posterior: posterior_c is proportional to loo_c q(z_t | x = c). [B, L, V]."""
+    return log_softmax(log_loo + process.likelihood(z, t).log().clamp(min=LOG_ZERO).to(log_loo), -1)
+
+
+def to_leave_one_out(log_x: Tensor, z: Tensor, t: Tensor, process: Process) -> Tensor:
+    """Posterior to leave-one-out: loo_c is proportional to posterior_c / q(z_t | x = c). [B, L, V].
+
+    Defined where every class could have given z_t: uniform noise at t > 0, and masked positions.
+    """
+    return log_softmax(log_x - process.likelihood(z, t).log().to(log_x), -1)
+
+
+def check_sharpening(temperature: float, top_p: float) -> None:
+    """ValueError unless temperature >= 0 and 0 < top_p <= 1 (NaN is neither)."""
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature: {temperature!r} is not allowed; it must be finite and at least 0")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p: {top_p!r} is not allowed; it must lie in (0, 1]")
+
+
+def sharpen(log_x: Tensor, temperature: float = 1.0, top_p: float = 1.0, delta: float = -LOG_ZERO) -> Tensor:
+    """log_x [B, L, V] at a temperature, then with `delta` subtracted outside the top-p set, normalised.
+
+    temperature 0 puts everything on the most likely class. The top-p set is the smallest set of most
+    likely classes whose probability reaches top_p. The default delta excludes for good (sampling);
+    teachers in distillation use delta = 2, because a hard exclusion diverges (paper, section 3.3).
+    """
+    if temperature == 0:
+        best = torch.full_like(log_x, LOG_ZERO)
+        return best.scatter(-1, log_x.argmax(-1, keepdim=True), 0.0)
+    if temperature != 1:
+        log_x = log_softmax(log_x / temperature, -1)
+    if top_p < 1:
+        ordered, index = log_x.sort(-1, descending=True)
+        before = ordered.exp().cumsum(-1) - ordered.exp()  # probability of all likelier classes
+        penalty = torch.zeros_like(log_x).scatter(-1, index, (before >= top_p).to(log_x) * delta)
+        log_x = log_softmax(log_x - penalty, -1)
+    return log_x

@@ -1,0 +1,111 @@
+"""Sample a model and measure it: records with their whole context."""
+
+from dataclasses import replace
+
+import torch
+
+from dmmd_lite.denoisers import Sharpened, check_sharpening
+from dmmd_lite.metrics import METRICS, evaluate_samples, exact_metrics, metrics_for, output_entropy
+from dmmd_lite.processes import LOG_ZERO
+from dmmd_lite.records import Record, machine
+from dmmd_lite.rng import generator_for
+from dmmd_lite.sampling import Samples, sample
+from dmmd_lite.schedules import time_grid
+from dmmd_lite.store import Model
+
+EXACT_METRICS = ("total_variation", "kl", "invalid_mass")
+
+
+def default_steps(model: Model) -> int:
+    """The steps a student is made for; as many as there are positions for everything else."""
+    return model.recipe.method.steps if model.recipe.method else model.world.length
+
+
+def check_metrics(names: list[str], world) -> None:
+    """ValueError unless every name is a metric that applies to the world."""
+    allowed = metrics_for(world)
+    for name in names:
+        if name not in allowed:
+            known = "does not apply to" if name in METRICS else "is not a metric for"
+            raise ValueError(f"metrics: {name!r} {known} {world.name}; choose from {allowed}")
+
+
+def draw_samples(
+    model: Model,
+    num: int,
+    steps: int,
+    *,
+    seed: int = 0,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    device: torch.device | str = "cpu",
+    **options,
+) -> Samples:
+    """`num` samples of a model; further options are those of `sampling.sample`."""
+    return sample(
+        model.denoiser,
+        model.process,
+        num,
+        model.world.length,
+        steps,
+        generator=generator_for(device, seed),
+        temperature=temperature,
+        top_p=top_p,
+        device=device,
+        **options,
+    )
+
+
+def evaluate(
+    model: Model,
+    names: list[str],
+    *,
+    steps: int | None = None,
+    num: int = 1000,
+    seed: int = 0,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    device: torch.device | str = "cpu",
+    samples: Samples | None = None,
+    split: str = "test",
+    **options,
+) -> list[Record]:
+    """Records of the metrics `names`, in that order, for a model at some number of steps.
+
+    num: samples, or noise draws for the metrics that are computed from exact laws. samples: measure these
+    (drawn with the same arguments) instead of drawing. Errors: ValueError for a metric that does not apply.
+    """
+    steps = default_steps(model) if steps is None else steps
+    check_metrics(names, model.world)
+    check_sharpening(temperature, top_p)
+    world, process = model.world, model.process
+    sharpened = Sharpened(model.denoiser, temperature, top_p, -LOG_ZERO)
+    on_samples = [name for name in names if name not in (*EXACT_METRICS, "output_entropy")]
+    records, evaluations = [], {}
+    if set(names) & set(EXACT_METRICS):
+        records += [
+            r for r in exact_metrics(sharpened, process, world, steps, num, seed, device) if r.name in names
+        ]
+    if "output_entropy" in names:
+        generator = generator_for(device, seed)
+        data = world.sample(num, generator, split).to(device)
+        records.append(output_entropy(sharpened, process, data, time_grid(steps)[:-1].tolist(), generator))
+    if on_samples:
+        if samples is None:
+            samples = draw_samples(
+                model, num, steps, seed=seed, temperature=temperature, top_p=top_p, device=device, **options
+            )
+        evaluations = {name: samples.evaluations for name in on_samples}
+        records += evaluate_samples(samples.tokens.cpu(), world, on_samples, seed, split)
+    context = {
+        "model": model.name,
+        "world": world.name,
+        "weights": model.weights,
+        "steps": steps,
+        "seed": seed,
+        "temperature": temperature,
+        "top_p": top_p,
+        "provenance": {**model.provenance, "measured": machine(device)},
+    }
+    records = [replace(r, **context, evaluations=evaluations.get(r.name)) for r in records]
+    return sorted(records, key=lambda r: names.index(r.name))

@@ -1,0 +1,101 @@
+"""Metrics: each returns a `Record`. Here they are by name, with the worlds they apply to.
+
+`exact_metrics` and `output_entropy` look at a denoiser; everything else judges samples, `evaluate_samples`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from torch import Tensor
+
+from dmmd_lite.metrics import images, text
+from dmmd_lite.metrics.exact import exact_metrics
+from dmmd_lite.metrics.features import EXTRACTORS, load_features
+from dmmd_lite.metrics.text import output_entropy
+from dmmd_lite.records import Record
+from dmmd_lite.worlds.base import World
+from dmmd_lite.worlds.enumerable import EnumerableWorld
+from dmmd_lite.worlds.markov import Markov
+
+__all__ = ["METRICS", "evaluate_samples", "exact_metrics", "metrics_for", "output_entropy"]
+
+METRICS = {  # name: the kind of world it applies to
+    "total_variation": "enumerable",
+    "kl": "enumerable",
+    "invalid_mass": "enumerable",
+    "log_likelihood": "chain",
+    "ngram_divergence": "chain",
+    "frechet": "images",
+    "frechet_floor": "images",
+    "kernel_distance": "images",
+    "coverage": "images",
+    "density": "images",
+    "nearest_training": "images",
+    "output_entropy": "any",
+    "sample_entropy": "any",
+}
+OF_DENOISERS = ("total_variation", "kl", "invalid_mass", "output_entropy")  # not to be had from samples
+OF_FEATURES = ("frechet", "frechet_floor", "kernel_distance", "coverage", "density")
+
+
+def metrics_for(world: World) -> list[str]:
+    """Names of the metrics that apply to a world; "images" are the worlds with a feature extractor."""
+    kinds = {
+        "any": True,
+        "enumerable": isinstance(world, EnumerableWorld),
+        "chain": isinstance(world, Markov),
+        "images": world.name in EXTRACTORS,
+    }
+    return [name for name, kind in METRICS.items() if kinds[kind]]
+
+
+def evaluate_samples(
+    tokens: Tensor, world: World, names: Iterable[str], seed: int = 0, split: str = "test"
+) -> list[Record]:
+    """The metrics called `names` of samples [n, L], in that order.
+
+    Images are compared with the real ones of `split`; `seed` is that of the bootstrap. A metric that is
+    unknown, needs a denoiser or does not apply to the world is a ValueError, and so are fewer than 2 samples.
+    """
+    names = list(names)
+    allowed = [name for name in metrics_for(world) if name not in OF_DENOISERS]
+    for name in names:
+        if name not in allowed:
+            raise ValueError(
+                f"metric: {name!r} is not allowed for samples of {world.name}; choose from {allowed}"
+            )
+    if len(tokens) < 2:
+        raise ValueError(f"samples: {len(tokens)!r} is not allowed; metrics need at least 2")
+    records = _on_features(tokens, world, names, seed, split)
+    for name in names:
+        if name not in records:
+            records[name] = _on_tokens(name, tokens, world, seed, split)
+    return [records[name] for name in names]
+
+
+def _on_features(tokens: Tensor, world: World, names: list[str], seed: int, split: str) -> dict[str, Record]:
+    """Records of those `names` that compare features, computed once for all of them."""
+    wanted = [name for name in names if name in OF_FEATURES]
+    if not wanted:
+        return {}
+    extract = load_features(world.name)
+    samples, training, reference = (extract(x) for x in (tokens, world.split("train"), world.split(split)))
+    records = {}
+    for name in wanted:
+        record = getattr(images, name)(training if name == "frechet_floor" else samples, reference, seed)
+        details = {**record.details, "extractor": extract.name, "split": split}
+        records[name] = replace(record, details=details)
+    return records
+
+
+def _on_tokens(name: str, tokens: Tensor, world: World, seed: int, split: str) -> Record:
+    """The record of a metric that reads the tokens themselves."""
+    if name == "log_likelihood":
+        return text.log_likelihood(tokens, world, seed)
+    if name == "ngram_divergence":
+        record = text.ngram_divergence(tokens, world, seed)
+        floor = text.ngram_divergence_floor(*tokens.shape, world, seed=seed)
+        return replace(record, details={"floor": floor})
+    if name == "nearest_training":
+        return images.nearest_training(tokens, world.split("train"), world.split(split), seed)
+    return text.sample_entropy(tokens, seed)

@@ -1,0 +1,214 @@
+"""One transformer with stems for sequences and images. It maps symbols, a time and noise to logits and
+knows nothing of diffusion.
+
+Layout: a stem turns symbols [B, L] into P vectors of the model's width; blocks with adaptive-norm time
+conditioning (adaLN-zero, arXiv 2212.09748) mix them; the stem's head turns them into logits [B, L, V].
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, scaled_dot_product_attention, silu
+
+from dmmd_lite.rng import normal
+
+
+class SequenceStem(nn.Module):
+    """One vector a symbol; order comes from rotary embeddings inside attention."""
+
+    rotary = True
+
+    def __init__(self, num_symbols: int, vocab_size: int, length: int, width: int, noise: int):
+        super().__init__()
+        self.length, self.noise = length, noise
+        self.embed = nn.Embedding(num_symbols, width)
+        self.head = nn.Linear(width, vocab_size)
+        self.noise_features = noise
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Symbols [B, L] to vectors [B, L, width]."""
+        return self.embed(z)
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Vectors [B, L, width] to logits [B, L, V]."""
+        return self.head(h)
+
+    def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Plain Gaussian noise [batch, L, noise] (the paper's choice for text, section 6.5)."""
+        return normal((batch, self.length, self.noise), generator)
+
+
+class ImageStem(nn.Module):
+    """Patches in, one categorical head per pixel out.
+
+    The pixels of a patch share one vector: given it they are predicted independently, which is what a
+    factorised denoiser does anyway, so a patch costs capacity but breaks no symmetry of the model.
+    Symbols are ordered row by row, channels last.
+    """
+
+    rotary = False
+
+    def __init__(
+        self,
+        num_symbols: int,
+        vocab_size: int,
+        image_shape: tuple[int, int, int],
+        patch: int,
+        width: int,
+        noise: int,
+        symbol_width: int = 16,
+    ):
+        super().__init__()
+        height, width_px, channels = image_shape
+        if height % patch or width_px % patch:
+            raise ValueError(
+                f"patch: {patch!r} is not allowed; it must divide the image size {height}x{width_px}"
+            )
+        self.image_shape, self.patch, self.noise, self.vocab_size = (
+            tuple(image_shape),
+            patch,
+            noise,
+            vocab_size,
+        )
+        self.grid = (height // patch, width_px // patch)
+        slots = patch * patch * channels
+        self.embed = nn.Embedding(num_symbols, symbol_width)
+        self.merge = nn.Linear(slots * symbol_width, width)
+        self.position = nn.Parameter(0.02 * torch.randn(self.grid[0] * self.grid[1], width))
+        self.head = nn.Linear(width, slots * vocab_size)
+        levels = int(math.log2(min(height, width_px))) + 1
+        self.noise_features = noise * levels * patch * patch
+
+    def _to_patches(self, pixels: Tensor) -> Tensor:
+        """[B, height, width, features] to [B, P, patch * patch * features]."""
+        (rows, columns), p = self.grid, self.patch
+        split = pixels.unflatten(1, (rows, p)).unflatten(3, (columns, p))  # [B, rows, p, columns, p, F]
+        return split.permute(0, 1, 3, 2, 4, 5).flatten(3).flatten(1, 2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Symbols [B, L] to vectors [B, P, width]."""
+        height, width_px, _ = self.image_shape
+        pixels = self.embed(z).view(len(z), height, width_px, -1)
+        return self.merge(self._to_patches(pixels)) + self.position
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Vectors [B, P, width] to logits [B, L, V]."""
+        (rows, columns), p = self.grid, self.patch
+        cells = self.head(h).view(len(h), rows, columns, p, p, -1, self.vocab_size)
+        return cells.permute(0, 1, 3, 2, 4, 5, 6).reshape(len(h), -1, self.vocab_size)
+
+    def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor:
+        """A Gaussian noise pyramid (paper, section 6.5), [batch, P, noise_features]: independent noise at
+        every power-of-two resolution down to one cell, brought to full size and stacked."""
+        height, width_px, _ = self.image_shape
+        levels = []
+        for level in range(int(math.log2(min(height, width_px))) + 1):
+            coarse = normal((batch, self.noise, height >> level, width_px >> level), generator)
+            levels.append(interpolate(coarse, size=(height, width_px)))
+        return self._to_patches(torch.cat(levels, 1).movedim(1, -1))
+
+
+def rotate(x: Tensor) -> Tensor:
+    """Rotary position embedding of queries or keys [B, H, P, D]; D is even."""
+    half = x.shape[-1] // 2
+    frequency = 10_000 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+    angle = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1) * frequency
+    cos, sin, (a, b) = angle.cos().to(x.dtype), angle.sin().to(x.dtype), x.split(half, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+class Block(nn.Module):
+    """Attention and MLP, each with an adaptive norm and a gate that starts at zero."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: int, time_width: int, rotary: bool):
+        super().__init__()
+        self.heads, self.rotary = heads, rotary
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, mlp_ratio * width), nn.GELU("tanh"), nn.Linear(mlp_ratio * width, width)
+        )
+        self.modulation = nn.Linear(time_width, 6 * width)
+
+    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+        """h: [B, P, width]; time: [B, time_width]."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(time).unsqueeze(1).chunk(6, -1)
+        qkv = self.qkv(self.norm(h) * (1 + scale1) + shift1)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, H, P, D]
+        if self.rotary:
+            q, k = rotate(q), rotate(k)
+        mixed = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        h = h + gate1 * self.out(mixed)
+        return h + gate2 * self.mlp(self.norm(h) * (1 + scale2) + shift2)
+
+
+class Transformer(nn.Module):
+    """A bidirectional transformer from symbols [B, L], times [B] and optional noise to logits [B, L, V].
+
+    num_symbols: values the input may take; vocab_size: V, the classes predicted; length: L.
+    image_shape: (height, width, channels) selects the image stem with square patches of side `patch`.
+    noise: channels of Gaussian input noise (0: none), added to the residual stream through a projection
+    that starts at zero, so a network with noise input starts equal to one without.
+    """
+
+    def __init__(
+        self,
+        num_symbols: int,
+        vocab_size: int,
+        length: int,
+        *,
+        image_shape=None,
+        patch: int = 2,
+        width: int = 96,
+        depth: int = 3,
+        heads: int = 4,
+        mlp_ratio: int = 2,
+        time_width: int = 32,
+        noise: int = 0,
+    ):
+        super().__init__()
+        if width % (2 * heads):
+            raise ValueError(
+                f"width: {width!r} is not allowed; it must be a multiple of 2 * heads = {2 * heads}"
+            )
+        if image_shape is None:
+            self.stem = SequenceStem(num_symbols, vocab_size, length, width, noise)
+        else:
+            self.stem = ImageStem(num_symbols, vocab_size, image_shape, patch, width, noise)
+        self.time_width, self.noise = time_width, noise
+        self.time = nn.Sequential(
+            nn.Linear(2 * time_width, time_width), nn.SiLU(), nn.Linear(time_width, time_width)
+        )
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio, time_width, self.stem.rotary) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Linear(time_width, 2 * width)
+        for layer in [self.modulation, self.stem.head, *(block.modulation for block in self.blocks)]:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        if noise:
+            self.noise_projection = nn.Linear(self.stem.noise_features, width, bias=False)
+            nn.init.zeros_(self.noise_projection.weight)
+
+    def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
+        """Fresh input noise for one call on `batch` sequences; None for a network without noise input."""
+        return self.stem.draw_noise(batch, generator) if self.noise else None
+
+    def _time_features(self, t: Tensor) -> Tensor:
+        frequency = torch.exp(torch.linspace(0, math.log(1000), self.time_width, device=t.device))
+        angle = math.pi / 2 * t.float().unsqueeze(-1) * frequency
+        return torch.cat([angle.cos(), angle.sin()], -1)
+
+    def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """z: [B, L] symbols; t: [B] times in [0, 1]; noise: what `draw_noise` gave."""
+        h = self.stem(z)
+        if self.noise:
+            h = h + self.noise_projection(noise)
+        time = silu(self.time(self._time_features(t)))
+        for block in self.blocks:
+            h = block(h, time)
+        shift, scale = self.modulation(time).unsqueeze(1).chunk(2, -1)
+        return self.stem.logits(self.norm(h) * (1 + scale) + shift)

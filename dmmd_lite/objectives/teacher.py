@@ -1,0 +1,108 @@
+"""Teachers: cross-entropy (equation 5) and the continuous-time bound on the negative log-likelihood."""
+
+import torch
+from torch import Tensor
+
+from dmmd_lite.denoisers import Denoiser, to_leave_one_out
+from dmmd_lite.processes import Masked, Process
+from dmmd_lite.rng import uniform
+
+LOSSES = ("cross_entropy", "bound")
+
+
+def stratified_times(batch: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
+    """`batch` times, one in each of `batch` equal parts of (0, 1], float32 [batch]."""
+    jitter = 1 - uniform((batch,), generator)
+    return ((torch.arange(batch, device=generator.device) + jitter) / batch).float().to(device)
+
+
+def cross_entropy(x: Tensor, log_x: Tensor, scored: Tensor) -> Tensor:
+    """-log x_hat of tokens x [B, L] summed over scored positions, nats per sequence [B]."""
+    return -(log_x.gather(-1, x.unsqueeze(-1)).squeeze(-1) * scored).sum(-1)
+
+
+def rate_ratio(v: Tensor, z: Tensor, alpha: Tensor) -> Tensor:
+    """r_v(c) = m(v)_c / m(v)_z with m(v) = alpha v + (1 - alpha)/V, for v [B, L, V] on the simplex.
+
+    The reverse process of uniform noise jumps from z to c at rate -(alpha'/alpha) r_v(c) / V when v is the
+    leave-one-out law (UDLM, arXiv 2412.10193; Duo, arXiv 2506.10892).
+    """
+    m = alpha * v + (1 - alpha) / v.shape[-1]
+    return m / m.gather(-1, z.unsqueeze(-1))
+
+
+def others(per_class: Tensor, z: Tensor) -> Tensor:
+    """Sum of [B, L, V] over the classes c other than z, [B, L]."""
+    return per_class.sum(-1) - per_class.gather(-1, z.unsqueeze(-1)).squeeze(-1)
+
+
+def path_divergence(r_target: Tensor, r_model: Tensor, z: Tensor) -> Tensor:
+    """Generalised KL between jump rates, sum over c != z of r_t log(r_t/r_m) - r_t + r_m, [B, L]."""
+    return others(r_target * (r_target / r_model).log() - r_target + r_model, z)
+
+
+def jump_scale(process: Process, t: Tensor, vocab_size: int) -> Tensor:
+    """-(alpha'/alpha)/V, the factor of all jump rates of uniform noise, [B]."""
+    return -process.schedule.alpha_prime(t) / process.schedule.alpha(t).clamp(min=1e-12) / vocab_size
+
+
+def bound_at(
+    denoiser: Denoiser, process: Process, x: Tensor, t: Tensor, generator: torch.Generator
+) -> Tensor:
+    """The continuous-time bound's integrand at times t [B] for tokens x [B, L], nats per sequence [B].
+
+    Its mean over t ~ U(0, 1) bounds -log p(x). Masked: -alpha'/(1-alpha) times the cross-entropy of masked
+    positions (MDLM, MD4). Uniform: the jump-rate divergence, which wants the leave-one-out law, so the
+    denoiser's posterior is converted.
+    """
+    z = process.corrupt(x, t, generator)
+    log_x = denoiser(z, t, denoiser.draw_noise(len(x), generator))
+    if isinstance(process, Masked):
+        return process.loss_weight(t) * cross_entropy(x, log_x, process.scored(z))
+    alpha = process.alpha(t).unsqueeze(-1)
+    r_model = rate_ratio(to_leave_one_out(log_x, z, t, process).exp(), z, alpha)
+    r_target = rate_ratio(torch.nn.functional.one_hot(x, process.vocab_size).to(alpha), z, alpha)
+    return jump_scale(process, t, process.vocab_size) * path_divergence(r_target, r_model, z).sum(-1)
+
+
+@torch.no_grad()
+def bound(
+    denoiser: Denoiser, process: Process, x: Tensor, generator: torch.Generator, times: int = 16
+) -> Tensor:
+    """Monte-Carlo bound on -log p(x) in nats per sequence [B], from `times` times for every sequence."""
+    t = stratified_times(times * len(x), generator, x.device).view(times, len(x))
+    t = t[:, torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)]
+    return torch.stack([bound_at(denoiser, process, x, row, generator) for row in t]).mean(0)
+
+
+class TeacherTraining:
+    """Train one denoiser on data.
+
+    loss: "cross_entropy" (equation 5 with w = 1, the paper's teachers) or "bound" (masked: weight
+    -alpha'/(1-alpha); uniform: the traditional bound). exact: if given, cross-entropy targets are this
+    denoiser's probabilities instead of the data's tokens, which fits a network to exact posteriors.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, process: Process, loss: str = "cross_entropy", exact: Denoiser | None = None
+    ):
+        if loss not in LOSSES:
+            raise ValueError(f"loss: {loss!r} is not allowed; choose one of {LOSSES}")
+        self.players = {"denoiser": denoiser}
+        self.process, self.loss, self.exact = process, loss, exact
+
+    def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
+        """Nats per token."""
+        denoiser, process = self.players["denoiser"], self.process
+        t = stratified_times(len(x), generator, x.device)
+        if self.loss == "bound":
+            return {"denoiser": {"bound": bound_at(denoiser, process, x, t, generator).mean() / x.shape[1]}}
+        z = process.corrupt(x, t, generator)
+        log_x = denoiser(z, t, denoiser.draw_noise(len(x), generator))
+        if self.exact is None:
+            nats = cross_entropy(x, log_x, process.scored(z))
+        else:
+            with torch.no_grad():
+                target = self.exact(z, t).exp()
+            nats = -((target * log_x).sum(-1) * process.scored(z)).sum(-1)
+        return {"denoiser": {"cross_entropy": nats.mean() / x.shape[1]}}

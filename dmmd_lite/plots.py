@@ -1,0 +1,120 @@
+"""One look for every figure: colours, intervals, image grids, filmstrips.
+
+Figures are shown as <img> elements with alternative text, so that they read the same in JupyterLab, on the
+built site and to a screen reader. Colours are seaborn's colour-blind palette and always go with a marker.
+"""
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from IPython.display import display
+from matplotlib.figure import Figure
+
+sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+PALETTE = sns.color_palette("colorblind")
+MARKERS = "osD^vPX*"
+
+
+def _png(fig: Figure, dpi: int = 100) -> str:
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
+    plt.close(fig)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def save(fig: Figure, path: Path) -> None:
+    """Write a figure to a file and close it."""
+    fig.savefig(path, dpi=120, bbox_inches="tight", facecolor="white")
+    plt.close(fig)
+
+
+def show(fig: Figure, alt: str) -> None:
+    """Display a figure with alternative text."""
+    text = html.escape(alt, quote=True)
+    display(
+        {"text/html": f'<img alt="{text}" src="data:image/png;base64,{_png(fig)}">', "text/plain": alt},
+        raw=True,
+    )
+
+
+def filmstrip(draw: Callable[[object], Figure], values: Sequence, label: str, alt: str) -> None:
+    """One frame per value behind a plain HTML slider, which works without any library.
+
+    draw(value) makes the frame. The last frame shows first: a strip ends with its result.
+    """
+    frames, last = [_png(draw(value), dpi=80) for value in values], len(values) - 1
+    names = html.escape("|".join(map(str, values)), quote=True)
+    move = (
+        "const f=this.closest('figure');f.querySelectorAll('img').forEach((m,k)=>m.hidden=(k!=this.value));"
+        "f.querySelector('output').value=this.dataset.names.split('|')[this.value]"
+    )
+    slider = (
+        f'<label>{html.escape(label)} <input type="range" min="0" max="{last}" value="{last}" '
+        f'data-names="{names}" oninput="{move}"> <output>{html.escape(str(values[-1]))}</output></label>'
+    )
+    images = "".join(
+        f'<img {"" if k == last else "hidden"} alt="{html.escape(f"{alt} ({label} {value})", quote=True)}" '
+        f'src="data:image/png;base64,{frame}">'
+        for k, (value, frame) in enumerate(zip(values, frames, strict=True))
+    )
+    display(
+        {"text/html": f'<figure class="filmstrip">{slider}<br>{images}</figure>', "text/plain": alt}, raw=True
+    )
+
+
+def image_grid(images: Sequence[np.ndarray], columns: int = 16, title: str = "") -> Figure:
+    """uint8 images [height, width(, 3)] side by side."""
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(0.5 * columns, 0.5 * rows + 0.3 * bool(title)), squeeze=False
+    )
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, image in zip(axes.flat, images, strict=False):
+        ax.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+    fig.subplots_adjust(wspace=0.08, hspace=0.08)
+    if title:
+        fig.suptitle(title, fontsize=10)
+    return fig
+
+
+def interval_line(ax, records: Iterable[dict], x: str, label: str, series: int, live: bool = False) -> None:
+    """Values against field `x` with 95 % intervals. Committed records are a filled line of `series`' colour
+    and marker; what a page computed live is drawn hollow, beside it."""
+    ordered = sorted(records, key=lambda r: r[x])
+    if not ordered:
+        return
+    at, value = [r[x] for r in ordered], np.array([r["value"] for r in ordered])
+    spread = np.array(
+        [
+            [
+                r["value"] - (r["value"] if r["low"] is None else r["low"]),
+                (r["value"] if r["high"] is None else r["high"]) - r["value"],
+            ]
+            for r in ordered
+        ]
+    ).T
+    look = {
+        "color": PALETTE[series % len(PALETTE)],
+        "marker": MARKERS[series % len(MARKERS)],
+        "capsize": 2,
+        "markersize": 6,
+    }
+    if live:
+        look |= {"linestyle": "none", "markerfacecolor": "white"}
+    ax.errorbar(at, value, yerr=spread.clip(min=0), label=label, **look)
+
+
+def log_steps(ax, steps: Iterable[int], label: str = "sampling steps") -> None:
+    """A logarithmic axis with the steps written out."""
+    steps = sorted(set(steps))
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(steps, [str(s) for s in steps])
+    ax.set_xlabel(label)

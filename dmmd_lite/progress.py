@@ -1,0 +1,33 @@
+"""A progress bar on terminals and in notebooks; silence elsewhere."""
+
+from contextlib import contextmanager
+
+
+class _Silent:
+    def set(self, step: int, values: dict | None = None) -> None:
+        """Nothing to show."""
+
+
+class _Bar:
+    def __init__(self, bar):
+        self.bar = bar
+
+    def set(self, step: int, values: dict | None = None) -> None:
+        """Move to `step` and show the latest values."""
+        if values:
+            self.bar.set_postfix({key: f"{value:.4g}" for key, value in values.items()}, refresh=False)
+        self.bar.update(step - self.bar.n)
+
+
+@contextmanager
+def progress_bar(total: int, start: int = 0, label: str = "", show: bool = True):
+    """A context with `.set(step, values)`. Uses tqdm if it is installed, on a terminal only."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        show = False
+    if not show:
+        yield _Silent()
+        return
+    with tqdm(total=total, initial=start, desc=label, disable=None, leave=False) as bar:
+        yield _Bar(bar)

@@ -1,0 +1,296 @@
+"""Named experiments at four scales: everything that decides a trained model, and nothing about paths.
+
+Names are WORLD-PROCESS-ROLE[-STEPS][-VARIANT]: `digits-masked-teacher`, `digits-uniform-dmmd-8`,
+`coins-masked-dmmd-1-nonoise`. Role "exact" is an exact world's own posterior and needs no training.
+
+Scales: "smoke" runs in seconds and proves only that the parts fit; "laptop" is what this book shows;
+"gpu" is for one accelerator; "paper" gives sizes of the kind used in the literature, to be read
+together with `cost`. The paper states no hyper-parameters; ours are written down here and nowhere else.
+"""
+
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from functools import partial
+from typing import Any, get_type_hints
+
+from dmmd_lite.networks import Transformer
+from dmmd_lite.objectives.dmmd import Switches
+from dmmd_lite.processes import get_process
+from dmmd_lite.training import Options
+from dmmd_lite.worlds import WORLDS, get_world
+
+SCALES = ("smoke", "laptop", "gpu", "paper")
+ROLES = ("exact", "teacher", "dmmd")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model: what it learns from, its network, its training.
+
+    network: keyword arguments of `Transformer` beyond the symbols; empty for role "exact".
+    start: recipe whose weights student and auxiliary begin from. teacher: recipe of the frozen teacher.
+    loss, fit_exact: for teachers, the loss and whether targets are the world's exact posteriors.
+    output: the law the network's logits describe (see `denoisers.py`).
+    floor: least probability of the exact posteriors used as teacher or target.
+    method: D-MMD's switches. validation: the metric that chooses the checkpoint; "" keeps the last.
+    """
+
+    name: str
+    scale: str
+    world: str
+    process: str
+    role: str
+    schedule: str = "linear"
+    network: dict = field(default_factory=dict)
+    output: str = "posterior"
+    loss: str = "cross_entropy"
+    fit_exact: bool = False
+    floor: float = 1e-6
+    start: str = ""
+    teacher: str = ""
+    method: Switches | None = None
+    validation: str = ""
+    training: Options | None = None
+
+    def to_dict(self) -> dict:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Recipe":
+        """The inverse of `to_dict`; ValueError for an unknown or missing key or a value of another type."""
+        return _build(cls, values, "recipe")
+
+    def with_changes(self, changes: dict[str, Any]) -> "Recipe":
+        """A copy with dotted keys changed, {"training.steps": 100, "network.width": 64}; strict."""
+        values = self.to_dict()
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            place = values
+            for part in path:
+                place = place.get(part) if isinstance(place, dict) else None
+            if not isinstance(place, dict) or (
+                last not in place and path not in (["network"], ["training", "lr"], ["training", "ema"])
+            ):
+                raise ValueError(f"key: {key!r} is not allowed; choose from {sorted(_keys(self.to_dict()))}")
+            place[last] = value
+        return Recipe.from_dict(values)
+
+    def make_network(self) -> Transformer:
+        """The recipe's network, freshly initialised."""
+        world = get_world(self.world)
+        process = get_process(self.process, world.vocab_size, self.schedule)
+        try:
+            return Transformer(
+                process.num_symbols,
+                world.vocab_size,
+                world.length,
+                image_shape=world.image_shape,
+                **self.network,
+            )
+        except TypeError:
+            allowed = ["patch", "width", "depth", "heads", "mlp_ratio", "time_width", "noise"]
+            raise ValueError(
+                f"network: {self.network} is not allowed; the keys are {allowed}, whole numbers"
+            ) from None
+
+
+def _keys(values: dict, prefix: str = "") -> list[str]:
+    return [
+        k
+        for key, value in values.items()
+        for k in (_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
+    ]
+
+
+def _build(cls, values: dict, where: str):
+    """A dataclass from plain values, refusing unknown keys and wrong types."""
+    hints = get_type_hints(cls)
+    for key in values:
+        if key not in hints:
+            raise ValueError(f"{where}: key {key!r} is not allowed; choose from {sorted(hints)}")
+    for f in fields(cls):
+        if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
+            raise ValueError(f"{where}: key {f.name!r} is missing")
+    return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+
+
+def _convert(hint, value, where: str):
+    options = [hint] if isinstance(hint, type) else list(getattr(hint, "__args__", ()))
+    dataclass_type = next((h for h in options if is_dataclass(h)), None)
+    if dataclass_type is not None:
+        if value is None or isinstance(value, dataclass_type):
+            return value
+        return _build(dataclass_type, value, where)
+    kind = getattr(hint, "__origin__", hint)
+    if kind is tuple and isinstance(value, list | tuple):
+        return tuple(value)
+    number = kind is float and isinstance(value, int) and not isinstance(value, bool)
+    wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
+    if wrong and not number:
+        raise ValueError(f"{where}: {value!r} is not allowed; it must be of type {kind.__name__}")
+    return float(value) if number else value
+
+
+RECIPES: dict[str, Callable[[str], Recipe]] = {}
+
+
+def get_recipe(name: str, scale: str = "laptop", changes: dict[str, Any] | None = None) -> Recipe:
+    """The recipe called `name` at a scale, with dotted keys changed. ValueError names what is wrong."""
+    if name not in RECIPES:
+        raise ValueError(
+            f"recipe: {name!r} is not allowed; `dmmd-lite recipes` lists the {len(RECIPES)} names"
+        )
+    if scale not in SCALES:
+        raise ValueError(f"scale: {scale!r} is not allowed; choose one of {SCALES}")
+    recipe = RECIPES[name](scale)
+    return recipe.with_changes(changes) if changes else recipe
+
+
+def cost(recipe: Recipe) -> dict[str, float]:
+    """What training a recipe takes: parameters, tokens seen, and floating-point operations.
+
+    A forward pass is 2 operations a parameter and position, a backward pass twice that. A D-MMD step
+    costs 5 forward units when players alternate (mean of generator 3+1+1 and auxiliary 1+1+3) and 7 when
+    one draw serves both; a teacher step 3.
+    """
+    if recipe.role == "exact":
+        return {"parameters": 0, "tokens": 0, "flop": 0}
+    network, world = recipe.make_network(), get_world(recipe.world)
+    parameters = sum(p.numel() for p in network.parameters())
+    positions = (
+        world.length
+        if world.image_shape is None
+        else world.length // (world.image_shape[2] * network.stem.patch**2)
+    )
+    sequences = recipe.training.steps * recipe.training.batch_size
+    units = 3 if recipe.role == "teacher" else {"alternating": 5, "fused": 7}[recipe.method.updates]
+    return {
+        "parameters": parameters,
+        "tokens": sequences * world.length,
+        "flop": units * 2 * parameters * positions * sequences,
+    }
+
+
+# --- the recipes -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Size:
+    """A world's network and training length at one scale."""
+
+    network: dict
+    batch_size: int
+    teacher_steps: int
+    teacher_lr: float
+    dmmd_steps: int
+    dmmd_lr: tuple[float, float]  # generator, auxiliary
+
+
+TINY = {"width": 32, "depth": 2, "heads": 2, "time_width": 16}
+LAPTOP = {"width": 96, "depth": 3, "heads": 4}
+GPU = {"width": 512, "depth": 8, "heads": 8, "mlp_ratio": 4, "time_width": 128}
+PAPER = {"width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4, "time_width": 128}
+
+SIZES = {
+    "enumerable": {
+        "smoke": Size(TINY, 64, 20, 3e-3, 20, (1e-3, 1e-3)),
+        "laptop": Size(TINY, 256, 600, 3e-3, 2000, (1e-3, 1e-3)),
+        "gpu": Size(LAPTOP, 2048, 2000, 2e-3, 8000, (5e-4, 5e-4)),
+        "paper": Size(PAPER, 512, 10_000, 3e-4, 50_000, (3e-5, 6e-5)),
+    },
+    "digits": {
+        "smoke": Size(TINY, 32, 30, 2e-3, 20, (1e-4, 2e-4)),
+        "laptop": Size(LAPTOP, 128, 2000, 2e-3, 1000, (2e-4, 4e-4)),
+        "gpu": Size(GPU, 512, 5000, 5e-4, 10_000, (5e-5, 1e-4)),
+        "paper": Size(PAPER, 256, 1_000_000, 2e-4, 200_000, (1e-5, 2e-5)),
+    },
+    "markov": {
+        "smoke": Size(TINY, 16, 20, 2e-3, 20, (1e-4, 2e-4)),
+        "laptop": Size(LAPTOP, 64, 3000, 2e-3, 2000, (2e-4, 4e-4)),
+        "gpu": Size(GPU, 512, 10_000, 5e-4, 10_000, (5e-5, 1e-4)),
+        "paper": Size(PAPER, 512, 1_000_000, 3e-4, 50_000, (1e-5, 2e-5)),
+    },
+}
+
+
+def _add(name: str, make: Callable[[str], Recipe]) -> None:
+    RECIPES[name] = make
+
+
+def _exact(world: str, process: str, scale: str) -> Recipe:
+    return Recipe(f"{world}-{process}-exact", scale, world, process, "exact")
+
+
+def _teacher(kind: str, world: str, process: str, scale: str) -> Recipe:
+    """Digits learn from data; on exact worlds the network is fitted to the exact posteriors."""
+    size, exact = SIZES[kind][scale], kind != "digits"
+    training = Options(
+        size.teacher_steps,
+        size.batch_size,
+        {"denoiser": size.teacher_lr},
+        decay="cosine",
+        ema={"denoiser": 0.999},
+        validate_every=max(1, size.teacher_steps // 10),
+    )
+    return Recipe(
+        f"{world}-{process}-teacher",
+        scale,
+        world,
+        process,
+        "teacher",
+        network=size.network,
+        fit_exact=exact,
+        validation="bound",
+        training=training,
+    )
+
+
+def _dmmd(
+    kind: str, world: str, process: str, steps: int, noise: int, variant: str, scale: str, **switches
+) -> Recipe:
+    """On exact worlds the frozen teacher is the exact posterior itself."""
+    size = SIZES[kind][scale]
+    training = Options(
+        size.dmmd_steps,
+        size.batch_size,
+        dict(zip(("generator", "auxiliary"), size.dmmd_lr, strict=True)),
+        betas=(0.0, 0.99),
+        decay="linear",
+        ema={"generator": 0.999},
+        validate_every=0 if kind == "enumerable" else max(1, size.dmmd_steps // 10),
+    )
+    validation = {"enumerable": "", "digits": "frechet", "markov": "ngram_divergence"}[kind]
+    start = f"{world}-{process}-teacher"
+    return Recipe(
+        f"{world}-{process}-dmmd-{steps}{variant}",
+        scale,
+        world,
+        process,
+        "dmmd",
+        network={**size.network, "noise": noise},
+        floor=1e-3,
+        start=start,
+        teacher=start if kind == "digits" else f"{world}-{process}-exact",
+        method=Switches(steps, **switches),
+        validation=validation,
+        training=training,
+    )
+
+
+def _register() -> None:
+    for process in ("masked", "uniform"):
+        for world in ("coins", "parity", "permutations", "markov"):
+            _add(f"{world}-{process}-exact", partial(_exact, world, process))
+        for world in WORLDS:
+            kind = world if world in SIZES else "enumerable"
+            noise = 4 if kind == "enumerable" else 1
+            students = {"digits": (4, 8, 16), "markov": (4, 8, 16), "enumerable": (1, 2, 4)}[kind]
+            _add(f"{world}-{process}-teacher", partial(_teacher, kind, world, process))
+            for steps in students:
+                name = f"{world}-{process}-dmmd-{steps}"
+                _add(name, partial(_dmmd, kind, world, process, steps, noise, ""))
+                _add(f"{name}-nonoise", partial(_dmmd, kind, world, process, steps, 0, "-nonoise"))
+
+
+_register()

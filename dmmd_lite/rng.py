@@ -1,0 +1,49 @@
+"""Random draws without single-precision bias.
+
+A categorical draw in float32 (Gumbel noise or `torch.multinomial`) distorts classes whose probability is
+near 2^-24, which lowers the effective temperature of many-step samplers (arXiv 2409.02908). Every draw here
+is made in float64, on the device of the generator. `float64_device` sends float64 work for Apple's MPS,
+which has no float64, to the CPU; nothing else depends on the device.
+"""
+
+import torch
+from torch import Tensor
+
+
+def float64_device(device: torch.device | str) -> torch.device:
+    """Where float64 work for `device` is done: there, or on the CPU for MPS."""
+    device = torch.device(device)
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def generator_for(device: torch.device | str, seed: int) -> torch.Generator:
+    """A seeded generator fit for draws that end on `device`."""
+    return torch.Generator(float64_device(device)).manual_seed(seed)
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """float64 draws from U[0, 1) on the generator's device."""
+    return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
+
+
+def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """float32 standard normal draws on the generator's device."""
+    return torch.randn(shape, generator=generator, device=generator.device)
+
+
+def categorical(log_p: Tensor, generator: torch.Generator) -> Tensor:
+    """One class per row of log-probabilities [..., V] (need not be normalised), as int64 [...].
+
+    Inverse distribution function in float64: class c is drawn exactly when cdf[c-1] <= u < cdf[c], so a
+    class of probability zero is never drawn.
+    """
+    p = log_p.detach().to(generator.device).double()
+    cdf = (p - p.amax(-1, keepdim=True)).exp().cumsum(-1)
+    u = uniform(log_p.shape[:-1], generator).unsqueeze(-1) * cdf[..., -1:]
+    token = torch.searchsorted(cdf, u, right=True).clamp(max=log_p.shape[-1] - 1)
+    return token.squeeze(-1).to(log_p.device)
+
+
+def integers(high: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """int64 draws from {0, …, high - 1} on the generator's device."""
+    return torch.randint(high, shape, generator=generator, device=generator.device)

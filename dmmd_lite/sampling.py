@@ -1,0 +1,118 @@
+"""The reverse process: one sampler for teachers and students, any number of steps.
+
+Each step draws x ~ Cat(x_hat(z_t)) and moves to z_s ~ q(z_s | z_t, x), from t = 1 to 0 on an even grid.
+
+For masked noise the steps at which positions are revealed do not depend on the denoiser, so they are drawn
+first: position l is revealed in the step from t to s with probability alpha_s - alpha_t. Then only sequences
+that reveal something are evaluated, and classes are drawn only where something is revealed. The samples
+have exactly the law of the plain loop, for any denoiser.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dmmd_lite.denoisers import Denoiser, check_sharpening, sharpen
+from dmmd_lite.processes import Masked, Process
+from dmmd_lite.rng import categorical, uniform
+from dmmd_lite.schedules import time_grid
+
+
+@dataclass(frozen=True)
+class Samples:
+    """tokens [N, L]; steps asked for; evaluations of the denoiser made, per sequence; and, if asked for,
+    trajectory [steps + 1, N, L]: z at every time of the grid."""
+
+    tokens: Tensor
+    steps: int
+    evaluations: float
+    trajectory: Tensor | None = None
+
+
+@torch.no_grad()
+def sample(
+    denoiser: Denoiser,
+    process: Process,
+    num: int,
+    length: int,
+    steps: int,
+    *,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    batch_size: int = 1024,
+    trajectory: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    device: torch.device | str = "cpu",
+) -> Samples:
+    """Draw `num` sequences of `length` tokens in `steps` denoising steps.
+
+    temperature (0: most likely class) and top_p act on x_hat, never on the posterior.
+    progress(done, total) is called after every batch step. Errors: ValueError for num or steps below 1,
+    a negative temperature, top_p outside (0, 1].
+    """
+    if num < 1:
+        raise ValueError(f"num: {num!r} is not allowed; it must be a whole number of at least 1")
+    check_sharpening(temperature, top_p)
+    grid = time_grid(steps)
+    reverse = _masked if isinstance(process, Masked) else _every_position
+
+    def draw(z: Tensor, t: Tensor, where: Tensor | None = None) -> Tensor:
+        """x ~ Cat(x_hat(z, t)) at all positions, or at those where `where` [B, L] is true."""
+        log_x = denoiser(
+            z, t.float().to(z.device).expand(len(z)), denoiser_noise(denoiser, len(z), generator, z.device)
+        )
+        return categorical(sharpen(log_x if where is None else log_x[where], temperature, top_p), generator)
+
+    parts, paths, evaluations = [], [], 0
+    batches = [min(batch_size, num - start) for start in range(0, num, batch_size)]
+    for index, batch in enumerate(batches):
+        z = process.prior((batch, length), generator).to(device)
+        path = [z]
+        for k, (z_s, evaluated) in enumerate(reverse(draw, process, z, grid, generator)):
+            evaluations += evaluated
+            if trajectory:
+                path.append(z_s)
+            if progress is not None:
+                progress(index * steps + k + 1, len(batches) * steps)
+        parts.append(z_s)
+        paths.append(torch.stack(path))
+    return Samples(torch.cat(parts), steps, evaluations / num, torch.cat(paths, 1) if trajectory else None)
+
+
+def denoiser_noise(denoiser: Denoiser, batch: int, generator: torch.Generator, device) -> Tensor | None:
+    """Fresh input noise on `device`, or None for a denoiser without noise input."""
+    noise = denoiser.draw_noise(batch, generator)
+    return None if noise is None else noise.to(device)
+
+
+def _every_position(draw, process: Process, z: Tensor, grid: Tensor, generator: torch.Generator):
+    """Yield (z_s, sequences evaluated) for every step of the grid."""
+    for t, s in zip(grid[:-1], grid[1:], strict=True):
+        t, s = t.to(generator.device), s.to(generator.device)
+        x = draw(z, t)
+        home = z.device
+        z = process.step(z.to(t.device), x.to(t.device), s.expand(len(z)), t.expand(len(z)), generator).to(
+            home
+        )
+        yield z, len(z)
+
+
+def _masked(draw, process: Masked, z: Tensor, grid: Tensor, generator: torch.Generator):
+    """As `_every_position`, with the reveals drawn first."""
+    alpha = process.schedule.alpha(grid).to(generator.device)
+    u = uniform(z.shape, generator)
+    revealed_at = torch.searchsorted(alpha[1:].contiguous(), u, right=True).to(
+        z.device
+    )  # step index of every position
+    for k, t in enumerate(grid[:-1]):
+        now = revealed_at == k
+        active = now.any(-1)
+        if active.any():
+            z = z.clone()
+            rows, where = z[active], now[active]
+            rows[where] = draw(rows, t, where)
+            z[active] = rows
+        yield z, int(active.sum())

@@ -1,0 +1,274 @@
+"""From a recipe to a trained model on disk and back: train, save, load, verify, train on demand.
+
+A model is two files: `NAME.safetensors` with the weights in half precision and `NAME.json` with the recipe
+it was made from, the seed, the numbers of its training, hardware, versions and the weights' sha256. Released
+models of seed 0 lie in `data/models/`; others are looked up in the cache folder and trained there if they
+are missing, by one process at a time.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dmmd_lite.denoisers import Denoiser, ExactDenoiser, NetworkDenoiser
+from dmmd_lite.objectives.dmmd import DMMD
+from dmmd_lite.objectives.teacher import TeacherTraining, bound
+from dmmd_lite.paths import cache_dir, data_dir
+from dmmd_lite.processes import Process, get_process
+from dmmd_lite.recipes import Recipe, get_recipe
+from dmmd_lite.records import machine, write_json
+from dmmd_lite.rng import generator_for
+from dmmd_lite.sampling import sample
+from dmmd_lite.training import Result, train
+from dmmd_lite.worlds import get_world
+from dmmd_lite.worlds.base import World
+
+MODEL = "model"  # file name of the model a run leaves in its folder
+
+
+@dataclass
+class Model:
+    """A denoiser with its world and process, ready to sample or to distil."""
+
+    name: str
+    recipe: Recipe
+    denoiser: Denoiser
+    process: Process
+    world: World
+    weights: str
+    provenance: dict
+
+
+def load_model(name: str, scale: str = "laptop", seed: int = 0, device: torch.device | str = "cpu") -> Model:
+    """The model of a recipe's name, or of a folder that `train_recipe` wrote.
+
+    A recipe's model comes from `data/models/` (laptop scale, seed 0), else from the cache, else it is
+    trained into the cache now. ValueError for an unknown name or a damaged file.
+    """
+    folder = Path(name)
+    if os.sep in name or folder.is_dir():
+        if not (folder / f"{MODEL}.json").is_file():
+            raise ValueError(f"model: {name!r} is not allowed; the folder holds no {MODEL}.json")
+        return read_model(folder / MODEL, device)
+    recipe = get_recipe(name, scale)
+    if recipe.role == "exact":
+        world = get_world(recipe.world)
+        process = get_process(recipe.process, world.vocab_size, recipe.schedule)
+        return Model(name, recipe, ExactDenoiser(world, process, recipe.floor), process, world, "exact", {})
+    path = released_path(recipe, seed)
+    if path is None:
+        folder = cached_folder(recipe, seed)
+        with _lock(folder):
+            if not (folder / f"{MODEL}.json").is_file():
+                train_recipe(recipe, folder, seed=seed, device=device)
+        path = folder / MODEL
+    return read_model(path, device)
+
+
+def released_path(recipe: Recipe, seed: int) -> Path | None:
+    """Path (without ending) of the released model of exactly this recipe and seed; None if there is none."""
+    path = data_dir() / "models" / recipe.name
+    if seed != 0 or not path.with_suffix(".json").is_file():
+        return None
+    return path if _read_facts(path)["recipe"] == recipe.to_dict() else None
+
+
+def cached_folder(recipe: Recipe, seed: int) -> Path:
+    """Where the cache keeps a recipe's run; the name carries a hash of all recipes it rests on."""
+    return cache_dir() / "models" / f"{recipe.name}-{recipe.scale}-seed{seed}-{fingerprint(recipe)[:12]}"
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """sha256 of a recipe and of the recipes of its start and teacher."""
+    chain = [recipe.to_dict()]
+    chain += [fingerprint(get_recipe(name, recipe.scale)) for name in (recipe.start, recipe.teacher) if name]
+    return hashlib.sha256(json.dumps(chain, sort_keys=True).encode()).hexdigest()
+
+
+def train_recipe(
+    recipe: Recipe,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    validate: Callable[[dict[str, nn.Module]], float] | None = None,
+) -> Path:
+    """Train a recipe in the folder `out` (going on where an earlier call stopped) and save the model there.
+
+    Start and teacher models are loaded first, with seed 0. validate(averaged players) replaces the recipe's
+    own validation. Returns the model's path without ending.
+    """
+    if recipe.role == "exact":
+        raise ValueError(f"recipe: {recipe.name!r} is not allowed; an exact posterior has nothing to train")
+    world = get_world(recipe.world)
+    process = get_process(recipe.process, world.vocab_size, recipe.schedule)
+    method, main = _method(recipe, world, process, seed, device)
+    identity = f"{fingerprint(recipe)} seed {seed}"
+    if validate is None and recipe.validation:
+        validate = partial(_VALIDATIONS[recipe.validation], recipe, world, process)
+    result = train(
+        method,
+        world.sample,
+        recipe.training,
+        out,
+        seed=seed,
+        device=device,
+        validate=validate,
+        identity=identity,
+    )
+    return save_model(Path(out) / MODEL, recipe, result, main, seed, device)
+
+
+def save_model(path: Path, recipe: Recipe, result: Result, main: str, seed: int, device) -> Path:
+    """Write the averaged weights of player `main` in half precision, and where they come from."""
+    weights = {
+        key: value.half().cpu().contiguous()
+        for key, value in result.averaged[main].network.state_dict().items()
+    }
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    save_file(weights, part)
+    digest = hashlib.sha256(part.read_bytes()).hexdigest()
+    os.replace(part, path.with_suffix(".safetensors"))
+    facts = {
+        "name": recipe.name,
+        "recipe": recipe.to_dict(),
+        "seed": seed,
+        "weights": "ema" if main in recipe.training.ema else "raw",
+        "sha256": digest,
+        "parameters": sum(value.numel() for value in weights.values()),
+        "training": {
+            "steps": result.steps,
+            "seconds": round(result.seconds, 1),
+            "best_step": result.best_step,
+            "validation": recipe.validation,
+            "best_value": result.best_value,
+        },
+        "provenance": machine(device),
+    }
+    write_json(path.with_suffix(".json"), facts)
+    return path
+
+
+def read_model(path: Path, device: torch.device | str = "cpu") -> Model:
+    """The model stored at `path` (without ending), verified against its sha256."""
+    facts, weights_file = _read_facts(path), path.with_suffix(".safetensors")
+    if not weights_file.is_file():
+        raise ValueError(f"model: {weights_file} is missing")
+    if hashlib.sha256(weights_file.read_bytes()).hexdigest() != facts["sha256"]:
+        raise ValueError(f"model: {weights_file} is truncated or altered; its sha256 is not the recorded one")
+    recipe = Recipe.from_dict(facts["recipe"])
+    world = get_world(recipe.world)
+    process = get_process(recipe.process, world.vocab_size, recipe.schedule)
+    network = recipe.make_network()
+    try:
+        network.load_state_dict({key: value.float() for key, value in load_file(weights_file).items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"model: {weights_file} does not fit its recipe ({str(error).splitlines()[0]})"
+        ) from None
+    denoiser = NetworkDenoiser(network, process, recipe.output).to(device).eval().requires_grad_(False)
+    provenance = {key: facts[key] for key in ("sha256", "training", "provenance", "parameters")} | {
+        "training_seed": facts["seed"]
+    }
+    return Model(recipe.name, recipe, denoiser, process, world, facts["weights"], provenance)
+
+
+def _read_facts(path: Path) -> dict:
+    file = path.with_suffix(".json")
+    try:
+        facts = json.loads(file.read_text())
+        facts["recipe"], facts["sha256"], facts["seed"], facts["weights"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"model: {file} is not a model description ({type(error).__name__})") from None
+    return facts
+
+
+def _lock(folder: Path):
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(folder.name + ".lock"))
+
+
+def _method(recipe: Recipe, world: World, process: Process, seed: int, device):
+    """The recipe's method and the name of the player that becomes the model."""
+    torch.manual_seed(seed)
+
+    def fresh(start: Denoiser | None = None, noise: bool = True) -> NetworkDenoiser:
+        """A new network, with the weights of `start` where it has them."""
+        own = recipe if noise else replace(recipe, network={**recipe.network, "noise": 0})
+        denoiser = NetworkDenoiser(own.make_network(), process, recipe.output).to(device)
+        if start is not None:
+            missing = denoiser.load_state_dict(start.state_dict(), strict=False)
+            if missing.unexpected_keys or any("noise_projection" not in key for key in missing.missing_keys):
+                raise ValueError(
+                    f"network: {recipe.network} is not allowed; it must match that of {recipe.start!r}"
+                )
+        return denoiser
+
+    if recipe.role == "teacher":
+        exact = ExactDenoiser(world, process, recipe.floor) if recipe.fit_exact else None
+        return TeacherTraining(fresh(), process, recipe.loss, exact), "denoiser"
+    start = load_model(recipe.start, recipe.scale, device=device).denoiser if recipe.start else None
+    teacher = load_model(recipe.teacher, recipe.scale, device=device).denoiser
+    return DMMD(fresh(start), fresh(start, noise=False), teacher, process, recipe.method), "generator"
+
+
+# --- validation: a number to be minimised, from averaged players, on the validation split ------------------
+
+VALIDATION_SEED, VALIDATION_SAMPLES = 1_000_003, 1000
+
+
+def _validate_bound(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> float:
+    """Nats per token of the continuous-time bound on up to 1,000 validation sequences."""
+    denoiser, generator = players["denoiser"], _generator(players["denoiser"])
+    x = (
+        world.sample(VALIDATION_SAMPLES, generator, "valid")
+        if world.exact
+        else world.split("valid").to(generator.device)
+    )
+    return float(bound(denoiser, process, x, generator, times=8).mean() / world.length)
+
+
+def _student_samples(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> Tensor:
+    student = players["generator"]
+    return sample(
+        student,
+        process,
+        VALIDATION_SAMPLES,
+        world.length,
+        recipe.method.steps,
+        generator=_generator(student),
+        device=next(student.parameters()).device,
+    ).tokens
+
+
+def _validate_samples(
+    metric: str, recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]
+) -> float:
+    """A sample metric of the averaged student at its own number of steps."""
+    from dmmd_lite.metrics import evaluate_samples
+
+    return evaluate_samples(
+        _student_samples(recipe, world, process, players), world, [metric], split="valid"
+    )[0].value
+
+
+def _generator(player: nn.Module) -> torch.Generator:
+    return generator_for(next(player.parameters()).device, VALIDATION_SEED)
+
+
+_VALIDATIONS = {
+    "bound": _validate_bound,
+    "frechet": partial(_validate_samples, "frechet"),
+    "ngram_divergence": partial(_validate_samples, "ngram_divergence"),
+}

@@ -1,0 +1,366 @@
+"""The one training loop. It knows players and their losses, never which method it trains.
+
+A run lives in a folder: `log.jsonl` (one line every `log_every` steps) and `checkpoint.safetensors`
+(weights, averages, optimisers, random states, best weights; the numbers that are not tensors as JSON in its
+header), replaced atomically. Calling `train` again on the folder goes on from the checkpoint and, on a CPU,
+ends in the same bits as a run that was never interrupted.
+
+Under `torchrun` every process draws its own part of the global batch and gradients are averaged.
+"""
+
+import copy
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dmmd_lite.objectives import Method
+from dmmd_lite.progress import progress_bar
+from dmmd_lite.rng import generator_for
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train. Dictionaries are keyed by player; `lr` must name every player.
+
+    steps: loop steps. batch_size: sequences a step over all processes and accumulation parts.
+    lr: peak rates; warmup steps of linear rise; decay: "linear" or "cosine" to zero, or "constant".
+    ema: decay of each averaged player (players not named are not averaged).
+    validate_every: steps between validations (0: never); the best averaged weights are kept.
+    """
+
+    steps: int
+    batch_size: int
+    lr: dict[str, float]
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    warmup: int = 100
+    decay: str = "constant"
+    clip: float = 1.0
+    accumulation: int = 1
+    ema: dict[str, float] = field(default_factory=dict)
+    compile: bool = False
+    log_every: int = 50
+    checkpoint_every: int = 500
+    validate_every: int = 0
+
+    def __post_init__(self):
+        if self.decay not in ("constant", "linear", "cosine"):
+            raise ValueError(
+                f"decay: {self.decay!r} is not allowed; choose one of ('constant', 'linear', 'cosine')"
+            )
+        for name in ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)!r} is not allowed; it must be at least 1")
+
+    def rate(self, step: int) -> float:
+        """Factor on every learning rate at a step, in [0, 1]; a pure function of the step."""
+        rise = min(1.0, (step + 1) / max(1, self.warmup))
+        left = 1 - step / self.steps
+        fall = {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}[self.decay]
+        return rise * fall
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss term became NaN or infinite; the message names step, term and the last good checkpoint."""
+
+
+class Interrupted(RuntimeError):
+    """The run was asked to stop and saved a checkpoint first. `signal` is the signal's number."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.signal = number
+
+
+@dataclass
+class Result:
+    """What a run leaves: averaged players (raw where not averaged), the raw ones, and numbers."""
+
+    averaged: dict[str, nn.Module]
+    raw: dict[str, nn.Module]
+    best_step: int | None
+    best_value: float | None
+    seconds: float
+    steps: int
+
+
+def train(
+    method: Method,
+    data: Callable[[int, torch.Generator], Tensor],
+    options: Options,
+    workdir: Path,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    validate: Callable[[dict[str, nn.Module]], float] | None = None,
+    identity: str = "",
+) -> Result:
+    """Train the players of `method` and return them, resuming from `workdir` if it holds a checkpoint.
+
+    data(batch, generator) gives clean tokens [batch, L]. validate(averaged players) gives a number to be
+    minimised; with `validate_every` the averaged weights of the best validation are what `Result.averaged`
+    holds. identity says what is being trained: a checkpoint of something else is refused.
+    Errors: ValueError for a checkpoint that is damaged or of another identity; NonFiniteLoss; Interrupted.
+    """
+    workdir, device = Path(workdir), torch.device(device)
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    run = _Run(method, options, workdir, generator_for(device, seed * world + rank), device, identity, world)
+    run.restore()
+    workdir.mkdir(parents=True, exist_ok=True)
+    batch = options.batch_size // (world * options.accumulation)
+    if batch * world * options.accumulation != options.batch_size:
+        raise ValueError(
+            f"batch_size: {options.batch_size} is not allowed; it must divide by processes x accumulation"
+        )
+    losses = torch.compile(method.losses) if options.compile else method.losses
+    autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+    started, log_path = time.monotonic() - run.seconds, workdir / "log.jsonl"
+    _cut_log(log_path, run.step)
+
+    with _signals() as asked, progress_bar(options.steps, run.step, workdir.name, rank == 0) as bar:
+        while run.step < options.steps:
+            step, logged = run.step, {}
+            for _ in range(options.accumulation):
+                x = data(batch, run.generator).to(device)
+                with autocast:
+                    terms = losses(step, x, run.generator)
+                for player, parts in terms.items():
+                    (sum(parts.values()) / options.accumulation).backward()
+                    for name, value in parts.items():
+                        key = f"{player}/{name}"
+                        logged[key] = logged.get(key, 0) + value.detach() / options.accumulation
+            for player in terms:
+                run.update(player, options.rate(step))
+            run.step += 1
+
+            if run.step % options.log_every == 0 or run.step == options.steps or asked:
+                values = {key: float(value) for key, value in logged.items()}
+                _check_finite(values, step, workdir)
+                if rank == 0:
+                    _append(
+                        log_path,
+                        {
+                            "step": run.step,
+                            **values,
+                            "lr": options.rate(step),
+                            "seconds": round(time.monotonic() - started, 3),
+                        },
+                    )
+                bar.set(run.step, values)
+            else:
+                _check_finite_tensors(logged, step, workdir)
+            if options.validate_every and (
+                run.step % options.validate_every == 0 or run.step == options.steps
+            ):
+                value = validate(run.averaged())
+                run.keep_if_best(value)
+                if rank == 0:
+                    _append(log_path, {"step": run.step, "validation": value})
+            if run.step % options.checkpoint_every == 0 or run.step == options.steps or asked:
+                run.seconds = time.monotonic() - started
+                if rank == 0:
+                    run.save()
+            if asked and run.step < options.steps:
+                raise Interrupted(
+                    f"stopped at step {run.step} of {options.steps}; go on with the same command", asked[0]
+                )
+    return run.result()
+
+
+class _Run:
+    """Everything that changes while training, and how it is saved."""
+
+    def __init__(self, method, options, workdir, generator, device, identity, world):
+        self.options, self.path, self.generator, self.identity, self.world = (
+            options,
+            workdir / CHECKPOINT,
+            generator,
+            identity,
+            world,
+        )
+        self.players = {name: player.to(device) for name, player in method.players.items()}
+        if set(options.lr) != set(self.players):
+            raise ValueError(
+                f"lr: {options.lr} is not allowed; it must name exactly the players {sorted(self.players)}"
+            )
+        self.ema = {name: copy.deepcopy(self.players[name]).requires_grad_(False) for name in options.ema}
+        self.optimizers = {
+            name: torch.optim.AdamW(
+                player.parameters(),
+                lr=options.lr[name],
+                betas=options.betas,
+                weight_decay=options.weight_decay,
+                foreach=True,
+            )
+            for name, player in self.players.items()
+        }
+        self.step, self.seconds, self.best, self.best_step, self.best_value = 0, 0.0, {}, None, None
+
+    def update(self, player: str, rate: float) -> None:
+        """Clip and apply the gradients a player holds, then move its average."""
+        parameters, optimizer = list(self.players[player].parameters()), self.optimizers[player]
+        if self.world > 1:
+            for p in parameters:
+                dist.all_reduce(p.grad)
+                p.grad /= self.world
+        nn.utils.clip_grad_norm_(parameters, self.options.clip, foreach=True)
+        for group in optimizer.param_groups:
+            group["lr"] = self.options.lr[player] * rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if player in self.ema:
+            decay = min(self.options.ema[player], (1 + self.step) / (10 + self.step))  # short memory at first
+            averages = list(self.ema[player].parameters())
+            torch._foreach_lerp_(averages, [p.detach() for p in parameters], 1 - decay)
+
+    def averaged(self) -> dict[str, nn.Module]:
+        """Averaged players; the raw one where no average is kept."""
+        return {name: self.ema.get(name, player) for name, player in self.players.items()}
+
+    def keep_if_best(self, value: float) -> None:
+        if self.best_value is None or value < self.best_value:
+            self.best_step, self.best_value = self.step, value
+            self.best = {
+                f"{name}/{key}": tensor.detach().clone()
+                for name, player in self.averaged().items()
+                for key, tensor in player.state_dict().items()
+            }
+
+    def result(self) -> Result:
+        averaged = {name: copy.deepcopy(player) for name, player in self.averaged().items()}
+        if self.best:
+            for name, player in averaged.items():
+                player.load_state_dict({key: self.best[f"{name}/{key}"] for key in player.state_dict()})
+        return Result(averaged, self.players, self.best_step, self.best_value, self.seconds, self.step)
+
+    def _modules(self):
+        yield from ((f"player/{name}", player) for name, player in self.players.items())
+        yield from ((f"ema/{name}", player) for name, player in self.ema.items())
+
+    def save(self) -> None:
+        """Write the checkpoint atomically."""
+        tensors = {
+            f"{prefix}/{key}": value
+            for prefix, module in self._modules()
+            for key, value in module.state_dict().items()
+        }
+        tensors |= {f"best/{key}": value for key, value in self.best.items()}
+        for name, optimizer in self.optimizers.items():
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer/{name}/{index}/{key}": value for key, value in state.items()}
+        tensors |= {"random/generator": self.generator.get_state(), "random/torch": torch.get_rng_state()}
+        facts = {
+            "identity": self.identity,
+            "step": self.step,
+            "seconds": self.seconds,
+            "best_step": self.best_step,
+            "best_value": self.best_value,
+        }
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+            part,
+            {"state": json.dumps(facts)},
+        )
+        os.replace(part, self.path)
+
+    def restore(self) -> None:
+        """Load the checkpoint if there is one."""
+        if not self.path.exists():
+            return
+        try:
+            with safe_open(self.path, "pt") as file:
+                facts = json.loads((file.metadata() or {})["state"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"checkpoint: {self.path} is damaged ({error}); delete it to start again"
+            ) from None
+        if facts["identity"] != self.identity:
+            raise ValueError(
+                f"checkpoint: {self.path} belongs to another recipe or other settings; use another folder"
+            )
+
+        def under(prefix):
+            return {
+                key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+            }
+
+        for prefix, module in self._modules():
+            module.load_state_dict(under(f"{prefix}/"))
+        for name, optimizer in self.optimizers.items():
+            states = {}
+            for key, value in under(f"optimizer/{name}/").items():
+                index, item = key.split("/")
+                states.setdefault(int(index), {})[item] = value
+            optimizer.load_state_dict(
+                {"state": states, "param_groups": optimizer.state_dict()["param_groups"]}
+            )
+        self.best = under("best/")
+        self.generator.set_state(tensors["random/generator"])
+        torch.set_rng_state(tensors["random/torch"])
+        self.step, self.seconds = facts["step"], facts["seconds"]
+        self.best_step, self.best_value = facts["best_step"], facts["best_value"]
+
+
+def _check_finite(values: dict[str, float], step: int, workdir: Path) -> None:
+    for term, value in values.items():
+        if not math.isfinite(value):
+            checkpoint = workdir / CHECKPOINT
+            last = (
+                f"last good checkpoint: {checkpoint}"
+                if checkpoint.exists()
+                else "no checkpoint was written yet"
+            )
+            raise NonFiniteLoss(f"loss term {term} is {value} at step {step}; {last}")
+
+
+def _check_finite_tensors(logged: dict[str, Tensor], step: int, workdir: Path) -> None:
+    """The same check without copying every term off the device."""
+    if not torch.isfinite(torch.stack(list(logged.values())).sum()):
+        _check_finite({key: float(value) for key, value in logged.items()}, step, workdir)
+
+
+def _append(path: Path, line: dict) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop the lines a stopped run wrote after its checkpoint."""
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        path.write_text("".join(line + "\n" for line in kept))
+
+
+@contextmanager
+def _signals():
+    """Collect SIGINT and SIGTERM in a list while the loop runs (only the main thread can)."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {
+        number: signal.signal(number, lambda n, _: asked.append(n))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

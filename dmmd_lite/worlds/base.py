@@ -1,0 +1,62 @@
+"""What every world offers: tokens, and a way to show them."""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmmd_lite.processes import Process
+from dmmd_lite.rng import float64_device
+
+FLOOR = 1e-6  # the least probability an exact posterior returns, so that logarithms stay finite
+
+
+class World:
+    """Where tokens come from.
+
+    name, vocab_size (V), length (L); image_shape is (height, width, channels) for pictures, else None.
+    exact is True where the law is known and `denoisers.ExactDenoiser` gives the truth.
+    """
+
+    name: str
+    vocab_size: int
+    length: int
+    image_shape: tuple[int, int, int] | None = None
+    exact: ClassVar[bool] = False
+
+    def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
+        """`num` token sequences [num, L] drawn from a split ("train", "valid", "test")."""
+        raise NotImplementedError
+
+    def show(self, tokens: Tensor) -> list:
+        """Tokens [B, L] as things a person can look at: strings, or uint8 images [height, width(, 3)]."""
+        raise NotImplementedError
+
+    def pictures(self, tokens: Tensor) -> list[np.ndarray]:
+        """Tokens [B, L] of an image world as uint8 images, dark ink on white left to the plot."""
+        height, width, channels = self.image_shape
+        grey = (tokens.cpu().numpy() * (255 / (self.vocab_size - 1))).round().astype(np.uint8)
+        images = grey.reshape(-1, height, width, channels)
+        return list(images[..., 0] if channels == 1 else images)
+
+
+class ExactWorld(World):
+    """A world whose law, and so every posterior, is known."""
+
+    exact = True
+
+    def posterior(self, likelihood: Tensor) -> Tensor:
+        """p(x_l | z_t) from `likelihood`, q(z_l | x_l = c) for every position and class; both [B, L, V]."""
+        raise NotImplementedError
+
+    def log_posterior(self, z: Tensor, t: Tensor, process: Process, floor: float = FLOOR) -> Tensor:
+        """log p(x_l | z_t), [B, L, V], for tokens z [B, L] and times t [B] of any type.
+
+        Probabilities are floored at `floor` and renormalised; 0 leaves them as they are. Computed and
+        returned in float64 on the device of z, except for MPS: there by way of the CPU and in float32.
+        """
+        home = float64_device(z.device)
+        x = self.posterior(process.likelihood(z.to(home), t.to(home).double())).clamp(min=floor)
+        log_x = (x / x.sum(-1, keepdim=True)).log()
+        return log_x if home == z.device else log_x.float().to(z.device)

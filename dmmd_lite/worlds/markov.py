@@ -1,0 +1,98 @@
+"""Markov text: a first-order chain of characters, fitted on the standard library's docstrings.
+
+Long sequences whose law is nevertheless known: posteriors under noise come from forward-backward, the
+entropy and every n-gram law from the table.
+"""
+
+import json
+import string
+
+import torch
+from torch import Tensor
+
+from dmmd_lite.paths import data_dir
+from dmmd_lite.rng import categorical, float64_device
+from dmmd_lite.worlds.base import ExactWorld
+
+SYMBOLS = " " + string.ascii_lowercase  # 27 symbols, in the order of their token values
+DATA_FILE = "markov.json"  # written by dmmd_lite.worlds.docstrings
+
+
+class Markov(ExactWorld):
+    """A stationary chain over the space and a to z (values 0 and 1 … 26), of any length.
+
+    table [V, V] holds P(next | current) in rows; stationary [V] is its stationary law, from which the first
+    symbol is drawn; both float64. Another table over the first V symbols makes another chain. The fitted
+    table is smoothed (one half added to every count), so no z_t has probability zero.
+    """
+
+    name = "markov"
+
+    def __init__(self, length: int = 64, table: Tensor | None = None):
+        self.length, self.table = length, fitted_table() if table is None else table
+        self.vocab_size = len(self.table)
+        equations = torch.eye(self.vocab_size, dtype=torch.float64) - self.table.T
+        equations[-1] = 1  # pi = pi P holds in every row once it holds in all but one; this one sums pi to 1
+        last = torch.zeros(self.vocab_size, dtype=torch.float64)
+        last[-1] = 1
+        self.stationary = torch.linalg.solve(equations, last)
+
+    def sample(
+        self, num: int, generator: torch.Generator, split: str = "train", length: int | None = None
+    ) -> Tensor:
+        """`num` independent draws [num, L] on the generator's device; all splits have the same law."""
+        log_table = self.table.log().to(generator.device)
+        tokens = [categorical(self.stationary.log().to(generator.device).expand(num, -1), generator)]
+        for _ in range((length or self.length) - 1):
+            tokens.append(categorical(log_table[tokens[-1]], generator))
+        return torch.stack(tokens, 1)
+
+    def show(self, tokens: Tensor) -> list[str]:
+        """One string a sequence."""
+        return ["".join(SYMBOLS[c] for c in row) for row in tokens.tolist()]
+
+    def log_prob(self, tokens: Tensor) -> Tensor:
+        """Log-probability of whole sequences [B, L] in nats, float64 [B]."""
+        tokens = tokens.to(float64_device(tokens.device))
+        log_first, log_table = self.stationary.log().to(tokens.device), self.table.log().to(tokens.device)
+        return log_first[tokens[:, 0]] + log_table[tokens[:, :-1], tokens[:, 1:]].sum(-1)
+
+    def entropy(self, length: int | None = None) -> float:
+        """Entropy of the whole sequence in nats: H(stationary) + (L - 1) H(next | current)."""
+        first = -(self.stationary * self.stationary.log()).sum()
+        later = -(self.stationary @ torch.xlogy(self.table, self.table)).sum()
+        return float(first + ((length or self.length) - 1) * later)
+
+    def trigram_law(self) -> Tensor:
+        """Probability of every three symbols in a row, float64 [V, V, V]."""
+        return self.stationary[:, None, None] * self.table[:, :, None] * self.table
+
+    def posterior(self, likelihood: Tensor) -> Tensor:
+        """By forward-backward; both directions run together, each message normalised.
+
+        A message says what the positions on one side tell about x_l: [2, B, V] is (from the left, from the
+        right). Their product times the likelihood at l is the posterior of x_l.
+        """
+        B, L, V = likelihood.shape
+        seen = torch.stack([likelihood, likelihood.flip(1)]).movedim(2, 0)  # [L, 2, B, V]
+        onward = torch.stack([self.table, self.table.T]).to(likelihood)  # [2, V, V]
+        first = torch.stack([self.stationary, torch.full_like(self.stationary, 1 / V)])
+        messages = [first.to(likelihood).unsqueeze(1).expand(2, B, V)]
+        for seen_l in seen[:-1]:
+            message = messages[-1] * seen_l
+            messages.append(message / message.sum(-1, keepdim=True) @ onward)
+        left, right = torch.stack(messages, 2)  # [B, L, V] each
+        x = left * likelihood * right.flip(1)
+        return x / x.sum(-1, keepdim=True)
+
+
+def read_fit() -> dict:
+    """The data file: counts [27][27] of symbol pairs, the smoothing to add, and where they come from."""
+    return json.loads((data_dir() / DATA_FILE).read_text())
+
+
+def fitted_table() -> Tensor:
+    """The smoothed transition table of the data file, float64 [27, 27]."""
+    fit = read_fit()
+    counts = torch.tensor(fit["counts"], dtype=torch.float64) + fit["smoothing"]
+    return counts / counts.sum(-1, keepdim=True)

@@ -1,0 +1,41 @@
+"""What every test shares: quiet threads, no network, seeded randomness, and the book built once."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from dmmd_lite.book import build_book, run_pages
+from dmmd_lite.rng import generator_for
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure():
+    torch.set_num_threads(1)
+    os.environ["MPLBACKEND"] = "Agg"    # of this process; the kernels that run pages choose their own
+    os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("DMMD_CACHE_DIR", str(ROOT / "_build" / "cache"))
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    """A generator seeded with $DMMD_TEST_SEED (0)."""
+    return generator_for("cpu", int(os.environ.get("DMMD_TEST_SEED", "0")))
+
+
+@pytest.fixture(scope="session")
+def smoke_pages() -> dict[str, str | None]:
+    """Every page of the book run at smoke scale: name -> None, or what went wrong."""
+    return run_pages("smoke")
+
+
+@pytest.fixture(scope="session")
+def smoke_site(smoke_pages) -> Path:
+    """The site built from the smoke pages, warnings counting as errors."""
+    failed = [failure for failure in smoke_pages.values() if failure]
+    if failed:
+        pytest.fail("\n".join(failed))
+    return build_book("smoke")

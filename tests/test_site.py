@@ -1,0 +1,165 @@
+"""The built site: whole, readable without a network, and silent about the machine it was built on."""
+
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from conftest import ROOT
+
+from dmmd_lite.book import toc_pages
+
+pytestmark = [pytest.mark.site, pytest.mark.slow]
+
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+LOADED = {"script", "img", "iframe", "source", "video", "audio", "embed", "object"}
+TEX = re.compile(r"\\[a-zA-Z]{2,}|\\[\[\]()]|\$\$|\$[^$]+\$")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
+# What the theme says on every page.
+HARMLESS = ("[PST]: ", "[togglebutton]: ", "Got invalid theme mode: ")
+
+
+class Page(HTMLParser):
+    """One HTML file: its elements, its anchors, and the text a reader sees outside code and formulas."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path, self.elements, self.text, self._open = path, [], [], []
+        self.feed(path.read_text())
+        self.anchors = {value for _, attrs in self.elements for key, value in attrs.items() if key == "id"}
+
+    def handle_starttag(self, tag, attrs):
+        attrs = {key: value or "" for key, value in attrs}
+        self.elements.append((tag, attrs))
+        if tag not in VOID:
+            skipped = tag in ("script", "style", "pre", "code") or "math" in attrs.get("class", "").split()
+            self._open.append((tag, skipped))
+
+    def handle_endtag(self, tag):
+        while any(name == tag for name, _ in self._open) and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data):
+        if not any(skipped for _, skipped in self._open):
+            self.text.append(data)
+
+    def references(self):
+        """(tag, attributes, address) of every href and src that is not inline data."""
+        for tag, attrs in self.elements:
+            for key in ("src", "href"):
+                if key in attrs and not attrs[key].startswith(("data:", "mailto:")):
+                    yield tag, attrs, attrs[key]
+
+
+@pytest.fixture(scope="module")
+def html(smoke_site) -> dict[Path, Page]:
+    return {path: Page(path) for path in sorted(smoke_site.rglob("*.html")) if "_static" not in path.parts}
+
+
+def test_every_page_of_the_table_of_contents_is_built(smoke_site):
+    for page in toc_pages(ROOT):
+        assert (smoke_site / page).with_suffix(".html").is_file()
+    assert (smoke_site / "index.html").is_file()
+
+
+def test_local_references_exist(html):
+    broken = []
+    for page in html.values():
+        for _, _, address in page.references():
+            parts = urlsplit(address)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (page.path.parent / unquote(parts.path)).resolve() if parts.path else page.path
+            anchor = parts.fragment in html[target].anchors if target in html and parts.fragment else True
+            if not target.exists() or not anchor:
+                broken.append(f"{page.path.name}: {address}")
+    assert not broken
+
+
+def test_nothing_is_loaded_from_elsewhere(html, smoke_site):
+    external = []
+    for page in html.values():
+        for tag, attrs, address in page.references():
+            loads = tag in LOADED or (tag == "link" and attrs.get("rel") != "canonical")
+            if loads and urlsplit(address).netloc:
+                external.append(f"{page.path.name}: <{tag}> {address}")
+    for sheet in smoke_site.rglob("*.css"):
+        found = re.findall(r"(?:url\(|@import)\s*['\"]?((?:https?:)?//[^'\")\s]+)", sheet.read_text())
+        external += [f"{sheet.name}: {address}" for address in found]
+    assert not external
+
+
+def test_no_formula_is_left_as_tex(html):
+    raw = [(page.path.name, text) for page in html.values() for text in page.text if TEX.search(text)]
+    assert not raw
+
+
+def test_every_image_has_alternative_text(html):
+    """A figure shown without one gets its own address as its alternative text, which is none."""
+    images = [(name, attrs) for name, page in html.items() for tag, attrs in page.elements if tag == "img"]
+    texts = [(name.name, attrs.get("alt", "").strip(), attrs.get("src", "")) for name, attrs in images]
+    assert not [(name, src[:60]) for name, alt, src in texts if not alt or alt == src]
+
+
+def test_the_site_does_not_name_the_machine(smoke_site):
+    files = [path for path in smoke_site.rglob("*") if path.is_file() and "_static" not in path.parts]
+    for path in files:
+        text = path.read_bytes().decode(errors="ignore")
+        for folder in (str(ROOT), f"{Path.home()}/"):
+            assert folder not in text, f"{path.name} names a folder of this machine"
+
+
+@pytest.fixture(scope="module")
+def server(smoke_site):
+    """The site on a local port: (address, paths that were asked for and are missing)."""
+    missing = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_request(self, code="-", size="-"):
+            if int(code) >= 400:
+                missing.append(self.path)
+
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=str(smoke_site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}", missing
+        httpd.shutdown()
+
+
+def test_pages_work_in_a_browser_without_network(server, tmp_path):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no browser found; install one of {', '.join(BROWSERS)} to run this check")
+    address, missing = server
+    log = tmp_path / "requests.json"
+    command = [
+        browser, "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--disable-quic", "--enable-logging=stderr",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--virtual-time-budget=20000",
+        "--dump-dom", f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={log}",
+    ]  # fmt: skip
+    if os.geteuid() == 0:
+        command.append("--no-sandbox")
+    for page in toc_pages(ROOT):
+        url = f"{address}/{page.removesuffix('.py')}.html"
+        shown = subprocess.run([*command, url], capture_output=True, text=True, timeout=120)
+        said = re.findall(r"CONSOLE[^]]*\] \"(.*)", shown.stderr)
+        assert not [line for line in said if not line.startswith(HARMLESS)], url
+        events = json.loads(log.read_text())["events"]
+        asked = {event["params"]["url"] for event in events if "url" in event.get("params", {})}
+        assert url in asked and not [other for other in asked if not other.startswith((address, "data:"))]
+        if "math notranslate" in shown.stdout:
+            assert "<mjx-container" in shown.stdout, f"{url}: formulas are not drawn"
+            assert "data-mjx-error" not in shown.stdout, f"{url}: a formula has an error"
+    assert not missing
