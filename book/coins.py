@@ -84,7 +84,7 @@ records = []
 for name in LABELS:
     for seed in train_seeds if "dmmd" in name else [0]:
         model = load_model(name, seed=seed)
-        records += [r.to_dict() for r in evaluate(model, METRICS, steps=1, num=noise_draws)]
+        records += [r.to_dict() for r in evaluate(model, METRICS, steps=1)]
 committed = load_results("coins")
 
 # %%

@@ -4,12 +4,12 @@ Bad input ends with one line on standard error and exit code 2, before anything 
 """
 
 import argparse
-import ast
 import json
 import os
 import sys
 from pathlib import Path
 
+from dmmd_lite.pages import PageError, parse_value
 from dmmd_lite.training import Interrupted, NonFiniteLoss
 
 SAMPLE_ENDINGS = (".npz", ".png", ".txt")
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"dmmd-lite: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except NonFiniteLoss as error:
+    except (NonFiniteLoss, PageError, OSError) as error:
         print(f"dmmd-lite: {error}", file=sys.stderr)
         return 1
     except Interrupted as error:
@@ -108,16 +108,6 @@ def pick_device(name: str):
     return torch.device(name)
 
 
-def parse_value(text: str):
-    """A command-line value: a JSON or Python literal where it is one, else the string itself."""
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError):
-            continue
-    return text
-
-
 def _recipes(arguments) -> None:
     from dmmd_lite.recipes import RECIPES, cost, get_recipe
 
@@ -143,20 +133,25 @@ def _train(arguments) -> None:
         changes[key] = parse_value(value)
     recipe, device = get_recipe(arguments.recipe, arguments.scale, changes), pick_device(arguments.device)
     _check_folder(arguments.out)
-    if "RANK" in os.environ:  # started by torchrun
+    distributed = "RANK" in os.environ  # started by torchrun
+    if distributed:
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         if device.type == "cuda":
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(device)
     path = train_recipe(recipe, arguments.out, seed=arguments.seed, device=device)
-    print(path.with_suffix(".safetensors"))
+    if not distributed or torch.distributed.get_rank() == 0:
+        print(path.with_suffix(".safetensors"))
+    if distributed:
+        torch.distributed.destroy_process_group()
 
 
-def _model(arguments):
+def _model(arguments, check_world):
     """The model and number of steps asked for, everything checked before anything is trained or loaded."""
     from dmmd_lite.denoisers import check_sharpening
     from dmmd_lite.evaluate import default_steps
-    from dmmd_lite.store import load_model
+    from dmmd_lite.store import load_model, recipe_of
+    from dmmd_lite.worlds import get_world
 
     check_sharpening(arguments.temperature, arguments.top_p)
     for name in ("steps", "num"):
@@ -164,6 +159,7 @@ def _model(arguments):
         if value is not None and value < 1:
             raise ValueError(f"{name}: {value!r} is not allowed; it must be at least 1")
     arguments.device = pick_device(arguments.device)
+    check_world(get_world(recipe_of(arguments.model, arguments.scale).world))
     model = load_model(arguments.model, arguments.scale, device=arguments.device)
     return model, default_steps(model) if arguments.steps is None else arguments.steps
 
@@ -181,9 +177,12 @@ def _sample(arguments) -> None:
         )
     if not arguments.out.parent.is_dir():
         raise ValueError(f"out: {str(arguments.out)!r} is not allowed; its folder does not exist")
-    model, steps = _model(arguments)
-    if ending == ".png" and model.world.image_shape is None:
-        raise ValueError(f"out: {str(arguments.out)!r} is not allowed; {model.world.name} is text, write .txt")
+
+    def check(world):
+        if ending == ".png" and world.image_shape is None:
+            raise ValueError(f"out: {str(arguments.out)!r} is not allowed; {world.name} is text")
+
+    model, steps = _model(arguments, check)
     with progress_bar(1, 0, "sampling") as bar:
         drawn = draw_samples(
             model,
@@ -223,9 +222,9 @@ def _evaluate(arguments) -> None:
     from dmmd_lite.evaluate import check_metrics, evaluate
     from dmmd_lite.metrics import metrics_for
 
-    model, steps = _model(arguments)
-    names = [name for name in arguments.metrics.split(",") if name] or metrics_for(model.world)
-    check_metrics(names, model.world)
+    names = [name for name in arguments.metrics.split(",") if name]
+    model, steps = _model(arguments, lambda world: check_metrics(names, world))
+    names = names or metrics_for(model.world)
     records = evaluate(
         model,
         names,
@@ -279,8 +278,9 @@ def _doctor(arguments) -> None:
 
 
 def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"out: {str(out)!r} is not allowed; it is a file, name a folder")
+    there = next(path for path in [out, *out.absolute().parents] if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"out: {str(out)!r} is not allowed; {str(there)!r} is a file, name a folder")
 
 
 if __name__ == "__main__":

@@ -114,7 +114,8 @@ def sharpen(log_x: Tensor, temperature: float = 1.0, top_p: float = 1.0, delta: 
         best = torch.full_like(log_x, LOG_ZERO)
         return best.scatter(-1, log_x.argmax(-1, keepdim=True), 0.0)
     if temperature != 1:
-        log_x = log_softmax(log_x / temperature, -1)
+        below = log_x - log_x.amax(-1, keepdim=True)  # so that a tiny temperature keeps the best class
+        log_x = log_softmax((below / temperature).clamp(min=LOG_ZERO), -1)
     if top_p < 1:
         ordered, index = log_x.sort(-1, descending=True)
         before = ordered.exp().cumsum(-1) - ordered.exp()  # probability of all likelier classes

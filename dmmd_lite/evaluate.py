@@ -72,7 +72,7 @@ def evaluate(
 ) -> list[Record]:
     """Records of the metrics `names`, in that order, for a model at some number of steps.
 
-    num: samples, or noise draws for the metrics that are computed from exact laws. samples: measure these
+    num: samples (metrics of exact laws have a number of noise draws of their own). samples: measure these
     (drawn with the same arguments) instead of drawing. Errors: ValueError for a metric that does not apply.
     """
     steps = default_steps(model) if steps is None else steps
@@ -83,9 +83,8 @@ def evaluate(
     on_samples = [name for name in names if name not in (*EXACT_METRICS, "output_entropy")]
     records, evaluations = [], {}
     if set(names) & set(EXACT_METRICS):
-        records += [
-            r for r in exact_metrics(sharpened, process, world, steps, num, seed, device) if r.name in names
-        ]
+        exact = exact_metrics(sharpened, process, world, steps, seed=seed, device=device)
+        records += [r for r in exact if r.name in names]
     if "output_entropy" in names:
         generator = generator_for(device, seed)
         data = world.sample(num, generator, split).to(device)

@@ -169,6 +169,15 @@ class Transformer(nn.Module):
         noise: int = 0,
     ):
         super().__init__()
+        sizes = dict(
+            patch=patch, width=width, depth=depth, heads=heads, mlp_ratio=mlp_ratio, time_width=time_width
+        )
+        for name, value in {**sizes, "noise": noise}.items():
+            least = 0 if name == "noise" else 1
+            if not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"{name}: {value!r} is not allowed; it must be a whole number of at least {least}"
+                )
         if width % (2 * heads):
             raise ValueError(
                 f"width: {width!r} is not allowed; it must be a multiple of 2 * heads = {2 * heads}"

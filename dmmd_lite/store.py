@@ -10,11 +10,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -28,11 +30,12 @@ from dmmd_lite.recipes import Recipe, get_recipe
 from dmmd_lite.records import machine, write_json
 from dmmd_lite.rng import generator_for
 from dmmd_lite.sampling import sample
-from dmmd_lite.training import Result, train
+from dmmd_lite.training import Result, rank_and_world, train
 from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.base import World
 
 MODEL = "model"  # file name of the model a run leaves in its folder
+PROVENANCE = ("sha256", "training", "provenance", "parameters")  # what records say of a model
 
 
 @dataclass
@@ -54,12 +57,9 @@ def load_model(name: str, scale: str = "laptop", seed: int = 0, device: torch.de
     A recipe's model comes from `data/models/` (laptop scale, seed 0), else from the cache, else it is
     trained into the cache now. ValueError for an unknown name or a damaged file.
     """
-    folder = Path(name)
-    if os.sep in name or folder.is_dir():
-        if not (folder / f"{MODEL}.json").is_file():
-            raise ValueError(f"model: {name!r} is not allowed; the folder holds no {MODEL}.json")
-        return read_model(folder / MODEL, device)
-    recipe = get_recipe(name, scale)
+    recipe = recipe_of(name, scale)
+    if _is_folder(name):
+        return read_model(Path(name) / MODEL, device)
     if recipe.role == "exact":
         world = get_world(recipe.world)
         process = get_process(recipe.process, world.vocab_size, recipe.schedule)
@@ -67,11 +67,29 @@ def load_model(name: str, scale: str = "laptop", seed: int = 0, device: torch.de
     path = released_path(recipe, seed)
     if path is None:
         folder = cached_folder(recipe, seed)
-        with _lock(folder):
-            if not (folder / f"{MODEL}.json").is_file():
+        rank, world = rank_and_world()  # under torchrun, one process holds the lock and all of them train
+        with _lock(folder) if rank == 0 else nullcontext():
+            missing = torch.tensor(int(not (folder / f"{MODEL}.json").is_file()), device=device)
+            if world > 1:
+                dist.broadcast(missing, 0)
+            if missing:
                 train_recipe(recipe, folder, seed=seed, device=device)
         path = folder / MODEL
     return read_model(path, device)
+
+
+def recipe_of(name: str, scale: str = "laptop") -> Recipe:
+    """The recipe of what `load_model` would load, without loading or training anything."""
+    if not _is_folder(name):
+        return get_recipe(name, scale)
+    path = Path(name) / MODEL
+    if not path.with_suffix(".json").is_file():
+        raise ValueError(f"model: {name!r} is not allowed; the folder holds no {MODEL}.json")
+    return Recipe.from_dict(_read_facts(path)["recipe"])
+
+
+def _is_folder(name: str) -> bool:
+    return os.sep in name or Path(name).is_dir()
 
 
 def released_path(recipe: Recipe, seed: int) -> Path | None:
@@ -79,7 +97,8 @@ def released_path(recipe: Recipe, seed: int) -> Path | None:
     path = data_dir() / "models" / recipe.name
     if seed != 0 or not path.with_suffix(".json").is_file():
         return None
-    return path if _read_facts(path)["recipe"] == recipe.to_dict() else None
+    as_stored = json.loads(json.dumps(recipe.to_dict()))  # JSON has lists where a recipe has tuples
+    return path if _read_facts(path)["recipe"] == as_stored else None
 
 
 def cached_folder(recipe: Recipe, seed: int) -> Path:
@@ -107,8 +126,12 @@ def train_recipe(
     Start and teacher models are loaded first, with seed 0. validate(averaged players) replaces the recipe's
     own validation. Returns the model's path without ending.
     """
-    if recipe.role == "exact":
-        raise ValueError(f"recipe: {recipe.name!r} is not allowed; an exact posterior has nothing to train")
+    if recipe.role == "exact" or recipe.training is None:
+        raise ValueError(f"recipe: {recipe.name!r} is not allowed; it has nothing to train")
+    if recipe.validation and recipe.validation not in _VALIDATIONS:
+        raise ValueError(
+            f"validation: {recipe.validation!r} is not allowed; choose from {list(_VALIDATIONS)}"
+        )
     world = get_world(recipe.world)
     process = get_process(recipe.process, world.vocab_size, recipe.schedule)
     method, main = _method(recipe, world, process, seed, device)
@@ -125,10 +148,15 @@ def train_recipe(
         validate=validate,
         identity=identity,
     )
-    return save_model(Path(out) / MODEL, recipe, result, main, seed, device)
+    path, (rank, processes) = Path(out) / MODEL, rank_and_world()
+    if rank == 0:
+        save_model(path, recipe, result, main, seed, device)
+    if processes > 1:
+        dist.barrier()
+    return path
 
 
-def save_model(path: Path, recipe: Recipe, result: Result, main: str, seed: int, device) -> Path:
+def save_model(path: Path, recipe: Recipe, result: Result, main: str, seed: int, device) -> None:
     """Write the averaged weights of player `main` in half precision, and where they come from."""
     weights = {
         key: value.half().cpu().contiguous()
@@ -155,7 +183,6 @@ def save_model(path: Path, recipe: Recipe, result: Result, main: str, seed: int,
         "provenance": machine(device),
     }
     write_json(path.with_suffix(".json"), facts)
-    return path
 
 
 def read_model(path: Path, device: torch.device | str = "cpu") -> Model:
@@ -176,9 +203,7 @@ def read_model(path: Path, device: torch.device | str = "cpu") -> Model:
             f"model: {weights_file} does not fit its recipe ({str(error).splitlines()[0]})"
         ) from None
     denoiser = NetworkDenoiser(network, process, recipe.output).to(device).eval().requires_grad_(False)
-    provenance = {key: facts[key] for key in ("sha256", "training", "provenance", "parameters")} | {
-        "training_seed": facts["seed"]
-    }
+    provenance = {**{key: facts[key] for key in PROVENANCE}, "training_seed": facts["seed"]}
     return Model(recipe.name, recipe, denoiser, process, world, facts["weights"], provenance)
 
 
@@ -186,8 +211,8 @@ def _read_facts(path: Path) -> dict:
     file = path.with_suffix(".json")
     try:
         facts = json.loads(file.read_text())
-        facts["recipe"], facts["sha256"], facts["seed"], facts["weights"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        facts["recipe"].keys(), [facts[key] for key in ("seed", "weights", *PROVENANCE)]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(f"model: {file} is not a model description ({type(error).__name__})") from None
     return facts
 
@@ -201,26 +226,32 @@ def _lock(folder: Path):
 
 def _method(recipe: Recipe, world: World, process: Process, seed: int, device):
     """The recipe's method and the name of the player that becomes the model."""
-    torch.manual_seed(seed)
+    start = load_model(recipe.start, recipe.scale, device=device).denoiser if recipe.start else None
+    teacher = load_model(recipe.teacher, recipe.scale, device=device).denoiser if recipe.teacher else None
+    torch.manual_seed(seed)  # only now, because to load a model may be to train it
 
-    def fresh(start: Denoiser | None = None, noise: bool = True) -> NetworkDenoiser:
+    def fresh(noise: bool = True) -> NetworkDenoiser:
         """A new network, with the weights of `start` where it has them."""
         own = recipe if noise else replace(recipe, network={**recipe.network, "noise": 0})
         denoiser = NetworkDenoiser(own.make_network(), process, recipe.output).to(device)
         if start is not None:
-            missing = denoiser.load_state_dict(start.state_dict(), strict=False)
-            if missing.unexpected_keys or any("noise_projection" not in key for key in missing.missing_keys):
+            own_noise = {k: v for k, v in denoiser.state_dict().items() if "noise_projection" in k}
+            try:
+                denoiser.load_state_dict({**own_noise, **start.state_dict()})
+            except RuntimeError:
                 raise ValueError(
                     f"network: {recipe.network} is not allowed; it must match that of {recipe.start!r}"
-                )
+                ) from None
         return denoiser
 
     if recipe.role == "teacher":
         exact = ExactDenoiser(world, process, recipe.floor) if recipe.fit_exact else None
         return TeacherTraining(fresh(), process, recipe.loss, exact), "denoiser"
-    start = load_model(recipe.start, recipe.scale, device=device).denoiser if recipe.start else None
-    teacher = load_model(recipe.teacher, recipe.scale, device=device).denoiser
-    return DMMD(fresh(start), fresh(start, noise=False), teacher, process, recipe.method), "generator"
+    if recipe.role != "dmmd" or teacher is None or recipe.method is None:
+        raise ValueError(
+            f"role: {recipe.role!r} is not allowed here; only 'dmmd' with a teacher and a method"
+        )
+    return DMMD(fresh(), fresh(noise=False), teacher, process, recipe.method), "generator"
 
 
 # --- validation: a number to be minimised, from averaged players, on the validation split ------------------

@@ -66,6 +66,13 @@ class Options:
         for name in ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is not allowed; it must be at least 1")
+        if len(self.betas) != 2:
+            raise ValueError(f"betas: {self.betas!r} is not allowed; it must be two numbers")
+        numbers = {"clip": self.clip, "weight_decay": self.weight_decay}
+        numbers |= {f"{n}.{key}": v for n in ("lr", "ema") for key, v in getattr(self, n).items()}
+        for name, value in {**numbers, "betas.0": self.betas[0], "betas.1": self.betas[1]}.items():
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ValueError(f"{name}: {value!r} is not allowed; it must be a finite number, at least 0")
 
     def rate(self, step: int) -> float:
         """Factor on every learning rate at a step, in [0, 1]; a pure function of the step."""
@@ -99,6 +106,11 @@ class Result:
     steps: int
 
 
+def rank_and_world() -> tuple[int, int]:
+    """This process's number and how many there are, as `torchrun` says: (0, 1) without it."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
 def train(
     method: Method,
     data: Callable[[int, torch.Generator], Tensor],
@@ -118,19 +130,22 @@ def train(
     Errors: ValueError for a checkpoint that is damaged or of another identity; NonFiniteLoss; Interrupted.
     """
     workdir, device = Path(workdir), torch.device(device)
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    run = _Run(method, options, workdir, generator_for(device, seed * world + rank), device, identity, world)
-    run.restore()
-    workdir.mkdir(parents=True, exist_ok=True)
+    rank, world = rank_and_world()
     batch = options.batch_size // (world * options.accumulation)
     if batch * world * options.accumulation != options.batch_size:
         raise ValueError(
             f"batch_size: {options.batch_size} is not allowed; it must divide by processes x accumulation"
         )
+    run = _Run(method, options, workdir, generator_for(device, seed * world + rank), device, identity)
+    run.restore()
+    workdir.mkdir(parents=True, exist_ok=True)
     losses = torch.compile(method.losses) if options.compile else method.losses
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
     started, log_path = time.monotonic() - run.seconds, workdir / "log.jsonl"
-    _cut_log(log_path, run.step)
+    if rank == 0:
+        _cut_log(log_path, run.step)
+    validate_every = options.validate_every if validate is not None else 0
+    latest = {}  # of every term, because players take turns
 
     with _signals() as asked, progress_bar(options.steps, run.step, workdir.name, rank == 0) as bar:
         while run.step < options.steps:
@@ -145,11 +160,13 @@ def train(
                         key = f"{player}/{name}"
                         logged[key] = logged.get(key, 0) + value.detach() / options.accumulation
             for player in terms:
-                run.update(player, options.rate(step))
+                logged[f"{player}/gradient_norm"] = run.update(player, options.rate(step))
+            latest |= logged
             run.step += 1
+            stop = run.agreed(asked[0] if asked else 0)
 
-            if run.step % options.log_every == 0 or run.step == options.steps or asked:
-                values = {key: float(value) for key, value in logged.items()}
+            if run.step % options.log_every == 0 or run.step == options.steps or stop:
+                values = {key: float(value) for key, value in latest.items()}
                 _check_finite(values, step, workdir)
                 if rank == 0:
                     _append(
@@ -164,20 +181,17 @@ def train(
                 bar.set(run.step, values)
             else:
                 _check_finite_tensors(logged, step, workdir)
-            if options.validate_every and (
-                run.step % options.validate_every == 0 or run.step == options.steps
-            ):
+            if validate_every and (run.step % validate_every == 0 or run.step == options.steps):
                 value = validate(run.averaged())
                 run.keep_if_best(value)
                 if rank == 0:
                     _append(log_path, {"step": run.step, "validation": value})
-            if run.step % options.checkpoint_every == 0 or run.step == options.steps or asked:
+            if run.step % options.checkpoint_every == 0 or run.step == options.steps or stop:
                 run.seconds = time.monotonic() - started
-                if rank == 0:
-                    run.save()
-            if asked and run.step < options.steps:
+                run.save()
+            if stop and run.step < options.steps:
                 raise Interrupted(
-                    f"stopped at step {run.step} of {options.steps}; go on with the same command", asked[0]
+                    f"stopped at step {run.step} of {options.steps}; go on with the same command", stop
                 )
     return run.result()
 
@@ -185,19 +199,22 @@ def train(
 class _Run:
     """Everything that changes while training, and how it is saved."""
 
-    def __init__(self, method, options, workdir, generator, device, identity, world):
-        self.options, self.path, self.generator, self.identity, self.world = (
+    def __init__(self, method, options, workdir, generator, device, identity):
+        self.options, self.path, self.generator, self.device = (
             options,
             workdir / CHECKPOINT,
             generator,
-            identity,
-            world,
+            device,
         )
+        self.rank, self.world = rank_and_world()
+        self.identity = identity if self.world == 1 else f"{identity} on {self.world} processes"
         self.players = {name: player.to(device) for name, player in method.players.items()}
         if set(options.lr) != set(self.players):
             raise ValueError(
                 f"lr: {options.lr} is not allowed; it must name exactly the players {sorted(self.players)}"
             )
+        if not set(options.ema) <= set(self.players):
+            raise ValueError(f"ema: {options.ema} is not allowed; the players are {sorted(self.players)}")
         self.ema = {name: copy.deepcopy(self.players[name]).requires_grad_(False) for name in options.ema}
         self.optimizers = {
             name: torch.optim.AdamW(
@@ -211,14 +228,23 @@ class _Run:
         }
         self.step, self.seconds, self.best, self.best_step, self.best_value = 0, 0.0, {}, None, None
 
-    def update(self, player: str, rate: float) -> None:
-        """Clip and apply the gradients a player holds, then move its average."""
+    def agreed(self, number: int) -> int:
+        """The largest number any process brings, so that all of them stop at the same step."""
+        if self.world == 1:
+            return number
+        shared = torch.tensor(number, device=self.device)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return int(shared)
+
+    def update(self, player: str, rate: float) -> Tensor:
+        """Clip and apply the gradients a player holds, then move its average. Returns the gradient's norm."""
         parameters, optimizer = list(self.players[player].parameters()), self.optimizers[player]
         if self.world > 1:
-            for p in parameters:
-                dist.all_reduce(p.grad)
-                p.grad /= self.world
-        nn.utils.clip_grad_norm_(parameters, self.options.clip, foreach=True)
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            flat = nn.utils.parameters_to_vector(gradients)
+            dist.all_reduce(flat)
+            nn.utils.vector_to_parameters(flat / self.world, gradients)
+        norm = nn.utils.clip_grad_norm_(parameters, self.options.clip, foreach=True)
         for group in optimizer.param_groups:
             group["lr"] = self.options.lr[player] * rate
         optimizer.step()
@@ -227,13 +253,14 @@ class _Run:
             decay = min(self.options.ema[player], (1 + self.step) / (10 + self.step))  # short memory at first
             averages = list(self.ema[player].parameters())
             torch._foreach_lerp_(averages, [p.detach() for p in parameters], 1 - decay)
+        return norm.detach()
 
     def averaged(self) -> dict[str, nn.Module]:
         """Averaged players; the raw one where no average is kept."""
         return {name: self.ema.get(name, player) for name, player in self.players.items()}
 
     def keep_if_best(self, value: float) -> None:
-        if self.best_value is None or value < self.best_value:
+        if not math.isnan(value) and (self.best_value is None or value < self.best_value):
             self.best_step, self.best_value = self.step, value
             self.best = {
                 f"{name}/{key}": tensor.detach().clone()
@@ -252,8 +279,20 @@ class _Run:
         yield from ((f"player/{name}", player) for name, player in self.players.items())
         yield from ((f"ema/{name}", player) for name, player in self.ema.items())
 
+    def _generator_states(self) -> Tensor:
+        """States of all processes' generators, one a row; every process has to ask."""
+        state = self.generator.get_state()
+        if self.world == 1:
+            return state[None]
+        states = [torch.empty_like(state, device=self.device) for _ in range(self.world)]
+        dist.all_gather(states, state.to(self.device))
+        return torch.stack(states)
+
     def save(self) -> None:
-        """Write the checkpoint atomically."""
+        """Write the checkpoint atomically, from the first process; every process has to call."""
+        generators = self._generator_states()
+        if self.rank != 0:
+            return
         tensors = {
             f"{prefix}/{key}": value
             for prefix, module in self._modules()
@@ -263,7 +302,7 @@ class _Run:
         for name, optimizer in self.optimizers.items():
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer/{name}/{index}/{key}": value for key, value in state.items()}
-        tensors |= {"random/generator": self.generator.get_state(), "random/torch": torch.get_rng_state()}
+        tensors |= {"random/generators": generators, "random/torch": torch.get_rng_state()}
         facts = {
             "identity": self.identity,
             "step": self.step,
@@ -286,11 +325,14 @@ class _Run:
         try:
             with safe_open(self.path, "pt") as file:
                 facts = json.loads((file.metadata() or {})["state"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+                self._load(facts, {key: file.get_tensor(key) for key in file.keys()})
+        except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+            reason = str(error).splitlines()[0]
             raise ValueError(
-                f"checkpoint: {self.path} is damaged ({error}); delete it to start again"
+                f"checkpoint: {self.path} is damaged ({reason}); delete it to start again"
             ) from None
+
+    def _load(self, facts: dict, tensors: dict[str, Tensor]) -> None:
         if facts["identity"] != self.identity:
             raise ValueError(
                 f"checkpoint: {self.path} belongs to another recipe or other settings; use another folder"
@@ -312,7 +354,8 @@ class _Run:
                 {"state": states, "param_groups": optimizer.state_dict()["param_groups"]}
             )
         self.best = under("best/")
-        self.generator.set_state(tensors["random/generator"])
+        state = tensors["random/generators"][self.rank].clone()  # set_state misreads a view
+        self.generator.set_state(state)
         torch.set_rng_state(tensors["random/torch"])
         self.step, self.seconds = facts["step"], facts["seconds"]
         self.best_step, self.best_value = facts["best_step"], facts["best_value"]
@@ -342,10 +385,12 @@ def _append(path: Path, line: dict) -> None:
 
 
 def _cut_log(path: Path, step: int) -> None:
-    """Drop the lines a stopped run wrote after its checkpoint."""
+    """Drop the lines a stopped run wrote after its checkpoint, and one it did not finish."""
     if path.exists():
-        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept))
+        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+        part = path.with_name(f".{path.name}.part")
+        part.write_text("".join(line + "\n" for line in lines if json.loads(line)["step"] <= step))
+        os.replace(part, path)
 
 
 @contextmanager

@@ -1,12 +1,26 @@
-"""What several tests share: noise processes, their transition matrices, brute-force Bayes, chi-square."""
+"""What several tests share: noise processes, their transition matrices, brute-force Bayes, chi-square, small
+networks, and processes of their own."""
+
+import multiprocessing
+import os
+import sys
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import pytest
 import torch
 from scipy.stats import chi2
 from torch import Tensor
 
+from dmmd_lite.cli import main
+from dmmd_lite.denoisers import Denoiser, NetworkDenoiser
+from dmmd_lite.networks import Transformer
 from dmmd_lite.processes import PROCESSES, Masked, Process, get_process
+from dmmd_lite.recipes import get_recipe
 from dmmd_lite.schedules import SCHEDULES
+from dmmd_lite.store import save_model
+from dmmd_lite.training import Result
+from dmmd_lite.worlds import get_world
 
 LEAST_P = 1e-6  # a correct sampler fails a chi-square once in a million runs, whatever the seed
 
@@ -65,3 +79,100 @@ def position_laws(x: Tensor, p: Tensor, vocab_size: int) -> Tensor:
 def make_process(process_name: str, vocab_size: int, schedule: str = "linear") -> tuple[Process, Tensor]:
     """A process and two float64 times s < t, 0.3 and 0.7."""
     return get_process(process_name, vocab_size, schedule), torch.tensor([0.3, 0.7], dtype=torch.float64)
+
+
+def wake(network: torch.nn.Module, rng: torch.Generator) -> torch.nn.Module:
+    """The network with random values where it starts at zero, its noise projection excepted."""
+    with torch.no_grad():
+        for name, p in network.named_parameters():
+            if not p.any() and "noise_projection" not in name:
+                p.copy_(torch.randn(p.shape, generator=rng) / 4)
+    return network
+
+
+def tiny_network(process: Process, length: int, rng: torch.Generator, **options) -> Transformer:
+    """An awake little transformer for a process, the same for the same draws of the generator."""
+    torch.manual_seed(int(torch.randint(2**31, (), generator=rng)))
+    sizes = {"width": 16, "depth": 1, "heads": 2, "time_width": 8, **options}
+    return wake(Transformer(process.num_symbols, process.vocab_size, length, **sizes), rng)
+
+
+def frequencies(tokens: Tensor, vocab_size: int) -> Tensor:
+    """How often each of the V^L sequences occurs among tokens [N, L], in lexicographic order."""
+    length = tokens.shape[1]
+    place_values = vocab_size ** torch.arange(length - 1, -1, -1)
+    return (tokens @ place_values).bincount(minlength=vocab_size**length)
+
+
+class Table(Denoiser):
+    """A denoiser given by random logits for every z, which drift with time."""
+
+    def __init__(self, process: Process, length: int, rng: torch.Generator):
+        super().__init__()
+        shape = (process.num_symbols**length, length, process.vocab_size)
+        self.process = process
+        self.start, self.drift = torch.randn(2, *shape, generator=rng)
+
+    def forward(self, z, t, noise=None):
+        index = z @ self.process.num_symbols ** torch.arange(z.shape[1] - 1, -1, -1)
+        logits = self.start[index] + 2 * t[:, None, None] * self.drift[index]
+        return self.process.carry_over(logits.log_softmax(-1), z)
+
+
+def start_process(function, *arguments, output: Path, **environment) -> multiprocessing.Process:
+    """`function(*arguments)` in a process of its own, which exits with what it returns.
+
+    It is forked from a server that has imported the package, so it starts at once. Its output goes to a file.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["dmmd_lite.cli", "dmmd_lite.store", "pytest", "scipy.stats"])
+    environment = {**os.environ, **environment}
+    process = context.Process(
+        target=_run_process, args=(function, arguments, output, environment), daemon=True
+    )
+    process.start()
+    return process
+
+
+def _run_process(function, arguments, output, environment):
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    with ExitStack() as stack:
+        file = stack.enter_context(output.open("w"))
+        stack.enter_context(redirect_stdout(file))
+        stack.enter_context(redirect_stderr(file))
+        code = function(*arguments)
+    sys.exit(code)
+
+
+def exit_codes(*processes: multiprocessing.Process) -> list[int | None]:
+    """Wait for processes to end; None for one that has not after five minutes."""
+    for process in processes:
+        process.join(300)
+    return [process.exitcode for process in processes]
+
+
+def start_command(arguments: list[str], output: Path, **environment) -> multiprocessing.Process:
+    """`dmmd-lite ARGUMENTS` in a process of its own."""
+    return start_process(main, arguments, output=output, **environment)
+
+
+def save_random_model(name: str, path: Path, rng: torch.Generator) -> NetworkDenoiser:
+    """A recipe's network with random weights, saved at `path` (without ending) as if it had been trained.
+
+    Its noise input matters, if it has one."""
+    recipe = get_recipe(name, "smoke")
+    world = get_world(recipe.world)
+    process = get_process(recipe.process, world.vocab_size)
+    torch.manual_seed(rng.initial_seed())
+    denoiser = NetworkDenoiser(wake(recipe.make_network(), rng), process)
+    if denoiser.network.noise:
+        torch.nn.init.normal_(denoiser.network.noise_projection.weight)
+    player = "denoiser" if recipe.role == "teacher" else "generator"
+    save_model(path, recipe, Result({player: denoiser}, {}, 7, 0.5, 1.0, 20), player, 3, "cpu")
+    return denoiser
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file below a folder with its bytes, every folder with None."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}

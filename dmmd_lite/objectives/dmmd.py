@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dmmd_lite.denoisers import Denoiser, Sharpened, to_leave_one_out
-from dmmd_lite.objectives.teacher import jump_scale, others, path_divergence, rate_ratio
+from dmmd_lite.objectives.teacher import EARLIEST, jump_scale, others, path_divergence, rate_ratio
 from dmmd_lite.processes import Masked, Process
 from dmmd_lite.rng import categorical, uniform
 
@@ -46,7 +46,7 @@ class Switches:
     form: "cross_entropy", or "reverse_kernel": appendix D in continuous time, for teachers trained with the
         traditional bound of uniform noise.
     weight: w(s) on the sum over positions: "one"; "bound" -alpha'/(1-alpha); "mean" averages over the scored
-        positions of each sequence, the same as "bound" in expectation for the linear masked schedule.
+        positions of each sequence, close to a constant times "bound" in expectation for linear masked noise.
     updates: "alternating" (a fresh draw for each player), or "fused": both players update from one draw.
     auxiliary_updates: auxiliary updates for each generator update.
     temperature, top_p, delta: teacher sharpening (section 3.3).
@@ -134,6 +134,7 @@ class DMMD:
     def draw_times(self, batch: int, generator: torch.Generator, device) -> tuple[Tensor, Tensor]:
         """Times s and t, float32 [batch] each (Algorithm 1, line 1)."""
         s, u = uniform((2, batch), generator).to(device, torch.float32)
+        s = s.clamp(min=EARLIEST)
         match self.switches.times:
             case "bridge":
                 return s, (s + u / self.switches.steps).clamp(max=1)

@@ -8,12 +8,14 @@ from dmmd_lite.processes import Masked, Process
 from dmmd_lite.rng import uniform
 
 LOSSES = ("cross_entropy", "bound")
+EARLIEST = 1e-5  # least time of a loss; leave-one-out laws divide by 1 - alpha, in float32 0 soon below
 
 
 def stratified_times(batch: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
-    """`batch` times, one in each of `batch` equal parts of (0, 1], float32 [batch]."""
+    """`batch` times, one in each of `batch` equal parts of (0, 1], float32 [batch], none below `EARLIEST`."""
     jitter = 1 - uniform((batch,), generator)
-    return ((torch.arange(batch, device=generator.device) + jitter) / batch).float().to(device)
+    t = (torch.arange(batch, device=generator.device) + jitter) / batch
+    return t.float().clamp(min=EARLIEST).to(device)
 
 
 def cross_entropy(x: Tensor, log_x: Tensor, scored: Tensor) -> Tensor:

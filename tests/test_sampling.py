@@ -1,0 +1,113 @@
+"""The sampler: its law, its evaluations, its trajectory, its refusals."""
+
+import math
+
+import pytest
+import torch
+from helpers import LEAST_P, Table, chi_square_p, every_process, every_schedule, frequencies
+
+from dmmd_lite.denoisers import Sharpened
+from dmmd_lite.metrics.exact import exact_law
+from dmmd_lite.processes import LOG_ZERO, get_process
+from dmmd_lite.rng import generator_for
+from dmmd_lite.sampling import sample
+from dmmd_lite.schedules import time_grid
+from dmmd_lite.worlds import get_world
+
+
+def table(process_name, rng, length=3, vocab_size=2, schedule="linear"):
+    """A process and a random denoiser that depends on time."""
+    process = get_process(process_name, vocab_size, schedule)
+    return process, Table(process, length, rng)
+
+
+@every_schedule
+@every_process
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_samples_have_the_law_of_the_plain_chain(process_name, schedule, steps, rng):
+    """Of a denoiser that depends on time, so that the masked sampler's order of draws must not matter."""
+    process, denoiser = table(process_name, rng, schedule=schedule)
+    law = exact_law(denoiser, process, get_world("parity"), steps, 0, rng)
+    drawn = sample(denoiser, process, 20_000, 3, steps, generator=rng)
+    assert chi_square_p(frequencies(drawn.tokens, 2)[None], law) > LEAST_P
+
+
+@every_process
+@pytest.mark.parametrize("temperature, top_p", [(0.5, 1.0), (0.0, 1.0), (2.0, 0.6)])
+def test_temperature_and_top_p_act_on_the_denoiser(process_name, temperature, top_p, rng):
+    process, denoiser = table(process_name, rng)
+    sharp = Sharpened(denoiser, temperature, top_p, delta=-LOG_ZERO)
+    law = exact_law(sharp, process, get_world("parity"), 3, 0, rng)
+    options = {"generator": rng, "temperature": temperature, "top_p": top_p}
+    drawn = sample(denoiser, process, 20_000, 3, 3, **options)
+    assert chi_square_p(frequencies(drawn.tokens, 2)[None], law) > LEAST_P
+
+
+@every_schedule
+@pytest.mark.parametrize("steps", [1, 3, 10, 100])
+def test_masked_evaluations_are_those_that_reveal_something(schedule, steps, rng):
+    """A step is skipped if none of L positions falls into it. Each position moves the count by at most one,
+    which bounds its spread (McDiarmid)."""
+    length, num = 6, 500
+    process, denoiser = table("masked", rng, length, schedule=schedule)
+    drawn = sample(denoiser, process, num, length, steps, generator=rng)
+    share = process.schedule.alpha(time_grid(steps)).diff()
+    expected = float((1 - (1 - share) ** length).sum())
+    assert drawn.steps == steps and drawn.evaluations <= min(steps, length)
+    assert abs(drawn.evaluations - expected) < math.sqrt(length * math.log(2 / LEAST_P) / (2 * num))
+
+
+def test_uniform_evaluations_are_the_steps(rng):
+    process, denoiser = table("uniform", rng)
+    assert sample(denoiser, process, 10, 3, 5, generator=rng, batch_size=4).evaluations == 5
+
+
+@every_process
+def test_a_seed_gives_the_same_samples(process_name, rng):
+    process, denoiser = table(process_name, rng)
+    first, again, other = (
+        sample(denoiser, process, 100, 3, 4, generator=generator_for("cpu", seed)).tokens
+        for seed in (5, 5, 6)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@every_process
+def test_trajectory_leads_from_noise_to_the_samples(process_name, rng):
+    process, denoiser = table(process_name, rng, length=4)
+    drawn = sample(denoiser, process, 50, 4, 5, generator=rng, batch_size=20, trajectory=True)
+    path = drawn.trajectory
+    assert path.shape == (6, 50, 4) and torch.equal(path[-1], drawn.tokens)
+    assert drawn.tokens.min() >= 0 and drawn.tokens.max() < process.vocab_size
+    if process_name == "masked":
+        assert (path[0] == process.mask).all()
+        revealed = path[:-1] != process.mask
+        assert torch.equal(path[1:][revealed], path[:-1][revealed])
+        assert 0 < revealed[2].float().mean() < 1
+    assert sample(denoiser, process, 2, 4, 5, generator=rng).trajectory is None
+
+
+@every_process
+def test_progress_counts_every_batch_step(process_name, rng):
+    process, denoiser = table(process_name, rng)
+    seen = []
+    progress = {"progress": lambda done, total: seen.append((done, total))}
+    sample(denoiser, process, 5, 3, 4, generator=rng, batch_size=2, **progress)
+    assert seen == [(done, 12) for done in range(1, 13)]
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ({"steps": 0}, "steps: 0 is not allowed"),
+        ({"num": 0}, "num: 0 is not allowed"),
+        ({"temperature": -1.0}, "temperature: -1.0 is not allowed"),
+        ({"temperature": math.nan}, "temperature: nan is not allowed"),
+        ({"top_p": 0.0}, "top_p: 0.0 is not allowed"),
+        ({"top_p": 1.5}, "top_p: 1.5 is not allowed"),
+    ],
+)
+def test_impossible_requests_are_refused(wrong, words, rng):
+    process, denoiser = table("masked", rng)
+    with pytest.raises(ValueError, match=words):
+        sample(denoiser, process, **{"num": 2, "length": 3, "steps": 2, **wrong}, generator=rng)
