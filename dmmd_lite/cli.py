@@ -254,6 +254,7 @@ def _doctor(arguments) -> None:
     import torch
 
     from dmmd_lite import paths
+    from dmmd_lite.recipes import RECIPES
     from dmmd_lite.records import machine
 
     models = paths.data_dir() / "models"
@@ -261,7 +262,7 @@ def _doctor(arguments) -> None:
         **machine(),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "mps": torch.backends.mps.is_available(),
-        "released_models": sorted(p.stem for p in models.glob("*.safetensors")),
+        "released_models": sorted(p.stem for p in models.glob("*.safetensors") if p.stem in RECIPES),
         "released_results": sorted(p.stem for p in (paths.data_dir() / "results").glob("*.json")),
         "cache": str(paths.cache_dir()),
         "DMMD_DATA_DIR": str(paths.external_data_dir() or "not set"),

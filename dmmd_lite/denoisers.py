@@ -82,6 +82,12 @@ class Sharpened(Denoiser):
         return sharpen(self.denoiser(z, t, noise), self.temperature, self.top_p, self.delta)
 
 
+def denoiser_noise(denoiser: Denoiser, batch: int, generator: torch.Generator, device) -> Tensor | None:
+    """Fresh input noise on `device`, or None for a denoiser without noise input."""
+    noise = denoiser.draw_noise(batch, generator)
+    return None if noise is None else noise.to(device)
+
+
 def to_posterior(log_loo: Tensor, z: Tensor, t: Tensor, process: Process) -> Tensor:
     """Leave-one-out to posterior: posterior_c is proportional to loo_c q(z_t | x = c). [B, L, V]."""
     return log_softmax(log_loo + process.likelihood(z, t).log().clamp(min=LOG_ZERO).to(log_loo), -1)

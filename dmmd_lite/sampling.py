@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import Denoiser, check_sharpening, sharpen
+from dmmd_lite.denoisers import Denoiser, check_sharpening, denoiser_noise, sharpen
 from dmmd_lite.processes import Masked, Process
 from dmmd_lite.rng import categorical, uniform
 from dmmd_lite.schedules import time_grid
@@ -80,12 +80,6 @@ def sample(
         parts.append(z_s)
         paths.append(torch.stack(path))
     return Samples(torch.cat(parts), steps, evaluations / num, torch.cat(paths, 1) if trajectory else None)
-
-
-def denoiser_noise(denoiser: Denoiser, batch: int, generator: torch.Generator, device) -> Tensor | None:
-    """Fresh input noise on `device`, or None for a denoiser without noise input."""
-    noise = denoiser.draw_noise(batch, generator)
-    return None if noise is None else noise.to(device)
 
 
 def _every_position(draw, process: Process, z: Tensor, grid: Tensor, generator: torch.Generator):

@@ -256,11 +256,11 @@ def _method(recipe: Recipe, world: World, process: Process, seed: int, device):
 
 # --- validation: a number to be minimised, from averaged players, on the validation split ------------------
 
-VALIDATION_SEED, VALIDATION_SAMPLES = 1_000_003, 1000
+VALIDATION_SEED, VALIDATION_SAMPLES = 1_000_003, 2000
 
 
 def _validate_bound(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> float:
-    """Nats per token of the continuous-time bound on up to 1,000 validation sequences."""
+    """Nats per token of the continuous-time bound on up to 2,000 validation sequences."""
     denoiser, generator = players["denoiser"], _generator(players["denoiser"])
     x = (
         world.sample(VALIDATION_SAMPLES, generator, "valid")

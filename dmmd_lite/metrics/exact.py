@@ -8,12 +8,11 @@ prod_l sum_x x_hat(x | z)_l q(z_s,l | z_l, x), exactly. Only a denoiser's noise 
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import Denoiser
+from dmmd_lite.denoisers import Denoiser, denoiser_noise
 from dmmd_lite.metrics.bootstrap import bootstrap_weights
 from dmmd_lite.processes import Process
 from dmmd_lite.records import Record, interval
 from dmmd_lite.rng import generator_for
-from dmmd_lite.sampling import denoiser_noise
 from dmmd_lite.schedules import time_grid
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 

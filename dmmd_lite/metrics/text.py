@@ -6,12 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import Denoiser
+from dmmd_lite.denoisers import Denoiser, denoiser_noise
 from dmmd_lite.metrics.bootstrap import bootstrap_weights
 from dmmd_lite.processes import Process
 from dmmd_lite.records import Record, bootstrap_mean, interval
 from dmmd_lite.rng import generator_for
-from dmmd_lite.sampling import denoiser_noise
 from dmmd_lite.worlds.markov import Markov
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dmmd_lite.denoisers import Denoiser, Sharpened, to_leave_one_out
+from dmmd_lite.denoisers import Denoiser, Sharpened, check_sharpening, denoiser_noise, to_leave_one_out
 from dmmd_lite.objectives.teacher import EARLIEST, jump_scale, others, path_divergence, rate_ratio
 from dmmd_lite.processes import Masked, Process
 from dmmd_lite.rng import categorical, uniform
@@ -72,6 +72,11 @@ class Switches:
         for field in ("steps", "auxiliary_updates"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}: {getattr(self, field)!r} is not allowed; it must be at least 1")
+        check_sharpening(self.temperature, self.top_p)
+        if self.temperature == 0:
+            raise ValueError(
+                "temperature: 0 is not allowed for a teacher; hard exclusions diverge (section 3.3)"
+            )
         if self.times == "independent" and self.reverse == "posterior":
             raise ValueError(
                 "reverse: 'posterior' is not allowed with times 'independent', where s may exceed t"
@@ -121,7 +126,8 @@ class DMMD:
         with torch.set_grad_enabled(generator_turn):
             draw = self.draw(x, generator)
         with torch.no_grad():
-            log_teacher = self.teacher(draw.z_s, draw.s, self.teacher.draw_noise(len(x), generator))
+            noise = denoiser_noise(self.teacher, len(x), generator, x.device)
+            log_teacher = self.teacher(draw.z_s, draw.s, noise)
         with torch.set_grad_enabled(auxiliary_turn):
             log_auxiliary = self.players["auxiliary"](draw.z_s, draw.s)
         terms = {}
@@ -148,8 +154,7 @@ class DMMD:
         process, student = self.process, self.players["generator"]
         s, t = self.draw_times(len(x), generator, x.device)
         z_t = process.corrupt(x, t, generator)
-        noise = student.draw_noise(len(x), generator)
-        log_x = student(z_t, t, None if noise is None else noise.to(x.device))
+        log_x = student(z_t, t, denoiser_noise(student, len(x), generator, x.device))
         sampled = categorical(log_x, generator)
         if self.switches.reverse == "posterior":
             z_s = process.step(z_t, sampled, s, t, generator)

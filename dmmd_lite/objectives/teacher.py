@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import Denoiser, to_leave_one_out
+from dmmd_lite.denoisers import Denoiser, denoiser_noise, to_leave_one_out
 from dmmd_lite.processes import Masked, Process
 from dmmd_lite.rng import uniform
 
@@ -58,7 +58,7 @@ def bound_at(
     denoiser's posterior is converted.
     """
     z = process.corrupt(x, t, generator)
-    log_x = denoiser(z, t, denoiser.draw_noise(len(x), generator))
+    log_x = denoiser(z, t, denoiser_noise(denoiser, len(x), generator, x.device))
     if isinstance(process, Masked):
         return process.loss_weight(t) * cross_entropy(x, log_x, process.scored(z))
     alpha = process.alpha(t).unsqueeze(-1)
@@ -100,7 +100,7 @@ class TeacherTraining:
         if self.loss == "bound":
             return {"denoiser": {"bound": bound_at(denoiser, process, x, t, generator).mean() / x.shape[1]}}
         z = process.corrupt(x, t, generator)
-        log_x = denoiser(z, t, denoiser.draw_noise(len(x), generator))
+        log_x = denoiser(z, t, denoiser_noise(denoiser, len(x), generator, x.device))
         if self.exact is None:
             nats = cross_entropy(x, log_x, process.scored(z))
         else:
