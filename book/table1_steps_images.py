@@ -62,8 +62,10 @@ committed = load_results("table1_steps_images")
 floor = next(r["value"] for r in records if r["name"] == "frechet_floor")
 
 # %%
-def rows(source, metric, model):
-    return [r for r in source if r["name"] == metric and r["model"].startswith(model)]
+def rows(source, metric, family):
+    """Records of a metric whose model is `family` or begins with it, noise-free variants only by full name."""
+    mine = [r for r in source if r["name"] == metric and r["model"].startswith(family)]
+    return [r for r in mine if r["model"] == family or "nonoise" not in r["model"]]
 
 
 def seed_of(record):
@@ -75,10 +77,9 @@ for ax, process in zip(axes, PROCESSES, strict=True):
     series = [(f"digits-{process}-teacher", 0, "teacher", 0)]
     series += [(f"digits-{process}-dmmd", seed, f"D-MMD student, seed {seed}", 1 + seed) for seed in range(3)]
     for model, seed, label, look in series:
-        mine = [r for r in rows(committed, "frechet", model) if seed_of(r) == seed and "nonoise" not in r["model"]]
+        mine = [r for r in rows(committed, "frechet", model) if seed_of(r) == seed]
         interval_line(ax, mine, "steps", label, look)
-    live = [r for r in rows(records, "frechet", f"digits-{process}") if "nonoise" not in r["model"]]
-    interval_line(ax, live, "steps", f"computed here (n = {n})", 5, live=True)
+    interval_line(ax, rows(records, "frechet", f"digits-{process}"), "steps", f"computed here (n = {n})", 5, live=True)
     ax.axhline(floor, color="black", linestyle=":", label="real training images")
     log_steps(ax, {r["steps"] for r in committed + records if r["name"] == "frechet"})
     ax.set_yscale("log")
@@ -105,6 +106,37 @@ table["seed"] = [seed_of(r) for r in committed]
 table["cell"] = [f"{v:.2f} [{lo:.2f}, {hi:.2f}]" if lo is not None else f"{v:.2f}" for v, lo, hi in zip(table["value"], table["low"], table["high"], strict=True)]
 wide = table[table["name"] != "frechet_floor"].pivot_table(index=["model", "seed", "steps", "evaluations", "n"], columns="name", values="cell", aggfunc="first", sort=False)
 wide.rename(columns={"nearest_training": "near copies"})
+
+# %% [markdown]
+# ## The claims, seed by seed
+#
+# Each line compares one committed student with the committed teacher. The third quotient is the distance above the
+# floor of real images, student over teacher at the same eight steps.
+
+# %%
+def value(metric, model, steps, seed):
+    return next(r["value"] for r in rows(committed, metric, model) if r["steps"] == steps and seed_of(r) == seed)
+
+
+floor_large = rows(committed, "frechet_floor", "digits")[0]["value"]
+for process, k in [("uniform", 8), ("masked", 16), ("masked", 8)]:
+    teacher, student = f"digits-{process}-teacher", f"digits-{process}-dmmd-{k}"
+    best, cover = value("frechet", teacher, 256, 0), value("coverage", teacher, 256, 0)
+    for seed in sorted({seed_of(r) for r in rows(committed, "frechet", student)}):
+        mine, covered = value("frechet", student, k, seed), value("coverage", student, k, seed)
+        print(
+            f"{process:7s} {k:2d} steps, seed {seed}: Fréchet {mine:.2f} against the teacher's {best:.2f} at 256 steps "
+            f"({'below' if mine < best else 'not below'}), coverage {covered:.3f} against {cover:.3f}"
+        )
+for process in PROCESSES:
+    teacher = value("frechet", f"digits-{process}-teacher", 8, 0)
+    for seed in range(3):
+        student = value("frechet", f"digits-{process}-dmmd-8", 8, seed)
+        ratio = (student - floor_large) / (teacher - floor_large)
+        print(f"{process:7s} seed {seed}: (student - floor) / (teacher - floor) at 8 steps = {ratio:.2f}")
+for seed in range(3):
+    with_noise, without = (value("frechet", f"digits-masked-dmmd-4{v}", 4, seed) for v in ("", "-nonoise"))
+    print(f"masked, 4 steps, seed {seed}: {with_noise:.2f} with noise input, {without:.2f} without")
 
 # %% [markdown]
 # ## What the pictures look like

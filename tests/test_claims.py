@@ -1,0 +1,72 @@
+"""What the book claims, held against the committed records: every claim for every training seed."""
+
+import pytest
+
+from dmmd_lite.pages import load_results
+
+
+def values(page: str, metric: str, model: str, steps: int) -> list[float]:
+    """Values of a metric in a page's committed records, one for each training seed."""
+    return [
+        r["value"]
+        for r in load_results(page)
+        if (r["name"], r["model"], r["steps"]) == (metric, model, steps)
+    ]
+
+
+def only(page: str, metric: str, model: str, steps: int) -> float:
+    """The one value of a model that was trained once."""
+    (value,) = values(page, metric, model, steps)
+    return value
+
+
+def digits(metric: str, model: str, steps: int) -> list[float]:
+    return values("table1_steps_images", metric, f"digits-{model}", steps)
+
+
+@pytest.mark.parametrize(("process", "steps"), [("uniform", 8), ("masked", 16)])
+def test_few_step_students_beat_their_teacher_at_256_steps(process, steps):
+    (teacher,) = digits("frechet", f"{process}-teacher", 256)
+    students = digits("frechet", f"{process}-dmmd-{steps}", steps)
+    assert len(students) == 3
+    assert max(students) < teacher
+
+
+@pytest.mark.parametrize("process", ["uniform", "masked"])
+def test_at_eight_steps_a_fifth_of_the_excess_distance_is_gone(process):
+    (teacher,), floor = (
+        digits("frechet", f"{process}-teacher", 8),
+        digits("frechet_floor", f"{process}-teacher", 8)[0],
+    )
+    students = digits("frechet", f"{process}-dmmd-8", 8)
+    assert len(students) == 3
+    assert max(students) - floor <= 0.8 * (teacher - floor)
+
+
+@pytest.mark.parametrize(("process", "steps"), [("uniform", 8), ("masked", 8), ("masked", 16)])
+def test_students_cover_as_much_as_their_teacher(process, steps):
+    (teacher,) = digits("coverage", f"{process}-teacher", 256)
+    assert min(digits("coverage", f"{process}-dmmd-{steps}", steps)) >= 0.9 * teacher
+
+
+def test_masked_students_need_noise_input_at_four_steps():
+    with_noise, without = (digits("frechet", f"masked-dmmd-4{variant}", 4) for variant in ("", "-nonoise"))
+    assert len(with_noise) == len(without) == 3
+    assert max(with_noise) < min(without)
+
+
+def test_coins_in_one_step():
+    with_noise = values("coins", "total_variation", "coins-masked-dmmd-1", 1)
+    assert len(with_noise) == 5
+    assert max(with_noise) <= 0.10 and sum(with_noise) / 5 <= 0.05
+    without = values("coins", "total_variation", "coins-masked-dmmd-1-nonoise", 1)
+    assert len(without) == 5
+    assert min(without) >= 0.349  # no product law is closer
+
+
+def test_text_student_halves_the_exact_teachers_divergence():
+    teacher = only("exact_text", "ngram_divergence", "markov-masked-exact", 8)
+    students = values("exact_text", "ngram_divergence", "markov-masked-dmmd-8", 8)
+    floor = next(r["details"]["floor"] for r in load_results("exact_text") if r["name"] == "ngram_divergence")
+    assert len(students) == 5
+    assert max(students) - floor <= 0.5 * (teacher - floor)
