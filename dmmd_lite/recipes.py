@@ -254,10 +254,11 @@ def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: 
     """On exact worlds the frozen teacher is the exact posterior itself.
 
     Tiny worlds alternate updates as published; elsewhere both players learn from one draw, which saves
-    three tenths of the work. One-step students under uniform noise always start from t = 1.
+    three tenths of the work. The one-step student of the coins under uniform noise always starts from
+    t = 1, the only time it is used at; parity keeps the bridge, whose t < 1 break its symmetry.
     """
     size, tiny = SIZES[kind][scale], kind == "enumerable"
-    one_step = steps == 1 and process == "uniform"
+    one_step = tiny and steps == 1 and process == "uniform"
     generator_lr, auxiliary_lr = size.dmmd_lr
     training = Options(
         size.dmmd_steps,
@@ -269,7 +270,9 @@ def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: 
         validate_every=0 if tiny else max(1, size.dmmd_steps // 4),
     )
     method = Switches(
-        steps, times="start" if one_step else "bridge", updates="alternating" if tiny else "fused"
+        steps,
+        times="start" if one_step and world == "coins" else "bridge",
+        updates="alternating" if tiny else "fused",
     )
     validation = {"enumerable": "", "digits": "frechet", "markov": "ngram_divergence"}[kind]
     start = f"{world}-{process}-teacher"
