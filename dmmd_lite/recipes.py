@@ -251,7 +251,9 @@ def _teacher(kind: str, world: str, process: str, scale: str) -> Recipe:
 
 
 def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: str, scale: str) -> Recipe:
-    """On exact worlds the frozen teacher is the exact posterior itself.
+    """On exact worlds the frozen teacher is the exact posterior itself, floored at 1e-3 on the tiny ones:
+    the generator's loss is unbounded where the teacher's probability vanishes, and at 1e-6 the repulsion
+    from impossible pairs wins over everything and masked coins lose a face even with noise input.
 
     Tiny worlds alternate updates as published; elsewhere both players learn from one draw, which saves
     three tenths of the work. The one-step student of the coins under uniform noise always starts from
@@ -283,7 +285,7 @@ def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: 
         process,
         "dmmd",
         network={**size.network, "noise": noise},
-        floor=1e-3,
+        floor=1e-3 if tiny else 1e-6,
         start=start,
         teacher=start if kind == "digits" else f"{world}-{process}-exact",
         method=method,

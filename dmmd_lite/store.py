@@ -251,6 +251,8 @@ def _method(recipe: Recipe, world: World, process: Process, seed: int, device):
         raise ValueError(
             f"role: {recipe.role!r} is not allowed here; only 'dmmd' with a teacher and a method"
         )
+    if isinstance(teacher, ExactDenoiser):  # the student's recipe says how bold the truth may be
+        teacher = ExactDenoiser(world, process, recipe.floor)
     return DMMD(fresh(), fresh(noise=False), teacher, process, recipe.method), "generator"
 
 
