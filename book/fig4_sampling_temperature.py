@@ -43,7 +43,13 @@ settings = [(t, 1.0) for t in temperatures] + [(1.0, p) for p in top_ps]
 records = []
 for model in models.values():
     for temperature, top_p in settings:
-        sampling = {"steps": steps, "num": n, "seed": sampling_seed, "temperature": temperature, "top_p": top_p}
+        sampling = {
+            "steps": steps,
+            "num": n,
+            "seed": sampling_seed,
+            "temperature": temperature,
+            "top_p": top_p,
+        }
         records += [r.to_dict() for r in evaluate(model, METRICS, **sampling)]
 committed = load_results("fig4_sampling_temperature")
 
@@ -54,13 +60,17 @@ committed = load_results("fig4_sampling_temperature")
 # neighbours. The upper row shows the distance, the lower row the share of held-out images that are covered.
 
 # %%
-fig, axes = plt.subplots(2, 2, figsize=(10, 7), sharey="row")
+fig, axes = plt.subplots(2, 2, figsize=(10, 7), sharey="row", layout="constrained")
 for row, metric in enumerate(METRICS[:2]):
     for column, (knob, other) in enumerate([("temperature", "top_p"), ("top_p", "temperature")]):
         ax = axes[row, column]
         for look, process in enumerate(models):
             for source, live in ((committed, False), (records, True)):
-                mine = [r for r in source if r["name"] == metric and r["model"] == f"digits-{process}-teacher" and r[other] == 1]
+                mine = [
+                    r
+                    for r in source
+                    if r["name"] == metric and r["model"] == f"digits-{process}-teacher" and r[other] == 1
+                ]
                 interval_line(ax, mine, knob, process + f", here (n = {n})" * live, look, live)
         ax.set_xlabel(knob.replace("_", "-"))
     axes[row, 0].set_ylabel({"frechet": "Fréchet distance", "coverage": "coverage"}[metric])
@@ -78,10 +88,14 @@ table.pivot_table(index=["temperature", "top_p"], columns="model", values="cell"
 #
 # The same seed at every temperature. At 0 every step takes the most likely level and the digits lose their variety.
 
+
 # %%
 def frame(temperature):
     drawn = draw_samples(models["masked"], 32, steps, seed=sampling_seed, temperature=temperature)
-    return image_grid(models["masked"].world.show(drawn.tokens), title=f"masked teacher, {steps} steps, temperature {temperature}")
+    return image_grid(
+        models["masked"].world.show(drawn.tokens),
+        title=f"masked teacher, {steps} steps, temperature {temperature}",
+    )
 
 
 filmstrip(frame, [0.0, *temperatures], "temperature", "Sampled digits of the masked teacher")

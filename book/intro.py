@@ -40,7 +40,7 @@
 # |---|---|
 # | [Two coins](coins) | why one factorised step cannot make two coins agree, and how noise input solves it |
 # | [The whole method in a hundred lines](standalone) | D-MMD without the package, equal to the package to six digits |
-# | [Text whose truth is known](exact_text) | a student against an exact teacher, judged by exact laws |
+# | [Text whose truth is known](exact_text) | how an exactly right denoiser still errs in few steps, judged by exact laws |
 # | [Table 1](table1_steps_images) | quality against sampling steps on real images |
 # | [Figure 4](fig4_sampling_temperature) | what sampling temperature and top-p do to base models |
 #

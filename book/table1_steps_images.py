@@ -61,6 +61,7 @@ for name, steps, train_seed in cells:
 committed = load_results("table1_steps_images")
 floor = next(r["value"] for r in records if r["name"] == "frechet_floor")
 
+
 # %%
 def rows(source, metric, family):
     """Records of a metric whose model is `family` or begins with it, noise-free variants only by full name."""
@@ -72,14 +73,16 @@ def seed_of(record):
     return record["provenance"]["training_seed"]
 
 
-fig, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
 for ax, process in zip(axes, PROCESSES, strict=True):
     series = [(f"digits-{process}-teacher", 0, "teacher", 0)]
     series += [(f"digits-{process}-dmmd", seed, f"D-MMD student, seed {seed}", 1 + seed) for seed in range(3)]
     for model, seed, label, look in series:
         mine = [r for r in rows(committed, "frechet", model) if seed_of(r) == seed]
         interval_line(ax, mine, "steps", label, look)
-    interval_line(ax, rows(records, "frechet", f"digits-{process}"), "steps", f"computed here (n = {n})", 5, live=True)
+    interval_line(
+        ax, rows(records, "frechet", f"digits-{process}"), "steps", f"computed here (n = {n})", 5, live=True
+    )
     ax.axhline(floor, color="black", linestyle=":", label="real training images")
     log_steps(ax, {r["steps"] for r in committed + records if r["name"] == "frechet"})
     ax.set_yscale("log")
@@ -103,8 +106,17 @@ show(fig, alt)
 # %%
 table = pd.DataFrame(committed)
 table["seed"] = [seed_of(r) for r in committed]
-table["cell"] = [f"{v:.2f} [{lo:.2f}, {hi:.2f}]" if lo is not None else f"{v:.2f}" for v, lo, hi in zip(table["value"], table["low"], table["high"], strict=True)]
-wide = table[table["name"] != "frechet_floor"].pivot_table(index=["model", "seed", "steps", "evaluations", "n"], columns="name", values="cell", aggfunc="first", sort=False)
+table["cell"] = [
+    f"{v:.2f} [{lo:.2f}, {hi:.2f}]" if lo is not None else f"{v:.2f}"
+    for v, lo, hi in zip(table["value"], table["low"], table["high"], strict=True)
+]
+wide = table[table["name"] != "frechet_floor"].pivot_table(
+    index=["model", "seed", "steps", "evaluations", "n"],
+    columns="name",
+    values="cell",
+    aggfunc="first",
+    sort=False,
+)
 wide.rename(columns={"nearest_training": "near copies"})
 
 # %% [markdown]
@@ -113,9 +125,12 @@ wide.rename(columns={"nearest_training": "near copies"})
 # Each line compares one committed student with the committed teacher. The third quotient is the distance above the
 # floor of real images, student over teacher at the same eight steps.
 
+
 # %%
 def value(metric, model, steps, seed):
-    return next(r["value"] for r in rows(committed, metric, model) if r["steps"] == steps and seed_of(r) == seed)
+    return next(
+        r["value"] for r in rows(committed, metric, model) if r["steps"] == steps and seed_of(r) == seed
+    )
 
 
 floor_large = rows(committed, "frechet_floor", "digits")[0]["value"]
@@ -145,7 +160,11 @@ for seed in range(3):
 
 # %%
 for process in PROCESSES:
-    for name, steps in [(f"digits-{process}-teacher", 8), (f"digits-{process}-teacher", 256), (f"digits-{process}-dmmd-8", 8)]:
+    for name, steps in [
+        (f"digits-{process}-teacher", 8),
+        (f"digits-{process}-teacher", 256),
+        (f"digits-{process}-dmmd-8", 8),
+    ]:
         model = load_model(name)
         drawn = draw_samples(model, 32, steps, seed=sampling_seed)
         title = f"{name} at {steps} steps ({drawn.evaluations:.0f} evaluations)"

@@ -199,7 +199,7 @@ PAPER = {"width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4, "time_width": 1
 SIZES = {
     "enumerable": {
         "smoke": Size(TINY, 64, 20, 3e-3, 64, 20, (1e-3, 1e-3), 0.9),
-        "laptop": Size(TINY, 256, 600, 3e-3, 256, 2000, (1e-3, 1e-3), 0.99),
+        "laptop": Size(TINY, 256, 600, 3e-3, 256, 3000, (1e-3, 1e-3), 0.995),
         "gpu": Size(LAPTOP, 2048, 2000, 2e-3, 2048, 8000, (5e-4, 5e-4), 0.995),
         "paper": Size(PAPER, 512, 10_000, 3e-4, 512, 50_000, (3e-5, 6e-5), 0.9999),
     },

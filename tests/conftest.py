@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def pytest_configure():
     torch.set_num_threads(1)
-    os.environ["MPLBACKEND"] = "Agg"    # of this process; the kernels that run pages choose their own
+    os.environ["MPLBACKEND"] = "Agg"  # of this process; the kernels that run pages choose their own
     os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("DMMD_CACHE_DIR", str(ROOT / "_build" / "cache"))

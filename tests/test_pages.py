@@ -24,7 +24,7 @@ from dmmd_lite.pages import (
     up_to_date,
 )
 
-SOURCE = '''# ---
+SOURCE = """# ---
 # jupyter:
 #   kernelspec:
 #     display_name: Python 3
@@ -62,7 +62,7 @@ import matplotlib.pyplot as plt
 
 plt.plot([0, 1])
 plt.show()
-'''
+"""
 
 
 @pytest.fixture
