@@ -1,4 +1,7 @@
-"""What the book claims, held against the committed records: every claim for every training seed."""
+"""What the book claims, held against the committed records: every claim for every training seed.
+
+Claims that hold for some seeds only are no claims; their pages print them seed by seed.
+"""
 
 import pytest
 
@@ -24,35 +27,29 @@ def digits(metric: str, model: str, steps: int) -> list[float]:
     return values("table1_steps_images", metric, f"digits-{model}", steps)
 
 
-@pytest.mark.parametrize(("process", "steps"), [("uniform", 8), ("masked", 16)])
-def test_few_step_students_beat_their_teacher_at_256_steps(process, steps):
-    (teacher,) = digits("frechet", f"{process}-teacher", 256)
+@pytest.mark.parametrize("process", ["uniform", "masked"])
+@pytest.mark.parametrize("steps", [4, 8, 16])
+def test_students_beat_their_teacher_at_equal_steps(process, steps):
+    (teacher,) = digits("frechet", f"{process}-teacher", steps)
     students = digits("frechet", f"{process}-dmmd-{steps}", steps)
     assert len(students) == 3
     assert max(students) < teacher
 
 
-@pytest.mark.parametrize("process", ["uniform", "masked"])
-def test_at_eight_steps_a_fifth_of_the_excess_distance_is_gone(process):
-    (teacher,), floor = (
-        digits("frechet", f"{process}-teacher", 8),
-        digits("frechet_floor", f"{process}-teacher", 8)[0],
-    )
-    students = digits("frechet", f"{process}-dmmd-8", 8)
-    assert len(students) == 3
-    assert max(students) - floor <= 0.8 * (teacher - floor)
+def test_uniform_students_of_sixteen_steps_beat_their_teacher_at_256():
+    (teacher,) = digits("frechet", "uniform-teacher", 256)
+    assert max(digits("frechet", "uniform-dmmd-16", 16)) < teacher
+
+
+def test_uniform_students_of_eight_steps_lose_a_fifth_of_the_excess_distance():
+    (teacher,), (floor,) = (digits(metric, "uniform-teacher", 8) for metric in ("frechet", "frechet_floor"))
+    assert max(digits("frechet", "uniform-dmmd-8", 8)) - floor <= 0.8 * (teacher - floor)
 
 
 @pytest.mark.parametrize(("process", "steps"), [("uniform", 8), ("masked", 8), ("masked", 16)])
 def test_students_cover_as_much_as_their_teacher(process, steps):
     (teacher,) = digits("coverage", f"{process}-teacher", 256)
     assert min(digits("coverage", f"{process}-dmmd-{steps}", steps)) >= 0.9 * teacher
-
-
-def test_masked_students_need_noise_input_at_four_steps():
-    with_noise, without = (digits("frechet", f"masked-dmmd-4{variant}", 4) for variant in ("", "-nonoise"))
-    assert len(with_noise) == len(without) == 3
-    assert max(with_noise) < min(without)
 
 
 def test_coins_in_one_step():
