@@ -53,7 +53,7 @@ world = load_model("markov-masked-exact").world
 # ## Trigrams and likelihood against steps
 #
 # Filled: committed records with more samples. Hollow: computed while this page ran. The trigram divergence has a
-# floor that depends on the number of samples, so compare markers with their own floor.
+# floor that depends on the number of samples, so hollow markers lie higher; the dotted line is the filled ones' floor.
 
 
 # %%

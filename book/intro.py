@@ -18,7 +18,7 @@
 # sequence. Each prediction treats the tokens as independent, so a sampler must go in small steps: hundreds of them. This book
 # is about making few steps enough. It follows *Beyond Single Tokens: Distilling Discrete Diffusion Models via
 # Discrete MMD* (Hoogeboom, Ruhe, Heek, Mensink, Salimans, [arXiv 2603.20155](https://arxiv.org/abs/2603.20155)),
-# called D-MMD, and runs everything it shows: behind each page is `dmmd_lite`, a compact PyTorch package with the whole
+# called D-MMD, so far Table 1 and Figure 4, and runs everything it shows: behind each page is `dmmd_lite`, a compact PyTorch package with the whole
 # training loop.
 #
 # ## The method in one paragraph
@@ -39,23 +39,24 @@
 # | page | what it shows |
 # |---|---|
 # | [Two coins](coins) | why one factorised step cannot make two coins agree, and how noise input solves it |
-# | [The whole method in a hundred lines](standalone) | D-MMD without the package, equal to the package to six digits |
+# | [The whole method on one page](standalone) | D-MMD without the package, equal to the package to six digits |
 # | [Text whose truth is known](exact_text) | how an exactly right denoiser still errs in few steps, judged by exact laws |
 # | [Table 1](table1_steps_images) | quality against sampling steps on real images |
 # | [Figure 4](fig4_sampling_temperature) | what sampling temperature and top-p do to base models |
 #
 # ## How to read numbers here
 #
-# Every number comes from a *record*: the value with its 95 % bootstrap interval over samples, the number of samples, the
-# seeds, the steps, the recipe, the commit and the hardware. Records of larger runs are committed in `data/results/` and
-# drawn filled; what a page computes while it runs is drawn hollow beside them. Numbers of the paper appear only where they are
-# marked as the paper's. A distance on the features of a small classifier is called a Fréchet distance and never an FID.
+# Every metric comes as a *record*: the value with its 95 % bootstrap interval over samples, the number of samples, the
+# seeds, the steps, the model (a recipe's name), the commit and the hardware. Records of larger runs are committed in
+# `data/results/` and drawn filled; what a page computes while it runs is drawn hollow beside them. Numbers of the paper
+# appear only where they are marked as the paper's. A distance on the features of a small classifier is called a
+# Fréchet distance and never an FID.
 #
 # ## What is in this copy
 
 # %% tags=["parameters"]
 num: int = 32  # digits to draw
-steps: int = 16  # sampling steps
+steps: int = 16  # sampling steps and student: 4, 8 or 16
 seed: int = 0  # random seed
 
 # %%

@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # The whole method in a hundred lines
+# # The whole method on one page
 #
 # **Claim.** Everything D-MMD needs fits on this page: uniform noise, the posterior step, the exact teacher, the
 # two losses, the alternating loop and the sampler, in plain PyTorch with no import from the package. The student

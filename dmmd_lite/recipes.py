@@ -31,7 +31,7 @@ class Recipe:
     start: recipe whose weights student and auxiliary begin from. teacher: recipe of the frozen teacher.
     loss, fit_exact: for teachers, the loss and whether targets are the world's exact posteriors.
     output: the law the network's logits describe (see `denoisers.py`).
-    floor: least probability of the exact posteriors used as teacher or target.
+    floor: least probability of the exact posteriors used as teacher or target; unused without them.
     method: D-MMD's switches. validation: the metric that chooses the checkpoint; "" keeps the last.
     """
 
@@ -252,8 +252,8 @@ def _teacher(kind: str, world: str, process: str, scale: str) -> Recipe:
 
 def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: str, scale: str) -> Recipe:
     """On exact worlds the frozen teacher is the exact posterior itself, floored at 1e-3 on the tiny ones:
-    the generator's loss is unbounded where the teacher's probability vanishes, and at 1e-6 the repulsion
-    from impossible pairs wins over everything and masked coins lose a face even with noise input.
+    the generator's loss is unbounded where the teacher's probability vanishes, so a far smaller floor lets
+    the repulsion from impossible pairs win over everything.
 
     Tiny worlds alternate updates as published; elsewhere both players learn from one draw, which saves
     three tenths of the work. The one-step student of the coins under uniform noise always starts from
@@ -285,7 +285,7 @@ def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: 
         process,
         "dmmd",
         network={**size.network, "noise": noise},
-        floor=1e-3 if tiny else 1e-6,
+        floor=1e-6 if kind == "markov" else 1e-3,
         start=start,
         teacher=start if kind == "digits" else f"{world}-{process}-exact",
         method=method,

@@ -214,6 +214,14 @@ def test_first_weights_do_not_depend_on_what_the_cache_holds(cache):
     assert all(torch.equal(trained[key], found[key]) for key in trained)
 
 
+RELEASED = sorted(path.stem for path in (data_dir() / "models").glob("*.json") if path.stem in RECIPES)
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_what_ships_is_what_the_recipe_says_now(name):
+    assert released_path(get_recipe(name), 0) is not None
+
+
 def test_released_models_are_found_for_exactly_their_recipe(tmp_path, cache, rng, monkeypatch):
     monkeypatch.setattr(store, "data_dir", lambda: tmp_path)
     (tmp_path / "models").mkdir()

@@ -129,7 +129,9 @@ class DMMD:
             noise = denoiser_noise(self.teacher, len(x), generator, x.device)
             log_teacher = self.teacher(draw.z_s, draw.s, noise)
         with torch.set_grad_enabled(auxiliary_turn):
-            log_auxiliary = self.players["auxiliary"](draw.z_s, draw.s)
+            auxiliary = self.players["auxiliary"]
+            noise = denoiser_noise(auxiliary, len(x), generator, x.device)
+            log_auxiliary = auxiliary(draw.z_s, draw.s, noise)
         terms = {}
         if generator_turn:
             terms["generator"] = self.generator_terms(draw, log_teacher, log_auxiliary.detach())
