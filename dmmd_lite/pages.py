@@ -252,6 +252,7 @@ def _kernel_manager(folder: str):
     environment = {
         "DMMD_PAGE_OUT": folder,
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "TQDM_DISABLE": "1",  # a progress widget would ask the site for scripts
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # with another, figures are lost
     }
 

@@ -1,5 +1,6 @@
 """A progress bar on terminals and in notebooks; silence elsewhere."""
 
+import os
 from contextlib import contextmanager
 
 
@@ -21,7 +22,8 @@ class _Bar:
 
 @contextmanager
 def progress_bar(total: int, start: int = 0, label: str = "", show: bool = True):
-    """A context with `.set(step, values)`. Uses tqdm if it is installed, on a terminal only."""
+    """A context with `.set(step, values)`: a bar on terminals and in notebooks unless $TQDM_DISABLE is set."""
+    show = show and "TQDM_DISABLE" not in os.environ
     try:
         from tqdm.auto import tqdm
     except ImportError:
