@@ -22,7 +22,7 @@ class _Bar:
 
 @contextmanager
 def progress_bar(total: int, start: int = 0, label: str = "", show: bool = True):
-    """A context with `.set(step, values)`: a bar on terminals and in notebooks unless $TQDM_DISABLE is set."""
+    """A context with `.set(step, values)`: bar on terminals and in notebooks, unless TQDM_DISABLE is set."""
     show = show and "TQDM_DISABLE" not in os.environ
     try:
         from tqdm.auto import tqdm
