@@ -187,7 +187,7 @@ PAPER = {  # the paper's
     "Masked teacher": {16: 122.9, 32: 47.1, 64: 20.0, 128: 11.1, 256: 7.8, 512: 6.7, 1024: 6.4},
     "Masked D-MMD": {4: 22.3, 8: 12.7, 16: 5.3, 32: 3.8, 64: 3.5},
 }
-pd.DataFrame(PAPER).T.sort_index(axis=1).fillna("")
+pd.DataFrame(PAPER).T.sort_index(axis=1).astype(object).fillna("")
 
 # %%
 save_records("table1_steps_images", records)
