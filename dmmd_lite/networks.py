@@ -109,10 +109,10 @@ class ImageStem(nn.Module):
         return self._to_patches(torch.cat(levels, 1).movedim(1, -1))
 
 
-def rotate(x: Tensor) -> Tensor:
-    """Rotary position embedding of queries or keys [B, H, P, D]; D is even."""
+def rotate(x: Tensor, base: int) -> Tensor:
+    """Rotary position embedding of queries or keys [B, H, P, D]; D is even; wavelengths up to 2 pi base."""
     half = x.shape[-1] // 2
-    frequency = 10_000 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+    frequency = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
     angle = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1) * frequency
     cos, sin, (a, b) = angle.cos().to(x.dtype), angle.sin().to(x.dtype), x.split(half, -1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
@@ -121,9 +121,9 @@ def rotate(x: Tensor) -> Tensor:
 class Block(nn.Module):
     """Attention and MLP, each with an adaptive norm and a gate that starts at zero."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int, time_width: int, rotary: bool):
+    def __init__(self, width: int, heads: int, mlp_ratio: int, time_width: int, rotary_base: int | None):
         super().__init__()
-        self.heads, self.rotary = heads, rotary
+        self.heads, self.rotary_base = heads, rotary_base
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -137,8 +137,8 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(time).unsqueeze(1).chunk(6, -1)
         qkv = self.qkv(self.norm(h) * (1 + scale1) + shift1)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, H, P, D]
-        if self.rotary:
-            q, k = rotate(q), rotate(k)
+        if self.rotary_base is not None:
+            q, k = rotate(q, self.rotary_base), rotate(k, self.rotary_base)
         mixed = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         h = h + gate1 * self.out(mixed)
         return h + gate2 * self.mlp(self.norm(h) * (1 + scale2) + shift2)
@@ -149,6 +149,8 @@ class Transformer(nn.Module):
 
     num_symbols: values the input may take; vocab_size: V, the classes predicted; length: L.
     image_shape: (height, width, channels) selects the image stem with square patches of side `patch`.
+    rotary_base: longest wavelength of the rotary embedding of sequences, over 2 pi positions. Far above the
+    length, most of a narrow head's frequencies hardly turn and neighbours are hard to tell apart.
     noise: channels of Gaussian input noise (0: none), added to the residual stream through a projection
     that starts at zero, so a network with noise input starts equal to one without.
     """
@@ -166,11 +168,18 @@ class Transformer(nn.Module):
         heads: int = 4,
         mlp_ratio: int = 2,
         time_width: int = 32,
+        rotary_base: int = 10_000,
         noise: int = 0,
     ):
         super().__init__()
         sizes = dict(
-            patch=patch, width=width, depth=depth, heads=heads, mlp_ratio=mlp_ratio, time_width=time_width
+            patch=patch,
+            width=width,
+            depth=depth,
+            heads=heads,
+            mlp_ratio=mlp_ratio,
+            time_width=time_width,
+            rotary_base=rotary_base,
         )
         for name, value in {**sizes, "noise": noise}.items():
             least = 0 if name == "noise" else 1
@@ -190,9 +199,8 @@ class Transformer(nn.Module):
         self.time = nn.Sequential(
             nn.Linear(2 * time_width, time_width), nn.SiLU(), nn.Linear(time_width, time_width)
         )
-        self.blocks = nn.ModuleList(
-            Block(width, heads, mlp_ratio, time_width, self.stem.rotary) for _ in range(depth)
-        )
+        base = rotary_base if self.stem.rotary else None
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, time_width, base) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(time_width, 2 * width)
         for layer in [self.modulation, self.stem.head, *(block.modulation for block in self.blocks)]:

@@ -89,7 +89,7 @@ class Recipe:
                 **self.network,
             )
         except TypeError:
-            allowed = ["patch", "width", "depth", "heads", "mlp_ratio", "time_width", "noise"]
+            allowed = ["patch", "width", "depth", "heads", "mlp_ratio", "time_width", "rotary_base", "noise"]
             raise ValueError(
                 f"network: {self.network} is not allowed; the keys are {allowed}, whole numbers"
             ) from None
@@ -211,7 +211,7 @@ SIZES = {
     },
     "markov": {
         "smoke": Size(TINY, 16, 20, 2e-3, 16, 20, (1e-4, 2e-4), 0.9),
-        "laptop": Size(LAPTOP, 32, 4000, 2e-3, 32, 400, (3e-4, 6e-4), 0.99),
+        "laptop": Size({**LAPTOP, "rotary_base": 100}, 32, 3000, 5e-3, 32, 400, (3e-4, 6e-4), 0.99),
         "gpu": Size(GPU, 512, 10_000, 5e-4, 512, 10_000, (2e-4, 4e-4), 0.999),
         "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999),
     },

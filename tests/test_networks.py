@@ -90,12 +90,12 @@ def test_noise_of_a_sequence_is_plain_gaussian(rng):
 
 def test_rotated_products_depend_on_the_distance_only(rng):
     query, key = torch.randn(2, 1, 1, 1, 8, generator=rng).expand(2, 1, 1, 10, 8)
-    scores = (rotate(query) @ rotate(key).mT)[0, 0]
+    scores = (rotate(query, 100) @ rotate(key, 100).mT)[0, 0]
     for offset in range(-9, 10):
         diagonal = scores.diagonal(offset)
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), rtol=0, atol=1e-5)
     assert (scores[0, 1:] - scores[0, 0]).abs().max() > 0.01
-    torch.testing.assert_close(rotate(query).norm(dim=-1), query.norm(dim=-1))
+    torch.testing.assert_close(rotate(query, 100).norm(dim=-1), query.norm(dim=-1))
 
 
 @every_process
