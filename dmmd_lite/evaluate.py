@@ -41,19 +41,20 @@ def draw_samples(
     device: torch.device | str = "cpu",
     **options,
 ) -> Samples:
-    """`num` samples of a model; further options are those of `sampling.sample`."""
-    return sample(
-        model.denoiser,
-        model.process,
-        num,
-        model.world.length,
-        steps,
-        generator=generator_for(device, seed),
-        temperature=temperature,
-        top_p=top_p,
-        device=device,
-        **options,
-    )
+    """`num` samples of a model; further options are those of `sampling.sample`.
+
+    An autoregressive model takes one step a token, whatever `steps` says.
+    """
+    options |= {
+        "generator": generator_for(device, seed),
+        "temperature": temperature,
+        "top_p": top_p,
+        "device": device,
+    }
+    length = model.world.length
+    if model.process is None:
+        return Samples(model.denoiser.sample(num, length, **options), length, length)
+    return sample(model.denoiser, model.process, num, length, steps, **options)
 
 
 def evaluate(
@@ -79,6 +80,8 @@ def evaluate(
     check_metrics(names, model.world)
     check_sharpening(temperature, top_p)
     world, process = model.world, model.process
+    if process is None and "output_entropy" in names:
+        raise ValueError("metrics: 'output_entropy' does not apply to autoregressive models")
     sharpened = Sharpened(model.denoiser, temperature, top_p, -LOG_ZERO)
     on_samples = [name for name in names if name not in (*EXACT_METRICS, "output_entropy")]
     records, evaluations = [], {}
@@ -104,7 +107,7 @@ def evaluate(
         "seed": seed,
         "temperature": temperature,
         "top_p": top_p,
-        "provenance": {**model.provenance, "measured": machine(device)},
+        "provenance": {**model.provenance, "measured": {**machine(device), **world.provenance}},
     }
     records = [replace(r, **context, evaluations=evaluations.get(r.name)) for r in records]
     return sorted(records, key=lambda r: names.index(r.name))

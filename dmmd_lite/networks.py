@@ -121,9 +121,11 @@ def rotate(x: Tensor, base: int) -> Tensor:
 class Block(nn.Module):
     """Attention and MLP, each with an adaptive norm and a gate that starts at zero."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int, time_width: int, rotary_base: int | None):
+    def __init__(
+        self, width: int, heads: int, mlp_ratio: int, time_width: int, rotary_base: int | None, causal: bool
+    ):
         super().__init__()
-        self.heads, self.rotary_base = heads, rotary_base
+        self.heads, self.rotary_base, self.causal = heads, rotary_base, causal
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -139,18 +141,19 @@ class Block(nn.Module):
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, H, P, D]
         if self.rotary_base is not None:
             q, k = rotate(q, self.rotary_base), rotate(k, self.rotary_base)
-        mixed = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        mixed = scaled_dot_product_attention(q, k, v, is_causal=self.causal).transpose(1, 2).flatten(2)
         h = h + gate1 * self.out(mixed)
         return h + gate2 * self.mlp(self.norm(h) * (1 + scale2) + shift2)
 
 
 class Transformer(nn.Module):
-    """A bidirectional transformer from symbols [B, L], times [B] and optional noise to logits [B, L, V].
+    """A transformer from symbols [B, L], times [B] and optional noise to logits [B, L, V].
 
     num_symbols: values the input may take; vocab_size: V, the classes predicted; length: L.
     image_shape: (height, width, channels) selects the image stem with square patches of side `patch`.
     rotary_base: longest wavelength of the rotary embedding of sequences, over 2 pi positions. Far above the
     length, most of a narrow head's frequencies hardly turn and neighbours are hard to tell apart.
+    causal: every position attends to itself and the ones before only; else to all.
     noise: channels of Gaussian input noise (0: none), added to the residual stream through a projection
     that starts at zero, so a network with noise input starts equal to one without.
     """
@@ -169,6 +172,7 @@ class Transformer(nn.Module):
         mlp_ratio: int = 2,
         time_width: int = 32,
         rotary_base: int = 10_000,
+        causal: bool = False,
         noise: int = 0,
     ):
         super().__init__()
@@ -200,7 +204,9 @@ class Transformer(nn.Module):
             nn.Linear(2 * time_width, time_width), nn.SiLU(), nn.Linear(time_width, time_width)
         )
         base = rotary_base if self.stem.rotary else None
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, time_width, base) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio, time_width, base, causal) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(time_width, 2 * width)
         for layer in [self.modulation, self.stem.head, *(block.modulation for block in self.blocks)]:

@@ -1,7 +1,8 @@
 """Named experiments at four scales: everything that decides a trained model, and nothing about paths.
 
 Names are WORLD-PROCESS-ROLE[-STEPS][-VARIANT]: `digits-masked-teacher`, `digits-uniform-dmmd-8`,
-`coins-masked-dmmd-1-nonoise`. Role "exact" is an exact world's own posterior and needs no training.
+`coins-masked-dmmd-1-nonoise`. Role "exact" is an exact world's own posterior and needs no training. The
+process of autoregressive models is called "ar", their roles "baseline" and "judge".
 
 Scales: "smoke" runs in seconds and proves only that the parts fit; "laptop" is what this book shows;
 "gpu" is for one accelerator; "paper" gives sizes of the kind used in the literature, to be read
@@ -9,7 +10,7 @@ together with `cost`. The paper states no hyper-parameters; ours are written dow
 """
 
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from typing import Any, get_type_hints
 
@@ -20,7 +21,8 @@ from dmmd_lite.training import Options
 from dmmd_lite.worlds import WORLDS, get_world
 
 SCALES = ("smoke", "laptop", "gpu", "paper")
-ROLES = ("exact", "teacher", "dmmd")
+AUTOREGRESSIVE = "ar"
+ROLES = ("exact", "teacher", "dmmd", "baseline", "judge")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Recipe:
     """One model: what it learns from, its network, its training.
 
     network: keyword arguments of `Transformer` beyond the symbols; empty for role "exact".
+    split: the part of the world it learns from.
     start: recipe whose weights student and auxiliary begin from. teacher: recipe of the frozen teacher.
     loss, fit_exact: for teachers, the loss and whether targets are the world's exact posteriors.
     output: the law the network's logits describe (see `denoisers.py`).
@@ -46,6 +49,7 @@ class Recipe:
     loss: str = "cross_entropy"
     fit_exact: bool = False
     floor: float = 1e-6
+    split: str = "train"
     start: str = ""
     teacher: str = ""
     method: Switches | None = None
@@ -78,14 +82,19 @@ class Recipe:
 
     def make_network(self) -> Transformer:
         """The recipe's network, freshly initialised."""
-        world = get_world(self.world)
-        process = get_process(self.process, world.vocab_size, self.schedule)
+        world, causal = get_world(self.world), self.process == AUTOREGRESSIVE
+        num_symbols = (
+            world.vocab_size + 1
+            if causal
+            else get_process(self.process, world.vocab_size, self.schedule).num_symbols
+        )
         try:
             return Transformer(
-                process.num_symbols,
+                num_symbols,
                 world.vocab_size,
                 world.length,
                 image_shape=world.image_shape,
+                causal=causal,
                 **self.network,
             )
         except TypeError:
@@ -166,7 +175,7 @@ def cost(recipe: Recipe) -> dict[str, float]:
         else world.length // (world.image_shape[2] * network.stem.patch**2)
     )
     sequences = recipe.training.steps * recipe.training.batch_size
-    units = 3 if recipe.role == "teacher" else {"alternating": 5, "fused": 7}[recipe.method.updates]
+    units = {"alternating": 5, "fused": 7}[recipe.method.updates] if recipe.method else 3
     return {
         "parameters": parameters,
         "tokens": sequences * world.length,
@@ -195,6 +204,7 @@ TINY = {"width": 32, "depth": 2, "heads": 2, "time_width": 16}
 LAPTOP = {"width": 96, "depth": 3, "heads": 4}
 GPU = {"width": 512, "depth": 8, "heads": 8, "mlp_ratio": 4, "time_width": 128}
 PAPER = {"width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4, "time_width": 128}
+TEXT = {"width": 128, "depth": 3, "heads": 4, "rotary_base": 100}
 
 SIZES = {
     "enumerable": {
@@ -209,12 +219,29 @@ SIZES = {
         "gpu": Size(GPU, 512, 5000, 5e-4, 512, 10_000, (2e-4, 4e-4), 0.999),
         "paper": Size(PAPER, 256, 1_000_000, 2e-4, 256, 200_000, (1e-5, 2e-5), 0.9999),
     },
+    "docstrings": {
+        "smoke": Size(TINY, 16, 20, 2e-3, 16, 20, (1e-4, 2e-4), 0.9),
+        "laptop": Size(TEXT, 32, 6000, 3e-3, 32, 600, (1e-3, 2e-3), 0.995),
+        "gpu": Size(GPU, 512, 10_000, 5e-4, 512, 10_000, (2e-4, 4e-4), 0.999),
+        "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999),
+    },
     "markov": {
         "smoke": Size(TINY, 16, 20, 2e-3, 16, 20, (1e-4, 2e-4), 0.9),
         "laptop": Size({**LAPTOP, "rotary_base": 100}, 32, 3000, 5e-3, 32, 400, (3e-4, 6e-4), 0.99),
         "gpu": Size(GPU, 512, 10_000, 5e-4, 512, 10_000, (2e-4, 4e-4), 0.999),
         "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999),
     },
+}
+
+
+EXACT_KINDS = ("enumerable", "markov")
+STUDENT_STEPS = {"enumerable": (1, 2, 4), "digits": (4, 8, 16), "markov": (4, 8, 16), "docstrings": (4, 16)}
+NOISE = {"enumerable": 4, "digits": 1, "markov": 1, "docstrings": 8}  # channels of input noise
+VALIDATION = {
+    "enumerable": "",
+    "digits": "frechet",
+    "markov": "ngram_divergence",
+    "docstrings": "gradient_moment",
 }
 
 
@@ -227,8 +254,8 @@ def _exact(world: str, process: str, scale: str) -> Recipe:
 
 
 def _teacher(kind: str, world: str, process: str, scale: str) -> Recipe:
-    """Digits learn from data; on exact worlds the network is fitted to the exact posteriors."""
-    size, exact = SIZES[kind][scale], kind != "digits"
+    """Networks learn from data; on exact worlds they are fitted to the exact posteriors."""
+    size, exact = SIZES[kind][scale], kind in EXACT_KINDS
     training = Options(
         size.teacher_steps,
         size.batch_size,
@@ -276,7 +303,6 @@ def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: 
         times="start" if one_step and world == "coins" else "bridge",
         updates="alternating" if tiny else "fused",
     )
-    validation = {"enumerable": "", "digits": "frechet", "markov": "ngram_divergence"}[kind]
     start = f"{world}-{process}-teacher"
     return Recipe(
         f"{world}-{process}-dmmd-{steps}{variant}",
@@ -287,10 +313,20 @@ def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: 
         network={**size.network, "noise": noise},
         floor=1e-6 if kind == "markov" else 1e-3,
         start=start,
-        teacher=start if kind == "digits" else f"{world}-{process}-exact",
+        teacher=f"{world}-{process}-exact" if kind in EXACT_KINDS else start,
         method=method,
-        validation=validation,
+        validation=VALIDATION[kind],
         training=training,
+    )
+
+
+def _autoregressive(kind: str, world: str, role: str, scale: str) -> Recipe:
+    """The baseline learns from what the teachers learn from, a judge from text that no generator saw."""
+    teacher = _teacher(kind, world, AUTOREGRESSIVE, scale)
+    training = replace(teacher.training, lr={"model": SIZES[kind][scale].teacher_lr}, ema={"model": 0.999})
+    name, split = f"{world}-{AUTOREGRESSIVE}-{role}", {"baseline": "train", "judge": "judge"}[role]
+    return replace(
+        teacher, name=name, role=role, split=split, validation="negative_log_likelihood", training=training
     )
 
 
@@ -300,13 +336,13 @@ def _register() -> None:
             _add(f"{world}-{process}-exact", partial(_exact, world, process))
         for world in WORLDS:
             kind = world if world in SIZES else "enumerable"
-            noise = 4 if kind == "enumerable" else 1
-            students = {"digits": (4, 8, 16), "markov": (4, 8, 16), "enumerable": (1, 2, 4)}[kind]
             _add(f"{world}-{process}-teacher", partial(_teacher, kind, world, process))
-            for steps in students:
+            for steps in STUDENT_STEPS[kind]:
                 name = f"{world}-{process}-dmmd-{steps}"
-                _add(name, partial(_dmmd, kind, world, process, steps, noise, ""))
+                _add(name, partial(_dmmd, kind, world, process, steps, NOISE[kind], ""))
                 _add(f"{name}-nonoise", partial(_dmmd, kind, world, process, steps, 0, "-nonoise"))
+    for role in ("baseline", "judge"):
+        _add(f"docstrings-ar-{role}", partial(_autoregressive, "docstrings", "docstrings", role))
 
 
 _register()

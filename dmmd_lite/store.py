@@ -21,12 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dmmd_lite.autoregressive import Autoregressive
 from dmmd_lite.denoisers import Denoiser, ExactDenoiser, NetworkDenoiser
+from dmmd_lite.objectives.autoregressive import AutoregressiveTraining
 from dmmd_lite.objectives.dmmd import DMMD
 from dmmd_lite.objectives.teacher import TeacherTraining, bound
 from dmmd_lite.paths import cache_dir, data_dir
 from dmmd_lite.processes import Process, get_process
-from dmmd_lite.recipes import Recipe, get_recipe
+from dmmd_lite.recipes import AUTOREGRESSIVE, Recipe, get_recipe
 from dmmd_lite.records import machine, write_json
 from dmmd_lite.rng import generator_for
 from dmmd_lite.sampling import sample
@@ -40,12 +42,15 @@ PROVENANCE = ("sha256", "training", "provenance", "parameters")  # what records 
 
 @dataclass
 class Model:
-    """A denoiser with its world and process, ready to sample or to distil."""
+    """A denoiser with its world and process, ready to sample or to distil.
+
+    An autoregressive model stands in the denoiser's place and has no process.
+    """
 
     name: str
     recipe: Recipe
-    denoiser: Denoiser
-    process: Process
+    denoiser: Denoiser | Autoregressive
+    process: Process | None
     world: World
     weights: str
     provenance: dict
@@ -61,8 +66,7 @@ def load_model(name: str, scale: str = "laptop", seed: int = 0, device: torch.de
     if _is_folder(name):
         return read_model(Path(name) / MODEL, device)
     if recipe.role == "exact":
-        world = get_world(recipe.world)
-        process = get_process(recipe.process, world.vocab_size, recipe.schedule)
+        world, process = get_world(recipe.world), _process(recipe)
         return Model(name, recipe, ExactDenoiser(world, process, recipe.floor), process, world, "exact", {})
     path = released_path(recipe, seed)
     if path is None:
@@ -97,8 +101,7 @@ def released_path(recipe: Recipe, seed: int) -> Path | None:
     path = data_dir() / "models" / recipe.name
     if seed != 0 or not path.with_suffix(".json").is_file():
         return None
-    as_stored = json.loads(json.dumps(recipe.to_dict()))  # JSON has lists where a recipe has tuples
-    return path if _read_facts(path)["recipe"] == as_stored else None
+    return path if Recipe.from_dict(_read_facts(path)["recipe"]) == recipe else None
 
 
 def cached_folder(recipe: Recipe, seed: int) -> Path:
@@ -107,8 +110,9 @@ def cached_folder(recipe: Recipe, seed: int) -> Path:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """sha256 of a recipe and of the recipes of its start and teacher."""
-    chain = [recipe.to_dict()]
+    """sha256 of what a recipe says beyond the defaults, and of the recipes of its start and teacher."""
+    defaults = Recipe("", "", "", "", "").to_dict()
+    chain = [{key: value for key, value in recipe.to_dict().items() if value != defaults[key]}]
     chain += [fingerprint(get_recipe(name, recipe.scale)) for name in (recipe.start, recipe.teacher) if name]
     return hashlib.sha256(json.dumps(chain, sort_keys=True).encode()).hexdigest()
 
@@ -132,15 +136,14 @@ def train_recipe(
         raise ValueError(
             f"validation: {recipe.validation!r} is not allowed; choose from {list(_VALIDATIONS)}"
         )
-    world = get_world(recipe.world)
-    process = get_process(recipe.process, world.vocab_size, recipe.schedule)
+    world, process = get_world(recipe.world), _process(recipe)
     method, main = _method(recipe, world, process, seed, device)
     identity = f"{fingerprint(recipe)} seed {seed}"
     if validate is None and recipe.validation:
         validate = partial(_VALIDATIONS[recipe.validation], recipe, world, process)
     result = train(
         method,
-        world.sample,
+        partial(world.sample, split=recipe.split),
         recipe.training,
         out,
         seed=seed,
@@ -180,7 +183,7 @@ def save_model(path: Path, recipe: Recipe, result: Result, main: str, seed: int,
             "validation": recipe.validation,
             "best_value": result.best_value,
         },
-        "provenance": machine(device),
+        "provenance": {**machine(device), **get_world(recipe.world).provenance},
     }
     write_json(path.with_suffix(".json"), facts)
 
@@ -193,8 +196,6 @@ def read_model(path: Path, device: torch.device | str = "cpu") -> Model:
     if hashlib.sha256(weights_file.read_bytes()).hexdigest() != facts["sha256"]:
         raise ValueError(f"model: {weights_file} is truncated or altered; its sha256 is not the recorded one")
     recipe = Recipe.from_dict(facts["recipe"])
-    world = get_world(recipe.world)
-    process = get_process(recipe.process, world.vocab_size, recipe.schedule)
     network = recipe.make_network()
     try:
         network.load_state_dict({key: value.float() for key, value in load_file(weights_file).items()})
@@ -202,9 +203,23 @@ def read_model(path: Path, device: torch.device | str = "cpu") -> Model:
         raise ValueError(
             f"model: {weights_file} does not fit its recipe ({str(error).splitlines()[0]})"
         ) from None
-    denoiser = NetworkDenoiser(network, process, recipe.output).to(device).eval().requires_grad_(False)
+    process, world = _process(recipe), get_world(recipe.world)
+    denoiser = _as_model(recipe, network, process).to(device).eval().requires_grad_(False)
     provenance = {**{key: facts[key] for key in PROVENANCE}, "training_seed": facts["seed"]}
     return Model(recipe.name, recipe, denoiser, process, world, facts["weights"], provenance)
+
+
+def _process(recipe: Recipe) -> Process | None:
+    """The recipe's noise; None for autoregressive models."""
+    if recipe.process == AUTOREGRESSIVE:
+        return None
+    return get_process(recipe.process, get_world(recipe.world).vocab_size, recipe.schedule)
+
+
+def _as_model(recipe: Recipe, network: nn.Module, process: Process | None) -> Denoiser | Autoregressive:
+    if process is None:
+        return Autoregressive(network, get_world(recipe.world).vocab_size)
+    return NetworkDenoiser(network, process, recipe.output)
 
 
 def _read_facts(path: Path) -> dict:
@@ -224,16 +239,16 @@ def _lock(folder: Path):
     return FileLock(folder.with_name(folder.name + ".lock"))
 
 
-def _method(recipe: Recipe, world: World, process: Process, seed: int, device):
+def _method(recipe: Recipe, world: World, process: Process | None, seed: int, device):
     """The recipe's method and the name of the player that becomes the model."""
     start = load_model(recipe.start, recipe.scale, device=device).denoiser if recipe.start else None
     teacher = load_model(recipe.teacher, recipe.scale, device=device).denoiser if recipe.teacher else None
     torch.manual_seed(seed)  # only now, because to load a model may be to train it
 
-    def fresh(noise: bool = True) -> NetworkDenoiser:
-        """A new network, with the weights of `start` where it has them."""
+    def fresh(noise: bool = True) -> Denoiser | Autoregressive:
+        """A new model, with the weights of `start` where it has them."""
         own = recipe if noise else replace(recipe, network={**recipe.network, "noise": 0})
-        denoiser = NetworkDenoiser(own.make_network(), process, recipe.output).to(device)
+        denoiser = _as_model(own, own.make_network(), process).to(device)
         if start is not None:
             own_noise = {k: v for k, v in denoiser.state_dict().items() if "noise_projection" in k}
             try:
@@ -244,6 +259,8 @@ def _method(recipe: Recipe, world: World, process: Process, seed: int, device):
                 ) from None
         return denoiser
 
+    if process is None:
+        return AutoregressiveTraining(fresh()), "model"
     if recipe.role == "teacher":
         exact = ExactDenoiser(world, process, recipe.floor) if recipe.fit_exact else None
         return TeacherTraining(fresh(), process, recipe.loss, exact), "denoiser"
@@ -262,10 +279,24 @@ VALIDATION_SEED, VALIDATION_SAMPLES = 1_000_003, 2000
 
 
 def _validate_bound(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> float:
-    """Nats per token of the bound on the validation split (256 sequences of an exact world)."""
+    """Nats per token of the bound on validation data."""
     denoiser, generator = players["denoiser"], _generator(players["denoiser"])
-    x = world.sample(256, generator, "valid") if world.exact else world.split("valid").to(generator.device)
+    x = _validation_data(world, generator)
     return float(bound(denoiser, process, x, generator, times=8).mean() / world.length)
+
+
+def _validate_likelihood(recipe: Recipe, world: World, process: None, players: dict[str, nn.Module]) -> float:
+    """Nats per token of an autoregressive model on validation data."""
+    model = players["model"]
+    with torch.no_grad():
+        return float(model.nll(_validation_data(world, _generator(model))).mean())
+
+
+def _validation_data(world: World, generator: torch.Generator) -> Tensor:
+    """The validation split, at most 256 of its sequences drawn at random where there are more."""
+    if world.image_shape is not None:
+        return world.split("valid").to(generator.device)
+    return world.sample(256, generator, "valid")
 
 
 def _student_samples(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> Tensor:
@@ -298,6 +329,7 @@ def _generator(player: nn.Module) -> torch.Generator:
 
 _VALIDATIONS = {
     "bound": _validate_bound,
+    "negative_log_likelihood": _validate_likelihood,
     "frechet": partial(_validate_samples, "frechet"),
     "ngram_divergence": partial(_validate_samples, "ngram_divergence"),
 }

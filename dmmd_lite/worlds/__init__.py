@@ -4,10 +4,18 @@ from functools import cache
 
 from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.digits import Digits
+from dmmd_lite.worlds.docstrings import Docstrings
 from dmmd_lite.worlds.enumerable import coins, parity, permutations
 from dmmd_lite.worlds.markov import Markov
 
-WORLDS = {"coins": coins, "parity": parity, "permutations": permutations, "markov": Markov, "digits": Digits}
+WORLDS = {
+    "coins": coins,
+    "parity": parity,
+    "permutations": permutations,
+    "markov": Markov,
+    "digits": Digits,
+    "docstrings": Docstrings,
+}
 
 
 @cache

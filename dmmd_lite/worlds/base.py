@@ -24,6 +24,7 @@ class World:
     length: int
     image_shape: tuple[int, int, int] | None = None
     exact: ClassVar[bool] = False
+    provenance: ClassVar[dict] = {}  # what models and records must say of the data, if it can vary
 
     def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
         """`num` token sequences [num, L] drawn from a split ("train", "valid", "test")."""

@@ -1,6 +1,6 @@
-"""English prose that needs no download: the docstrings of Python's standard library.
+"""English prose that needs no download: the docstrings of Python's standard library, numpy and torch.
 
-The text depends on the Python version, so what is fitted on it is stored with a sha256 of the text.
+The text depends on their versions, so what is made from it carries a sha256 of the text.
 `python -m dmmd_lite.worlds.docstrings` fits the Markov world's counts again and rewrites `data/markov.json`.
 """
 
@@ -13,19 +13,33 @@ import sysconfig
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from functools import cached_property
+from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
-from dmmd_lite.paths import data_dir
-from dmmd_lite.worlds.markov import DATA_FILE, SYMBOLS
+from torch import Tensor
+
+from dmmd_lite.paths import cache_dir, data_dir
+from dmmd_lite.records import write_json
+from dmmd_lite.worlds.markov import DATA_FILE
+from dmmd_lite.worlds.text import SYMBOLS, TextWorld, encode_symbols, show_symbols, to_symbols
 
 SKIPPED_FOLDERS = {"tests", "test", "testing", "idle_test", "_vendor", "site-packages"}
 SMOOTHING = 0.5
 
 
-def docstrings() -> Iterator[str]:
-    """Every docstring of the standard library, file by file in the order of their paths."""
-    root = Path(sysconfig.get_path("stdlib"))
+def package_root(package: str) -> Path:
+    """The folder of an installed package, or of the standard library for "stdlib"."""
+    if package == "stdlib":
+        return Path(sysconfig.get_path("stdlib"))
+    return Path(find_spec(package).origin).parent
+
+
+def docstrings(package: str = "stdlib") -> Iterator[tuple[str, str]]:
+    """(module's path, docstring) of a package, file by file in the order of their paths."""
+    root = package_root(package)
     for path in sorted(root.rglob("*.py"), key=lambda p: p.relative_to(root).parts):
         if SKIPPED_FOLDERS.isdisjoint(path.relative_to(root).parts):
             with warnings.catch_warnings():
@@ -33,7 +47,7 @@ def docstrings() -> Iterator[str]:
                 tree = ast.parse(path.read_bytes())
             for node in ast.walk(tree):
                 if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                    yield ast.get_docstring(node) or ""
+                    yield path.relative_to(root).as_posix(), ast.get_docstring(node) or ""
 
 
 def is_prose(paragraph: str) -> bool:
@@ -52,15 +66,15 @@ def is_prose(paragraph: str) -> bool:
     )
 
 
+def prose_of(docstring: str) -> Iterator[str]:
+    """The paragraphs of a docstring that read like prose, one line each."""
+    lines = (" ".join(part.split()) for part in re.split(r"\n\s*\n", docstring))
+    return (line for line in lines if is_prose(line))
+
+
 def paragraphs() -> list[str]:
-    """The distinct paragraphs of prose, one line each, in order of appearance. Takes about 7 seconds."""
-    lines = (" ".join(part.split()) for text in docstrings() for part in re.split(r"\n\s*\n", text))
-    return list(dict.fromkeys(line for line in lines if is_prose(line)))
-
-
-def to_symbols(text: str) -> str:
-    """Text in the 27 symbols: lower case, with every run of other characters turned into one space."""
-    return re.sub("[^a-z]+", " ", text.lower())
+    """The standard library's distinct paragraphs of prose, in order of appearance. Takes about 7 seconds."""
+    return list(dict.fromkeys(line for _, text in docstrings() for line in prose_of(text)))
 
 
 def fit_transition_table() -> dict:
@@ -81,6 +95,77 @@ def fit_transition_table() -> dict:
         "sha256": hashlib.sha256(stream.encode()).hexdigest(),
         "counts": [[pairs[a, b] for b in SYMBOLS] for a in SYMBOLS],
     }
+
+
+PACKAGES = ("stdlib", "numpy", "torch")
+SPLITS = {"train": 0.5, "judge": 0.3, "valid": 0.08, "test": 0.12}  # shares of the modules
+
+
+def split_of(module: str) -> str:
+    """The split of a module: fixed by a hash of its name, so another version moves no module."""
+    u = int(hashlib.sha256(module.encode()).hexdigest()[:8], 16) / 2**32
+    for split, share in SPLITS.items():
+        if u < share:
+            return split
+        u -= share
+    return split
+
+
+def collect() -> dict[str, str]:
+    """The prose of every split in the 27 symbols, as one string each. Takes about 15 seconds.
+
+    Paragraphs that are equal in the 27 symbols are kept once, in the module that has them first, so no
+    paragraph is in two splits.
+    """
+    seen, parts = set(), {split: [] for split in SPLITS}
+    for package in PACKAGES:
+        for path, docstring in docstrings(package):
+            for line in prose_of(docstring):
+                symbols = to_symbols(line).strip()
+                if symbols not in seen:
+                    seen.add(symbols)
+                    parts[split_of(f"{package}/{path}")].append(symbols)
+    return {split: " ".join(lines) for split, lines in parts.items()}
+
+
+class Docstrings(TextWorld):
+    """Windows of 128 characters over 27 symbols. "judge" is a second training part, for judges alone."""
+
+    name, vocab_size, length = "docstrings", len(SYMBOLS), 128
+    splits = tuple(SPLITS)
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """The prose of every split, read from the cache folder where it was collected before."""
+        versions = "-".join(f"{name}{number}" for name, number in self._versions.items())
+        file = cache_dir() / "corpora" / f"docstrings-{versions}-{_code_hash()}.json"
+        if not file.is_file():
+            write_json(file, collect())
+        return json.loads(file.read_text())
+
+    @cached_property
+    def _versions(self) -> dict[str, str]:
+        return {"python": platform.python_version(), "numpy": version("numpy"), "torch": version("torch")}
+
+    @cached_property
+    def streams(self) -> dict[str, Tensor]:
+        """Tokens of every split, uint8 [characters]."""
+        return {split: encode_symbols(text) for split, text in self.texts.items()}
+
+    @cached_property
+    def provenance(self) -> dict:
+        """sha256 of the whole text, and the versions whose docstrings it is."""
+        digest = hashlib.sha256("\n".join(self.texts[split] for split in self.splits).encode())
+        return {"corpus_sha256": digest.hexdigest(), "corpus_versions": self._versions}
+
+    def show(self, tokens: Tensor) -> list[str]:
+        """One string a sequence."""
+        return show_symbols(tokens)
+
+
+def _code_hash() -> str:
+    """Of this file, so that a cached text is never that of another filter."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ entropy and every n-gram law from the table.
 """
 
 import json
-import string
 
 import torch
 from torch import Tensor
@@ -13,8 +12,8 @@ from torch import Tensor
 from dmmd_lite.paths import data_dir
 from dmmd_lite.rng import categorical, float64_device
 from dmmd_lite.worlds.base import ExactWorld
+from dmmd_lite.worlds.text import show_symbols
 
-SYMBOLS = " " + string.ascii_lowercase  # 27 symbols, in the order of their token values
 DATA_FILE = "markov.json"  # written by dmmd_lite.worlds.docstrings
 
 
@@ -49,7 +48,7 @@ class Markov(ExactWorld):
 
     def show(self, tokens: Tensor) -> list[str]:
         """One string a sequence."""
-        return ["".join(SYMBOLS[c] for c in row) for row in tokens.tolist()]
+        return show_symbols(tokens)
 
     def log_prob(self, tokens: Tensor) -> Tensor:
         """Log-probability of whole sequences [B, L] in nats, float64 [B]."""
