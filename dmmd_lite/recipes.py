@@ -321,9 +321,19 @@ def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: 
 
 
 def _autoregressive(kind: str, world: str, role: str, scale: str) -> Recipe:
-    """The baseline learns from what the teachers learn from, a judge from text that no generator saw."""
+    """The baseline learns from what the teachers learn from, a judge from text that no generator saw.
+
+    Half a teacher's steps: every position is scored in every step, and all at once.
+    """
     teacher = _teacher(kind, world, AUTOREGRESSIVE, scale)
-    training = replace(teacher.training, lr={"model": SIZES[kind][scale].teacher_lr}, ema={"model": 0.999})
+    steps = max(1, SIZES[kind][scale].teacher_steps // 2)
+    training = replace(
+        teacher.training,
+        steps=steps,
+        lr={"model": SIZES[kind][scale].teacher_lr},
+        ema={"model": 0.999},
+        validate_every=max(1, steps // 10),
+    )
     name, split = f"{world}-{AUTOREGRESSIVE}-{role}", {"baseline": "train", "judge": "judge"}[role]
     return replace(
         teacher, name=name, role=role, split=split, validation="negative_log_likelihood", training=training
