@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from dmmd_lite.denoisers import check_sharpening, sharpen
+from dmmd_lite.denoisers import check_sharpening, sequences_at_once, sharpen
 from dmmd_lite.rng import categorical
 
 
@@ -41,17 +41,20 @@ class Autoregressive(nn.Module):
         generator: torch.Generator,
         temperature: float = 1.0,
         top_p: float = 1.0,
-        batch_size: int = 1024,
+        batch_size: int | None = None,
         progress: Callable[[int, int], None] | None = None,
         device: torch.device | str = "cpu",
     ) -> Tensor:
         """`num` sequences of `length` tokens, drawn from left to right with `length` evaluations each.
+
+        batch_size: sequences at once; by default `denoisers.sequences_at_once`.
 
         Errors: ValueError for num below 1, a negative temperature, top_p outside (0, 1].
         """
         if num < 1:
             raise ValueError(f"num: {num!r} is not allowed; it must be a whole number of at least 1")
         check_sharpening(temperature, top_p)
+        batch_size = batch_size or sequences_at_once(length, self.vocab_size)
         sizes = [min(batch_size, num - start) for start in range(0, num, batch_size)]
         parts = []
         for index, size in enumerate(sizes):

@@ -13,6 +13,7 @@ from dmmd_lite.processes import LOG_ZERO, Process
 from dmmd_lite.worlds.base import World
 
 OUTPUTS = ("posterior", "leave_one_out")
+LARGEST = 2**28  # values in one tensor of logits where no gradient is taken; 1 GB in float32
 
 
 class Denoiser(nn.Module):
@@ -80,6 +81,11 @@ class Sharpened(Denoiser):
     def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         """Sharpened log-probabilities, [B, L, V]."""
         return sharpen(self.denoiser(z, t, noise), self.temperature, self.top_p, self.delta)
+
+
+def sequences_at_once(length: int, vocab_size: int, most: int = 1024) -> int:
+    """How many sequences to evaluate together, at least 1, so that logits [B, L, V] stay below `LARGEST`."""
+    return max(1, min(most, LARGEST // (length * vocab_size)))
 
 
 def denoiser_noise(denoiser: Denoiser, batch: int, generator: torch.Generator, device) -> Tensor | None:

@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+HUB = {
+    "openwebtext": "Skylion007/openwebtext",
+    "gpt2": "openai-community/gpt2",
+}  # names on the Hugging Face hub
 
 
 def source_root() -> Path | None:
@@ -35,3 +39,12 @@ def external_data_dir() -> Path | None:
     if not folder.is_dir():
         raise ValueError(f"DMMD_DATA_DIR: {value!r} is not a folder; name one with data sets, or unset it")
     return folder
+
+
+def may_download() -> bool:
+    """Whether the hub may be asked: only where DMMD_DOWNLOAD=1 is set and the hub's own libraries are not
+    told to stay offline."""
+    offline = (os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
+    return os.environ.get("DMMD_DOWNLOAD") == "1" and not any(
+        v in ("1", "ON", "YES", "TRUE") for v in offline
+    )

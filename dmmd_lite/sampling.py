@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import Denoiser, check_sharpening, denoiser_noise, sharpen
+from dmmd_lite.denoisers import Denoiser, check_sharpening, denoiser_noise, sequences_at_once, sharpen
 from dmmd_lite.processes import Masked, Process
 from dmmd_lite.rng import categorical, uniform
 from dmmd_lite.schedules import time_grid
@@ -42,7 +42,7 @@ def sample(
     generator: torch.Generator,
     temperature: float = 1.0,
     top_p: float = 1.0,
-    batch_size: int = 1024,
+    batch_size: int | None = None,
     trajectory: bool = False,
     progress: Callable[[int, int], None] | None = None,
     device: torch.device | str = "cpu",
@@ -50,6 +50,7 @@ def sample(
     """Draw `num` sequences of `length` tokens in `steps` denoising steps.
 
     temperature (0: most likely class) and top_p act on x_hat, never on the posterior.
+    batch_size: sequences at once; by default `denoisers.sequences_at_once`.
     progress(done, total) is called after every batch step. Errors: ValueError for num or steps below 1,
     a negative temperature, top_p outside (0, 1].
     """
@@ -57,6 +58,7 @@ def sample(
         raise ValueError(f"num: {num!r} is not allowed; it must be a whole number of at least 1")
     check_sharpening(temperature, top_p)
     grid = time_grid(steps)
+    batch_size = batch_size or sequences_at_once(length, process.vocab_size)
     reverse = _masked if isinstance(process, Masked) else _every_position
 
     def draw(z: Tensor, t: Tensor, where: Tensor | None = None) -> Tensor:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dmmd_lite.autoregressive import Autoregressive
-from dmmd_lite.denoisers import Denoiser, ExactDenoiser, NetworkDenoiser
+from dmmd_lite.denoisers import Denoiser, ExactDenoiser, NetworkDenoiser, sequences_at_once
 from dmmd_lite.objectives.autoregressive import AutoregressiveTraining
 from dmmd_lite.objectives.dmmd import DMMD
 from dmmd_lite.objectives.teacher import TeacherTraining, bound
@@ -137,6 +137,7 @@ def train_recipe(
             f"validation: {recipe.validation!r} is not allowed; choose from {list(_VALIDATIONS)}"
         )
     world, process = get_world(recipe.world), _process(recipe)
+    world.prepare({recipe.split, "valid"} if recipe.validation else {recipe.split})
     method, main = _method(recipe, world, process, seed, device)
     identity = f"{fingerprint(recipe)} seed {seed}"
     if validate is None and recipe.validation:
@@ -282,14 +283,20 @@ def _validate_bound(recipe: Recipe, world: World, process: Process, players: dic
     """Nats per token of the bound on validation data."""
     denoiser, generator = players["denoiser"], _generator(players["denoiser"])
     x = _validation_data(world, generator)
-    return float(bound(denoiser, process, x, generator, times=8).mean() / world.length)
+    bounds = [bound(denoiser, process, part, generator, times=8) for part in _parts(x, world)]
+    return float(torch.cat(bounds).mean() / world.length)
 
 
 def _validate_likelihood(recipe: Recipe, world: World, process: None, players: dict[str, nn.Module]) -> float:
     """Nats per token of an autoregressive model on validation data."""
     model = players["model"]
     with torch.no_grad():
-        return float(model.nll(_validation_data(world, _generator(model))).mean())
+        x = _validation_data(world, _generator(model))
+        return float(torch.cat([model.nll(part) for part in _parts(x, world)]).mean())
+
+
+def _parts(x: Tensor, world: World) -> tuple[Tensor, ...]:
+    return x.split(sequences_at_once(world.length, world.vocab_size))
 
 
 def _validation_data(world: World, generator: torch.Generator) -> Tensor:

@@ -3,6 +3,7 @@
 from functools import cache
 
 from dmmd_lite.worlds.base import World
+from dmmd_lite.worlds.corpora import books, books27, openwebtext
 from dmmd_lite.worlds.digits import Digits
 from dmmd_lite.worlds.docstrings import Docstrings
 from dmmd_lite.worlds.enumerable import coins, parity, permutations
@@ -15,6 +16,9 @@ WORLDS = {
     "markov": Markov,
     "digits": Digits,
     "docstrings": Docstrings,
+    "books27": books27,
+    "books": books,
+    "openwebtext": openwebtext,
 }
 
 

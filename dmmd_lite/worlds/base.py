@@ -1,5 +1,6 @@
 """What every world offers: tokens, and a way to show them."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
@@ -25,6 +26,9 @@ class World:
     image_shape: tuple[int, int, int] | None = None
     exact: ClassVar[bool] = False
     provenance: ClassVar[dict] = {}  # what models and records must say of the data, if it can vary
+
+    def prepare(self, splits: Iterable[str]) -> None:
+        """Read what sampling from `splits` needs, so that what is missing is said before any work."""
 
     def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
         """`num` token sequences [num, L] drawn from a split ("train", "valid", "test")."""

@@ -2,6 +2,7 @@
 
 import re
 import string
+from collections.abc import Iterable
 from functools import cached_property
 
 import torch
@@ -52,6 +53,11 @@ class TextWorld(World):
                 f"{self.name}: the {split} text has {len(stream)} tokens; a sequence needs {self.length}"
             )
         return stream
+
+    def prepare(self, splits: Iterable[str]) -> None:
+        """Read the streams of `splits`; errors as for `stream`."""
+        for split in splits:
+            self.stream(split)
 
     def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
         """`num` windows that begin anywhere in a split, [num, L], on the generator's device."""

@@ -1,0 +1,386 @@
+"""Corpora read through Hugging Face `datasets`: books, OpenWebText or your own, in letters or GPT-2 tokens.
+
+Documents are packed: tokenised, each followed by a separator (a space, or GPT-2's end of text), and joined
+into one stream a split. Streams lie in the cache folder under a name that carries the sha256 of the data
+files and of the tokenizer, so a second start reads them as they are. The package reads files from
+$DMMD_DATA_DIR, and asks the hub only where DMMD_DOWNLOAD=1 is set.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dmmd_lite.paths import HUB, cache_dir, external_data_dir, may_download
+from dmmd_lite.worlds.text import SYMBOLS, TextWorld, encode_symbols, show_symbols, to_symbols
+
+LAYOUT = 1  # to be raised with every change of packing or splits, so that no older stream is read
+JUDGE_SHARE = 1 / 4  # of the training documents
+HELD_OUT = 50  # one document in so many is for "test" and one for "valid" where a set has no such parts
+BATCH = 1000  # documents tokenised together
+FILE_SPLITS = ("train", "valid", "test")
+FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".txt": "text"}
+TOKENIZER_FOLDER, TOKENIZER_FILES = "gpt2_tokenizer", ("vocab.json", "merges.txt")
+END_OF_TEXT = "<|endoftext|>"
+
+
+class Letters:
+    """The 27 symbols; documents are followed by one space."""
+
+    vocab_size, dtype, fingerprint = len(SYMBOLS), np.uint8, "letters"
+
+    def encode(self, texts: list[str]) -> list[np.ndarray]:
+        """Tokens of every text, uint8 [characters]."""
+        return [encode_symbols(to_symbols(text).strip() + " ").numpy() for text in texts]
+
+    def show(self, tokens: Tensor) -> list[str]:
+        """Tokens [B, L] as one string a sequence."""
+        return show_symbols(tokens)
+
+
+class GPT2Tokens:
+    """GPT-2's byte-level pairs, from its two files; documents are followed by the end-of-text token."""
+
+    vocab_size, dtype = 50_257, np.uint16
+
+    @cached_property
+    def files(self) -> tuple[Path, Path]:
+        """vocab.json and merges.txt of $DMMD_DATA_DIR, else of the hub or its cache; else ValueError."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        local = local_tokenizer_files()
+        if local:
+            return local
+        try:
+            paths = (
+                hf_hub_download(HUB["gpt2"], f, local_files_only=not may_download()) for f in TOKENIZER_FILES
+            )
+            return tuple(map(Path, paths))
+        except LocalEntryNotFoundError:
+            raise ValueError(
+                f"tokenizer: {_not_in_data_dir(f'{TOKENIZER_FOLDER}/{{vocab.json,merges.txt}}')}"
+                f" or set DMMD_DOWNLOAD=1 to fetch them from {HUB['gpt2']}"
+            ) from None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of both files."""
+        return hashlib.sha256(b"".join(file.read_bytes() for file in self.files)).hexdigest()
+
+    @cached_property
+    def _tokenizer(self):
+        from tokenizers.implementations import ByteLevelBPETokenizer
+
+        vocab, merges = map(str, self.files)
+        try:
+            tokenizer = ByteLevelBPETokenizer(vocab, merges)
+        except Exception as error:  # the library raises nothing narrower
+            raise ValueError(
+                f"tokenizer: {Path(vocab).name} or {Path(merges).name} is damaged ({error})"
+            ) from None
+        if tokenizer.token_to_id(END_OF_TEXT) is None or tokenizer.get_vocab_size() > self.vocab_size:
+            raise ValueError(
+                f"tokenizer: {Path(vocab).name} is not GPT-2's; it needs {END_OF_TEXT} and at most"
+                f" {self.vocab_size} tokens"
+            )
+        return tokenizer
+
+    def encode(self, texts: list[str]) -> list[np.ndarray]:
+        """Tokens of every text, uint16 [tokens]; the library works on all cores."""
+        end = self._tokenizer.token_to_id(END_OF_TEXT)
+        encoded = self._tokenizer.encode_batch(texts)
+        return [np.array([*one.ids, end], self.dtype) for one in encoded]
+
+    def show(self, tokens: Tensor) -> list[str]:
+        """Tokens [B, L] as one string a sequence; a character cut at an end becomes U+FFFD."""
+        return self._tokenizer.decode_batch(tokens.tolist(), skip_special_tokens=False)
+
+
+TOKENIZERS = {"letters": Letters, "gpt2": GPT2Tokens}
+
+
+class Corpus(TextWorld):
+    """A text world over documents in files or on the hub. Nothing is read before a stream is asked for.
+
+    symbols: "letters" (27) or "gpt2" (50,257 tokens). stem: the NAME of NAME_{train,valid,test}.parquet in
+    $DMMD_DATA_DIR. path: a file or folder instead. hub: a data set on the hub, for where there are no files.
+    max_documents: read no more than so many from the start of every part.
+
+    A source without its own "valid" and "test" gives its last 2 % of documents to "test" and the 2 % before
+    them to "valid". "judge" is the quarter of the training documents that a hash of the text picks: judges
+    learn from it and generators never see it, though both may hold pages of one book.
+    """
+
+    splits = ("train", "judge", "valid", "test")
+
+    def __init__(
+        self,
+        name: str,
+        symbols: str,
+        length: int,
+        *,
+        stem: str = "",
+        path: Path | None = None,
+        hub: str = "",
+        max_documents: int | None = None,
+    ):
+        if symbols not in TOKENIZERS:
+            raise ValueError(f"symbols: {symbols!r} is not allowed; choose one of {list(TOKENIZERS)}")
+        for field, value in {
+            "length": length,
+            "max_documents": 1 if max_documents is None else max_documents,
+        }.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"{field}: {value!r} is not allowed; it must be a whole number of at least 1"
+                )
+        self.tokenizer = TOKENIZERS[symbols]()
+        self.name, self.vocab_size, self.length = name, self.tokenizer.vocab_size, length
+        self.stem, self.path, self.hub, self.max_documents = stem, path, hub, max_documents
+
+    @cached_property
+    def streams(self) -> dict[str, Tensor]:
+        """Tokens of every split, uint8 or uint16 [tokens]."""
+        return load_file(self.cached)
+
+    @cached_property
+    def provenance(self) -> dict:
+        """The source without folders, sha256 of all streams, sha256 of the tokenizer (or "letters")."""
+        with safe_open(self.cached, "pt") as file:
+            return {f"corpus_{key}": value for key, value in sorted(file.metadata().items())}
+
+    def show(self, tokens: Tensor) -> list[str]:
+        """One string a sequence."""
+        return self.tokenizer.show(tokens)
+
+    @cached_property
+    def cached(self) -> Path:
+        """The file with all streams, made now where it is missing.
+
+        ValueError, at once, where there is nothing to make it of; also for a source that cannot be read, has
+        no column "text" or no text.
+        """
+        from filelock import FileLock
+
+        files = self._files()
+        key = {
+            "source": {split: [_sha256(file) for file in part] for split, part in files.items()} or self.hub,
+            "tokenizer": self.tokenizer.fingerprint,
+            "max_documents": self.max_documents,
+            "layout": LAYOUT,
+        }
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        target = cache_dir() / "corpora" / f"{self.name}-{digest[:16]}.safetensors"
+        if not target.is_file():
+            if not files and not may_download():
+                raise ValueError(f"{self.name}: {self._missing()}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(target.with_suffix(".lock")):
+                if not target.is_file():
+                    self._write(target, files)
+        return target
+
+    def _files(self) -> dict[str, list[Path]]:
+        """The data files of all parts, or of "train" alone; empty where only the hub can have them."""
+        if self.path is not None:
+            return _files_in(self.path)
+        folder = external_data_dir()
+        if folder is not None and self.stem:
+            files = {split: folder / f"{self.stem}_{split}.parquet" for split in FILE_SPLITS}
+            if all(file.is_file() for file in files.values()):
+                return {split: [file] for split, file in files.items()}
+        if not self.hub:
+            raise ValueError(f"{self.name}: {self._missing()}")
+        return {}
+
+    def _missing(self) -> str:
+        """What was looked for, where, and what to do about it."""
+        if not self.stem:
+            return (
+                f"{self.hub!r} is neither a file nor a folder; set DMMD_DOWNLOAD=1 to look for it on the hub"
+            )
+        words = _not_in_data_dir(f"{self.stem}_{{train,valid,test}}.parquet")
+        return f"{words} or set DMMD_DOWNLOAD=1 to fetch {self.hub} from the hub" if self.hub else words
+
+    def _write(self, target: Path, files: dict[str, list[Path]]) -> None:
+        """Read, tokenise and pack everything, then put the file in its place in one move."""
+        source, parts = _open_files(files) if files else _open_hub(self.hub)
+        lots = {split: list(self._tokenise(documents, source)) for split, documents in parts.items()}
+        if "test" not in lots:
+            documents = lots["train"]
+            held = max(1, len(documents) // HELD_OUT)
+            lots = {
+                "train": documents[: -2 * held],
+                "valid": documents[-2 * held : -held],
+                "test": documents[-held:],
+            }
+        streams = {split: self._pack(tokens for _, tokens in lots[split]) for split in ("valid", "test")}
+        for split in ("train", "judge"):
+            streams[split] = self._pack(
+                tokens for judge, tokens in lots["train"] if judge == (split == "judge")
+            )
+        if not any(map(len, streams.values())):
+            raise ValueError(f"{self.name}: {source} holds no text")
+        digest = hashlib.sha256()
+        for split in self.splits:
+            digest.update(streams[split].numpy())
+        about = {"source": source, "sha256": digest.hexdigest(), "tokenizer": self.tokenizer.fingerprint}
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        save_file(streams, part, about)
+        os.replace(part, target)
+
+    def _tokenise(self, documents, source: str) -> Iterator[tuple[bool, np.ndarray]]:
+        """(is it the judges', its tokens) of every document that holds any; ValueError without "text"."""
+        if self.max_documents is not None:
+            documents = documents.take(self.max_documents)
+        for batch in _batches(documents, f"{self.name}: {source}"):
+            if "text" not in batch:
+                raise ValueError(
+                    f"{self.name}: {source} has no column 'text'; its columns are {sorted(batch)}"
+                )
+            if not all(isinstance(text, str) for text in batch["text"]):
+                raise ValueError(f"{self.name}: the column 'text' of {source} must hold nothing but strings")
+            for text, tokens in zip(batch["text"], self.tokenizer.encode(batch["text"]), strict=True):
+                if len(tokens) > 1:
+                    yield _is_for_judges(text), tokens
+
+    def _pack(self, documents: Iterable[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.empty(0, self.tokenizer.dtype), *documents]))
+
+
+def books27() -> Corpus:
+    """Books in 27 symbols, windows of 256."""
+    return Corpus("books27", "letters", 256, stem="books_en")
+
+
+def books() -> Corpus:
+    """Books in GPT-2 tokens, windows of 1,024."""
+    return Corpus("books", "gpt2", 1024, stem="books_en")
+
+
+def openwebtext() -> Corpus:
+    """OpenWebText in GPT-2 tokens, windows of 1,024.
+
+    From the hub, the first 200,000 of its 8 million documents, so that its splits are not those of papers,
+    which hold out the end of the whole set; `text_world` without `max_documents` reads everything, which
+    takes about 40 GB of memory.
+    """
+    return Corpus(
+        "openwebtext", "gpt2", 1024, stem="openwebtext", hub=HUB["openwebtext"], max_documents=200_000
+    )
+
+
+def text_world(
+    name: str,
+    source: str | Path,
+    symbols: str = "letters",
+    length: int = 256,
+    max_documents: int | None = None,
+) -> Corpus:
+    """A world of your own text: windows of `length` symbols; see `Corpus` for splits and errors.
+
+    source: a file or a folder of files, all .parquet or all .json/.jsonl (both with a column "text") or all
+    .txt (a document is what stands between blank lines), or the name of a data set on the hub with such a
+    column. Files in a folder whose names hold "train", "valid" and "test" are those splits.
+    """
+    path = Path(source)
+    if path.exists():
+        return Corpus(name, symbols, length, path=path, max_documents=max_documents)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+        raise ValueError(
+            f"source: {str(source)!r} is not a file, a folder or the name OWNER/SET of a set on the hub"
+        )
+    return Corpus(name, symbols, length, hub=str(source), max_documents=max_documents)
+
+
+def local_data_sets() -> list[str]:
+    """NAME of every NAME_train.parquet in $DMMD_DATA_DIR, sorted."""
+    folder = external_data_dir()
+    ending = "_train.parquet"
+    return sorted(file.name.removesuffix(ending) for file in folder.glob(f"*{ending}")) if folder else []
+
+
+def local_tokenizer_files() -> tuple[Path, ...]:
+    """GPT-2's two files in $DMMD_DATA_DIR; empty unless both are there."""
+    folder = external_data_dir()
+    files = tuple(folder / TOKENIZER_FOLDER / name for name in TOKENIZER_FILES) if folder else ()
+    return files if all(file.is_file() for file in files) else ()
+
+
+def _not_in_data_dir(pattern: str) -> str:
+    """That files are missing there, and the first thing to do about it."""
+    folder = external_data_dir()
+    where = f" in {folder}" if folder else ", because DMMD_DATA_DIR is not set"
+    return f"no {pattern}{where}; point DMMD_DATA_DIR at a folder with these files"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _is_for_judges(text: str) -> bool:
+    return hashlib.sha256(text.encode()).digest()[0] < 256 * JUDGE_SHARE
+
+
+def _files_in(path: Path) -> dict[str, list[Path]]:
+    """A file, or those of one kind in a folder, by split where all splits have some."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = [file for file in files if file.suffix in FORMATS and file.is_file()]
+    kinds = {FORMATS[file.suffix] for file in files}
+    if len(kinds) != 1:
+        found = f"files of the kinds {sorted(kinds)}" if kinds else "no file"
+        raise ValueError(f"path: {str(path)!r} holds {found}; it must hold one kind of {list(FORMATS)}")
+    parts = {split: [file for file in files if split in file.stem] for split in FILE_SPLITS}
+    return parts if all(parts.values()) else {"train": files}
+
+
+def _open_files(files: dict[str, list[Path]]) -> tuple[str, dict]:
+    """The files' names, and a stream of documents for every part."""
+    from datasets import load_dataset
+
+    names = [file.name for part in files.values() for file in part]
+    kind = FORMATS[Path(names[0]).suffix]
+    options = {"sample_by": "paragraph"} if kind == "text" else {}
+    paths = {split: [str(file) for file in part] for split, part in files.items()}
+    return ", ".join(names), load_dataset(kind, data_files=paths, streaming=True, **options)
+
+
+def _open_hub(name: str) -> tuple[str, dict]:
+    """The set's name and revision, and a stream of documents for every part."""
+    from datasets import load_dataset
+    from huggingface_hub import HfApi
+
+    try:
+        revision = HfApi().dataset_info(name).sha
+        parts = load_dataset(name, revision=revision, streaming=True)
+    except Exception as error:  # of several libraries
+        raise ValueError(f"{name}: the hub does not give it ({_first_line(error)})") from None
+    if "train" not in parts:
+        raise ValueError(f"{name}: the set on the hub has no split 'train'; its splits are {sorted(parts)}")
+    names = {"train": "train", "valid": "validation", "test": "test"}
+    if not parts.keys() >= set(names.values()):
+        names = {"train": "train"}
+    return f"{name}@{revision}", {split: parts[theirs] for split, theirs in names.items()}
+
+
+def _batches(documents, where: str) -> Iterator[dict[str, list]]:
+    """Documents in batches of columns; ValueError for what cannot be read."""
+    try:
+        yield from documents.iter(BATCH)
+    except Exception as error:  # of several libraries
+        raise ValueError(f"{where} cannot be read ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
