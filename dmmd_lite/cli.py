@@ -256,6 +256,7 @@ def _doctor(arguments) -> None:
     from dmmd_lite import paths
     from dmmd_lite.recipes import RECIPES
     from dmmd_lite.records import machine
+    from dmmd_lite.worlds.corpora import local_data_sets, local_tokenizer_files
 
     models = paths.data_dir() / "models"
     found = {
@@ -266,6 +267,9 @@ def _doctor(arguments) -> None:
         "released_results": sorted(p.stem for p in (paths.data_dir() / "results").glob("*.json")),
         "cache": str(paths.cache_dir()),
         "DMMD_DATA_DIR": str(paths.external_data_dir() or "not set"),
+        "local_data_sets": local_data_sets(),
+        "local_tokenizer": [file.name for file in local_tokenizer_files()],
+        "may_download": paths.may_download(),
     }
     if arguments.json:
         print(json.dumps(found, indent=1))

@@ -14,6 +14,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass,
 from functools import partial
 from typing import Any, get_type_hints
 
+import torch
+
 from dmmd_lite.networks import Transformer
 from dmmd_lite.objectives.dmmd import Switches
 from dmmd_lite.processes import get_process
@@ -159,27 +161,46 @@ def get_recipe(name: str, scale: str = "laptop", changes: dict[str, Any] | None 
 
 
 def cost(recipe: Recipe) -> dict[str, float]:
-    """What training a recipe takes: parameters, tokens seen, and floating-point operations.
+    """What training a recipe takes: parameters of one network, tokens seen, operations, hours and memory.
 
     A forward pass is 2 operations a parameter and position, a backward pass twice that. A D-MMD step
     costs 5 forward units when players alternate (mean of generator 3+1+1 and auxiliary 1+1+3) and 7 when
-    one draw serves both; a teacher step 3.
+    one draw serves both; a teacher step 3. Attention itself and validation are left out.
+
+    hours_at_400_tflops: at 4e14 operations a second, two fifths of an H200's dense bfloat16 peak, which only
+    wide networks reach; other devices in proportion. memory_gb: in float32, four copies of every trained
+    network (weights, gradient, two moments), one of every averaged or frozen one, and a rough estimate of
+    activations, for one process: 30 values a channel, block and position and 4 a logit for each network
+    that keeps a gradient, and in D-MMD 3 more a logit (measured on a CPU).
     """
     if recipe.role == "exact":
-        return {"parameters": 0, "tokens": 0, "flop": 0}
-    network, world = recipe.make_network(), get_world(recipe.world)
+        return dict.fromkeys(("parameters", "tokens", "flop", "hours_at_400_tflops", "memory_gb"), 0)
+    world = get_world(recipe.world)
+    with torch.device("meta"):  # shapes without memory
+        network = recipe.make_network()
     parameters = sum(p.numel() for p in network.parameters())
     positions = (
         world.length
         if world.image_shape is None
         else world.length // (world.image_shape[2] * network.stem.patch**2)
     )
-    sequences = recipe.training.steps * recipe.training.batch_size
+    training = recipe.training
+    sequences = training.steps * training.batch_size
     units = {"alternating": 5, "fused": 7}[recipe.method.updates] if recipe.method else 3
+    flop = units * 2 * parameters * positions * sequences
+    frozen = bool(recipe.teacher) and not recipe.teacher.endswith("-exact")
+    copies = 4 * len(training.lr) + len(training.ema) + frozen
+    with_gradient = 2 if recipe.method and recipe.method.updates == "fused" else 1
+    in_blocks = 30 * network.modulation.out_features / 2 * len(network.blocks) * positions
+    logits = world.length * world.vocab_size
+    a_sequence = with_gradient * (in_blocks + 4 * logits) + (3 * logits if recipe.method else 0)
+    activations = a_sequence * training.batch_size / training.accumulation
     return {
         "parameters": parameters,
         "tokens": sequences * world.length,
-        "flop": units * 2 * parameters * positions * sequences,
+        "flop": flop,
+        "hours_at_400_tflops": flop / 4e14 / 3600,
+        "memory_gb": 4 * (copies * parameters + activations) / 1e9,
     }
 
 
@@ -198,6 +219,7 @@ class Size:
     dmmd_steps: int
     dmmd_lr: tuple[float, float]  # generator, auxiliary
     dmmd_ema: float
+    accumulation: tuple[int, int] = (1, 1)  # parts of a batch: teacher, D-MMD
 
 
 TINY = {"width": 32, "depth": 2, "heads": 2, "time_width": 16}
@@ -205,6 +227,7 @@ LAPTOP = {"width": 96, "depth": 3, "heads": 4}
 GPU = {"width": 512, "depth": 8, "heads": 8, "mlp_ratio": 4, "time_width": 128}
 PAPER = {"width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4, "time_width": 128}
 TEXT = {"width": 128, "depth": 3, "heads": 4, "rotary_base": 100}
+TOKENS = {"width": 384, "depth": 8, "heads": 6, "mlp_ratio": 4, "time_width": 128}  # and 39 M for the tokens
 
 SIZES = {
     "enumerable": {
@@ -225,6 +248,24 @@ SIZES = {
         "gpu": Size(GPU, 512, 10_000, 5e-4, 512, 10_000, (2e-4, 4e-4), 0.999),
         "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999),
     },
+    "books27": {
+        "smoke": Size(TINY, 8, 10, 2e-3, 8, 10, (1e-4, 2e-4), 0.9),
+        "laptop": Size(TEXT, 32, 6000, 3e-3, 32, 600, (1e-3, 2e-3), 0.995),
+        "gpu": Size(GPU, 256, 10_000, 5e-4, 256, 5000, (2e-4, 4e-4), 0.999),
+        "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999, (4, 8)),
+    },
+    "books": {
+        "smoke": Size(TINY, 1, 2, 2e-3, 1, 2, (1e-4, 2e-4), 0.9),
+        "laptop": Size(TEXT, 8, 2000, 2e-3, 8, 200, (5e-4, 1e-3), 0.99, (4, 8)),
+        "gpu": Size(TOKENS, 64, 3000, 1e-3, 64, 1000, (2e-4, 4e-4), 0.995, (4, 8)),
+        "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999, (32, 64)),
+    },
+    "openwebtext": {
+        "smoke": Size(TINY, 1, 2, 2e-3, 1, 2, (1e-4, 2e-4), 0.9),
+        "laptop": Size(TEXT, 8, 2000, 2e-3, 8, 200, (5e-4, 1e-3), 0.99, (4, 8)),
+        "gpu": Size(TOKENS, 64, 30_000, 1e-3, 64, 5000, (2e-4, 4e-4), 0.999, (4, 8)),
+        "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999, (32, 64)),
+    },
     "markov": {
         "smoke": Size(TINY, 16, 20, 2e-3, 16, 20, (1e-4, 2e-4), 0.9),
         "laptop": Size({**LAPTOP, "rotary_base": 100}, 32, 3000, 5e-3, 32, 400, (3e-4, 6e-4), 0.99),
@@ -235,13 +276,32 @@ SIZES = {
 
 
 EXACT_KINDS = ("enumerable", "markov")
-STUDENT_STEPS = {"enumerable": (1, 2, 4), "digits": (4, 8, 16), "markov": (4, 8, 16), "docstrings": (4, 16)}
-NOISE = {"enumerable": 4, "digits": 1, "markov": 1, "docstrings": 8}  # channels of input noise
+STUDENT_STEPS = {
+    "enumerable": (1, 2, 4),
+    "digits": (4, 8, 16),
+    "markov": (4, 8, 16),
+    "docstrings": (4, 16),
+    "books27": (8, 16, 32),
+    "books": (8, 16, 32),
+    "openwebtext": (8, 16, 32),
+}
+NOISE = {  # channels of input noise
+    "enumerable": 4,
+    "digits": 1,
+    "markov": 1,
+    "docstrings": 8,
+    "books27": 8,
+    "books": 8,
+    "openwebtext": 8,
+}
 VALIDATION = {
     "enumerable": "",
     "digits": "frechet",
     "markov": "ngram_divergence",
     "docstrings": "gradient_moment",
+    "books27": "gradient_moment",
+    "books": "",
+    "openwebtext": "",
 }
 
 
@@ -261,6 +321,7 @@ def _teacher(kind: str, world: str, process: str, scale: str) -> Recipe:
         size.batch_size,
         {"denoiser": size.teacher_lr},
         decay="cosine",
+        accumulation=size.accumulation[0],
         ema={"denoiser": 0.999},
         validate_every=max(1, size.teacher_steps // 10),
     )
@@ -295,8 +356,9 @@ def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: 
         {"generator": generator_lr, "auxiliary": 3 * auxiliary_lr if one_step else auxiliary_lr},
         betas=(0.0, 0.99),
         decay="linear",
+        accumulation=size.accumulation[1],
         ema={"generator": size.dmmd_ema},
-        validate_every=0 if tiny else max(1, size.dmmd_steps // 4),
+        validate_every=0 if tiny or not VALIDATION[kind] else max(1, size.dmmd_steps // 4),
     )
     method = Switches(
         steps,
@@ -352,7 +414,8 @@ def _register() -> None:
                 _add(name, partial(_dmmd, kind, world, process, steps, NOISE[kind], ""))
                 _add(f"{name}-nonoise", partial(_dmmd, kind, world, process, steps, 0, "-nonoise"))
     for role in ("baseline", "judge"):
-        _add(f"docstrings-ar-{role}", partial(_autoregressive, "docstrings", "docstrings", role))
+        for world in ("docstrings", "books27", "books"):
+            _add(f"{world}-ar-{role}", partial(_autoregressive, world, world, role))
 
 
 _register()

@@ -14,6 +14,7 @@ from dmmd_lite.recipes import RECIPES, Recipe
 from dmmd_lite.records import Record
 from dmmd_lite.training import CHECKPOINT
 
+COST = {"parameters", "tokens", "flop", "hours_at_400_tflops", "memory_gb"}
 COMMANDS = ["recipes", "train", "sample", "evaluate", "page", "doctor"]
 
 
@@ -53,7 +54,7 @@ def test_a_recipe_is_printed_with_its_cost(name, capsys):
         assert run("recipes", name, "--scale", "paper", *form) == 0
         shown = json.loads(capsys.readouterr().out)
         assert Recipe.from_dict(shown["recipe"]) == RECIPES[name]("paper")
-        assert set(shown["cost"]) == {"parameters", "tokens", "flop"}
+        assert set(shown["cost"]) == COST
 
 
 def test_a_trained_model_can_be_sampled_and_measured(folder, capsys):
@@ -124,6 +125,26 @@ def test_doctor(folder, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["torch"] == torch.__version__ and found["cache"] == str(folder / "cache")
     assert isinstance(found["released_models"], list)
+
+
+def test_doctor_lists_data_sets_and_tokenizer(folder, monkeypatch, capsys):
+    files = [
+        "own_train.parquet",
+        "own_test.parquet",
+        "gpt2_tokenizer/vocab.json",
+        "gpt2_tokenizer/merges.txt",
+    ]
+    (folder / "data" / "gpt2_tokenizer").mkdir(parents=True)
+    for name in files[:3]:
+        (folder / "data" / name).touch()
+    monkeypatch.setenv("DMMD_DATA_DIR", str(folder / "data"))
+    for complete in (False, True):
+        if complete:
+            (folder / "data" / files[3]).touch()
+        assert run("doctor", "--json") == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["local_data_sets"] == ["own"]
+        assert found["local_tokenizer"] == (["vocab.json", "merges.txt"] if complete else [])
 
 
 SMOKE = ["coins-masked-teacher", "--scale", "smoke"]
