@@ -160,6 +160,11 @@ def get_recipe(name: str, scale: str = "laptop", changes: dict[str, Any] | None 
     return recipe.with_changes(changes) if changes else recipe
 
 
+def judge_of(world: str) -> str:
+    """Name of the recipe of a text world's judge."""
+    return f"{world}-{AUTOREGRESSIVE}-judge"
+
+
 def cost(recipe: Recipe) -> dict[str, float]:
     """What training a recipe takes: parameters of one network, tokens seen, operations, hours and memory.
 

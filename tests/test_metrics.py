@@ -13,7 +13,16 @@ import torch
 from helpers import LEAST_P, chi_square_p, every_process
 
 from dmmd_lite.denoisers import Denoiser, ExactDenoiser
-from dmmd_lite.metrics import METRICS, evaluate_samples, exact_metrics, features, images, metrics_for, text
+from dmmd_lite.metrics import (
+    METRICS,
+    diversity,
+    evaluate_samples,
+    exact_metrics,
+    features,
+    images,
+    metrics_for,
+    text,
+)
 from dmmd_lite.metrics.bootstrap import bootstrap_weights
 from dmmd_lite.metrics.build_features import RECIPE, train_classifier
 from dmmd_lite.metrics.exact import exact_law, invalid_mass, kl, total_variation
@@ -21,6 +30,7 @@ from dmmd_lite.paths import data_dir
 from dmmd_lite.processes import get_process
 from dmmd_lite.sampling import sample
 from dmmd_lite.worlds import WORLDS, get_world
+from dmmd_lite.worlds.text import encode_symbols
 
 
 def exact(world_name, process_name):
@@ -287,7 +297,8 @@ def test_every_sample_metric_gives_a_record_with_its_interval(world_name, rng):
     assert [record.name for record in records] == names
     for record in records:
         assert_contains(record)
-        assert record.n == (1000 if record.name == "frechet_floor" else 200) and record.reference
+        others = {"frechet_floor": 1000, "gradient_moment": 192}  # training images; 32 blocks of 6
+        assert record.n == others.get(record.name, 200) and record.reference
         json.dumps(replace(record, world=world.name).to_dict(), allow_nan=False)
     assert evaluate_samples(tokens, world, names) == records
 
@@ -315,3 +326,51 @@ def test_bad_requests_are_refused(rng):
         evaluate_samples(digits.sample(1, rng), digits, ["frechet"])
     with pytest.raises(ValueError, match="features: world 'coins' is not allowed; choose one of"):
         features.load_features("coins")
+
+
+def letters(*rows):
+    """Strings of the 27 symbols as tokens [n, L]."""
+    return torch.stack([encode_symbols(row) for row in rows]).long()
+
+
+def test_diversity_of_known_strings():
+    tokens = letters("abababab", "abab cde")
+    grams = ["abab", "baba", "abab", "baba", "abab", "abab", "bab ", "ab c", "b cd", " cde"]
+    assert diversity.distinct_4grams(tokens).value == len(set(grams)) / len(grams)
+    assert diversity.repetition(tokens).value == (3 / 5 + 0) / 2
+    words = letters(" the cat  sat", "le the sat on", "onelongerword")
+    assert diversity.distinct_words(words).value == 3 / 4  # the cat the sat; what an end may cut is left out
+    assert diversity.distinct_words(letters("abcd", "efgh")).value == 0
+    run = "abcdefghijklmnopqrstuvwxyzabcdef"  # 32 symbols
+    samples = letters(f"xx{run}zz", f"{run}qqqq", f"{run[:31]}qqqqq", "y" * 36)
+    record = diversity.duplicates(samples, reference=samples[2:])
+    assert record.value == 1 / 2 and record.details == {"real": 0, "n_real": 2}
+    with pytest.raises(ValueError, match="^length: 8 is not allowed; a run has 32 tokens$"):
+        diversity.duplicates(tokens)
+
+
+def test_diversity_agrees_with_counting(rng):
+    """Few symbols, so that everything repeats."""
+    tokens = torch.randint(2, (9, 41), generator=rng)
+    tokens[4, 3:36] = tokens[7, 5:38]
+    rows = [tuple(row) for row in tokens.tolist()]
+    grams, long = ([[row[i : i + k] for i in range(42 - k)] for row in rows] for k in (4, 32))
+    everything = [gram for row in grams for gram in row]
+    assert diversity.distinct_4grams(tokens).value == len(set(everything)) / len(everything)
+    repeated = [sum(gram in row[:i] for i, gram in enumerate(row)) / len(row) for row in grams]
+    assert diversity.repetition(tokens).value == pytest.approx(np.mean(repeated), abs=1e-12)
+    shared = [any(a in other for a in row for other in long if other is not row) for row in long]
+    assert diversity.duplicates(tokens).value == np.mean(shared) >= 2 / 9
+
+
+def test_copied_text_is_less_diverse_than_real_text(rng):
+    world, names = get_world("docstrings"), list(diversity.DIVERSITY)
+    real = evaluate_samples(world.sample(200, rng, "test"), world, names)
+    copied = evaluate_samples(world.sample(20, rng, "test").repeat(10, 1), world, names)
+    for record in real + copied:
+        assert_contains(record)
+        assert record.n == 200 and record.details["n_real"] == 200
+    better, worse = ({r.name: r.value for r in records} for records in (real, copied))
+    assert worse["duplicates"] == 1 > better["duplicates"]
+    for name in ("distinct_4grams", "distinct_words"):
+        assert worse[name] < better[name] / 2

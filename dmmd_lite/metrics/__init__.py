@@ -1,6 +1,7 @@
 """Metrics: each returns a `Record`. Here they are by name, with the worlds they apply to.
 
 `exact_metrics` and `output_entropy` look at a denoiser; everything else judges samples, `evaluate_samples`.
+`gradient_moment` and `perplexity` need a judge, see `judges.py`.
 """
 
 from collections.abc import Iterable
@@ -8,16 +9,29 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from dmmd_lite.metrics import gradient_moment as moments
 from dmmd_lite.metrics import images, text
+from dmmd_lite.metrics.diversity import DIVERSITY
 from dmmd_lite.metrics.exact import exact_metrics
 from dmmd_lite.metrics.features import EXTRACTORS, load_features
+from dmmd_lite.metrics.judges import Judge, check_judge, load_judge
 from dmmd_lite.metrics.text import output_entropy
 from dmmd_lite.records import Record
 from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 from dmmd_lite.worlds.markov import Markov
+from dmmd_lite.worlds.text import SYMBOLS, TextWorld
 
-__all__ = ["METRICS", "evaluate_samples", "exact_metrics", "metrics_for", "output_entropy"]
+__all__ = [
+    "METRICS",
+    "OF_JUDGES",
+    "Judge",
+    "evaluate_samples",
+    "exact_metrics",
+    "load_judge",
+    "metrics_for",
+    "output_entropy",
+]
 
 METRICS = {  # name: the kind of world it applies to
     "total_variation": "enumerable",
@@ -31,31 +45,52 @@ METRICS = {  # name: the kind of world it applies to
     "coverage": "images",
     "density": "images",
     "nearest_training": "images",
+    "gradient_moment": "judged",
+    "perplexity": "judged",
+    "distinct_4grams": "text",
+    "distinct_words": "letters",
+    "duplicates": "text",
+    "repetition": "text",
     "output_entropy": "any",
     "sample_entropy": "any",
 }
 OF_DENOISERS = ("total_variation", "kl", "invalid_mass", "output_entropy")  # not to be had from samples
 OF_FEATURES = ("frechet", "frechet_floor", "kernel_distance", "coverage", "density")
+OF_JUDGES = ("gradient_moment", "perplexity")
 
 
 def metrics_for(world: World) -> list[str]:
-    """Names of the metrics that apply to a world; "images" are the worlds with a feature extractor."""
+    """Names of the metrics that apply to a world.
+
+    "images" are the worlds with a feature extractor, "letters" the texts in the 27 symbols.
+    """
+    is_text = isinstance(world, TextWorld)
     kinds = {
         "any": True,
         "enumerable": isinstance(world, EnumerableWorld),
         "chain": isinstance(world, Markov),
         "images": world.name in EXTRACTORS,
+        "judged": is_text or isinstance(world, Markov),
+        "text": is_text,
+        "letters": is_text and world.vocab_size == len(SYMBOLS),
     }
     return [name for name, kind in METRICS.items() if kinds[kind]]
 
 
 def evaluate_samples(
-    tokens: Tensor, world: World, names: Iterable[str], seed: int = 0, split: str = "test"
+    tokens: Tensor,
+    world: World,
+    names: Iterable[str],
+    seed: int = 0,
+    split: str = "test",
+    judge: Judge | None = None,
 ) -> list[Record]:
     """The metrics called `names` of samples [n, L], in that order.
 
-    Images are compared with the real ones of `split`; `seed` is that of the bootstrap. A metric that is
-    unknown, needs a denoiser or does not apply to the world is a ValueError, and so are fewer than 2 samples.
+    Images and text are compared with real ones of `split`, text with at most n of them; `seed` is that of
+    the bootstrap. judge: of the metrics that need one; by default the world's own at scale "laptop".
+    A metric that is unknown, needs a denoiser or does not apply to the world is a ValueError, and so are
+    fewer than 2 samples (4 for the gradient moment).
     """
     names = list(names)
     allowed = [name for name in metrics_for(world) if name not in OF_DENOISERS]
@@ -67,6 +102,7 @@ def evaluate_samples(
     if len(tokens) < 2:
         raise ValueError(f"samples: {len(tokens)!r} is not allowed; metrics need at least 2")
     records = _on_features(tokens, world, names, seed, split)
+    records |= _judged(tokens, world, names, seed, split, judge)
     for name in names:
         if name not in records:
             records[name] = _on_tokens(name, tokens, world, seed, split)
@@ -88,6 +124,28 @@ def _on_features(tokens: Tensor, world: World, names: list[str], seed: int, spli
     return records
 
 
+def _judged(
+    tokens: Tensor, world: World, names: list[str], seed: int, split: str, judge: Judge | None
+) -> dict[str, Record]:
+    """Records of those `names` that need a judge, from one pass over the samples."""
+    if not set(names) & set(OF_JUDGES):
+        return {}
+    if judge is None:
+        judge = load_judge(None, world)
+    check_judge(judge, world)
+    real = moments.reference_tokens(world, split, len(tokens))
+    if "gradient_moment" in names:
+        blocks = moments.default_blocks(judge, len(real))
+        reference = moments.reference_gradients(judge, world, split, len(tokens), blocks)
+        samples = moments.block_gradients(judge, tokens, blocks)
+        records = [moments.gradient_moment(samples, reference, seed)]
+    else:
+        samples, reference = moments.score(judge, tokens), moments.score(judge, real)
+        records = []
+    records.append(moments.perplexity(samples, reference, seed))
+    return {r.name: replace(r, details={**r.details, **moments.origin(world, split)}) for r in records}
+
+
 def _on_tokens(name: str, tokens: Tensor, world: World, seed: int, split: str) -> Record:
     """The record of a metric that reads the tokens themselves."""
     if name == "log_likelihood":
@@ -98,4 +156,6 @@ def _on_tokens(name: str, tokens: Tensor, world: World, seed: int, split: str) -
         return replace(record, details={"floor": floor})
     if name == "nearest_training":
         return images.nearest_training(tokens, world.split("train"), world.split(split), seed)
+    if name in DIVERSITY:
+        return DIVERSITY[name](tokens, seed, moments.reference_tokens(world, split, len(tokens)))
     return text.sample_entropy(tokens, seed)

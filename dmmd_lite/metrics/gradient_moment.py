@@ -1,0 +1,251 @@
+"""The gradient moment and perplexity of text under a judge (paper, equations 13 and 14).
+
+GM = || E_g[grad_theta log p(x)] - E_q[grad_theta log p(x)] ||^2 for samples g, real text q and a judge
+p_theta, log p being the mean over tokens: squared nats per token and unit of the judge's parameters. It
+depends on the judge and on this normalisation, so values of different judges are not comparable.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmmd_lite.metrics.bootstrap import bootstrap_weights
+from dmmd_lite.metrics.judges import Judge, check_judge
+from dmmd_lite.metrics.text import sample_entropy
+from dmmd_lite.records import Record, interval
+from dmmd_lite.rng import float64_device, generator_for, uniform
+from dmmd_lite.worlds.base import World
+from dmmd_lite.worlds.text import TextWorld
+
+BLOCKS, FEWEST_BLOCKS = 32, 4
+ESTIMATORS = ("all", "pairs")
+REFERENCE_SEED = 20_260_320  # of the choice of real windows; unlike the seeds samples are drawn with
+COLUMNS = 1 << 18  # of the gradients at a time in float64
+BUDGET = 1 << 32  # bytes the gradients of one set of sequences may take where nobody chose the blocks
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a judge says of a set of sequences.
+
+    nll: mean negative log-likelihood of every sequence, in nats per token, float64 [n].
+    context: leading tokens that are read but not scored.
+    """
+
+    judge: Judge
+    nll: np.ndarray
+    context: int
+
+    def described(self) -> dict:
+        """The judge, as records name it."""
+        return {"judge": self.judge.name, "judge_sha256": self.judge.sha256, "context": self.context}
+
+
+@dataclass(frozen=True, eq=False)
+class BlockGradients(Scores):
+    """The same with gradients of the mean `nll` of M equal blocks of the sequences, by all P parameters.
+
+    gradients: [M, P] in the judge's precision. size: sequences a block; those left over are only scored.
+    """
+
+    gradients: Tensor
+    size: int
+
+    @property
+    def blocks(self) -> int:
+        """M."""
+        return len(self.gradients)
+
+
+def default_blocks(judge: Judge, num: int) -> int:
+    """32 blocks, or fewer where there are fewer sequences or the judge is so huge that they take 4 GiB."""
+    gradient = sum(p.numel() * p.element_size() for p in judge.module.parameters())
+    return min(BLOCKS, num, max(FEWEST_BLOCKS, BUDGET // gradient))
+
+
+@torch.no_grad()
+def score(judge: Judge, tokens: Tensor, context: int = 0, batch_size: int = 32) -> Scores:
+    """Scores of tokens [n, L], without gradients. ValueError for a context outside [0, L)."""
+    _check_context(context, tokens)
+    parts = [judge.module.nll(x.to(judge.device))[:, context:].mean(1) for x in tokens.split(batch_size)]
+    return Scores(judge, torch.cat(parts).double().cpu().numpy(), context)
+
+
+def block_gradients(
+    judge: Judge, tokens: Tensor, blocks: int = BLOCKS, context: int = 0, batch_size: int = 32
+) -> BlockGradients:
+    """Gradients of tokens [n, L] in `blocks` runs of n // blocks rows; the remainder has no gradient.
+
+    context > 0 scores only log p(x | the first `context` tokens), for conditional generation. Memory beyond
+    the tokens does not grow with n: `blocks` gradients in the judge's precision and a micro-batch of
+    `batch_size` sequences. Huge judges want fewer blocks.
+    Errors: ValueError for fewer than 4 blocks, fewer sequences than blocks, or a context outside [0, L).
+    """
+    if not FEWEST_BLOCKS <= blocks <= len(tokens):
+        raise ValueError(
+            f"blocks: {blocks!r} is not allowed; "
+            f"it must be from {FEWEST_BLOCKS} to the number of sequences, {len(tokens)}"
+        )
+    _check_context(context, tokens)
+    parameters, size = list(judge.module.parameters()), len(tokens) // blocks
+    gradients = torch.zeros(
+        blocks, sum(p.numel() for p in parameters), dtype=parameters[0].dtype, device=judge.device
+    )
+    scores = []
+    for gradient, block in zip(gradients, tokens[: blocks * size].split(size), strict=True):
+        for batch in block.split(batch_size):
+            nll = judge.module.nll(batch.to(judge.device))[:, context:].mean(1)
+            parts = torch.autograd.grad(nll.sum() / size, parameters, materialize_grads=True)
+            at = 0
+            for part in parts:
+                gradient[at : at + part.numel()] += part.flatten()
+                at += part.numel()
+            scores.append(nll.detach().double().cpu().numpy())
+    if len(tokens) > blocks * size:
+        scores.append(score(judge, tokens[blocks * size :], context, batch_size).nll)
+    return BlockGradients(judge, np.concatenate(scores), context, gradients, size)
+
+
+def gradient_moment(
+    samples: BlockGradients, reference: BlockGradients | None, seed: int = 0, estimator: str = "all"
+) -> Record:
+    """GM of samples against a reference (equation 13), or without one || E_g[grad] ||^2 ("uncentred").
+
+    Block i of the samples and block i of the reference make d_i, and E[d_i . d_j] = GM for i != j, so both
+    estimators are unbiased and may be negative: "all" averages over all pairs of blocks, "pairs" over the
+    disjoint pairs of equation 14. Interval: bootstrap over blocks (or pairs) that never pairs a block
+    with itself; near GM = 0 that of "all" is up to sqrt(3) times too wide.
+    Errors: ValueError for sides of different judges, blocks or contexts, or an unknown estimator.
+    """
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator: {estimator!r} is not allowed; choose one of {ESTIMATORS}")
+    if reference is not None:
+        for name in ("judge", "blocks", "context"):
+            mine, other = getattr(samples, name), getattr(reference, name)
+            if mine != other:
+                raise ValueError(
+                    f"reference: {name} {other!r} is not allowed; the samples were scored with {mine!r}"
+                )
+    gram = _gram(samples.gradients, None if reference is None else reference.gradients)
+    value, replicates = _over_all(gram, seed) if estimator == "all" else _over_pairs(gram, seed)
+    details = {
+        **samples.described(),
+        "form": "uncentred" if reference is None else "centred",
+        "estimator": estimator,
+        "blocks": samples.blocks,
+        "n_reference": 0 if reference is None else reference.blocks * reference.size,
+    }
+    against = "nothing" if reference is None else f"{details['n_reference']} sequences"
+    used = samples.blocks * samples.size
+    return Record("gradient_moment", value, *interval(value, replicates), used, against, details)
+
+
+def _gram(gradients: Tensor, subtracted: Tensor | None) -> np.ndarray:
+    """Inner products of the rows of gradients - subtracted, [M, M] in float64."""
+    exact, gram = float64_device(gradients.device), 0
+    for at in range(0, gradients.shape[1], COLUMNS):
+        part = gradients[:, at : at + COLUMNS].to(exact).double()
+        if subtracted is not None:
+            part = part - subtracted[:, at : at + COLUMNS].to(exact).double()
+        gram = gram + part @ part.T
+    return gram.cpu().numpy()
+
+
+def _over_all(gram: np.ndarray, seed: int) -> tuple[float, np.ndarray]:
+    """(||sum d||^2 - sum ||d_i||^2) / (M (M - 1)), and its bootstrap replicates."""
+    blocks = len(gram)
+    weights = np.concatenate([np.ones((1, blocks)), bootstrap_weights(blocks, seed, replicates=1000)])
+    products = ((weights @ gram) * weights).sum(1) - weights**2 @ gram.diagonal()
+    pairs = blocks**2 - (weights**2).sum(1)
+    means = products[pairs > 0] / pairs[pairs > 0]  # few blocks: some replicates are one block alone
+    return float(means[0]), means[1:]
+
+
+def _over_pairs(gram: np.ndarray, seed: int) -> tuple[float, np.ndarray]:
+    """Mean of d_0 . d_1, d_2 . d_3, ... (equation 14), and its bootstrap replicates."""
+    products = gram.diagonal(1)[::2]
+    return float(products.mean()), bootstrap_weights(len(products), seed, 1000) @ products / len(products)
+
+
+def perplexity(samples: Scores, reference: Scores | None = None, seed: int = 0) -> Record:
+    """Generative perplexity: exp of the mean token negative log-likelihood, interval over sequences.
+
+    The reference's own is in the details. Less than that is not better: repetitive text has the least.
+    """
+    nll, n = samples.nll, len(samples.nll)
+    value = float(np.exp(nll.mean()))
+    replicates = np.exp(bootstrap_weights(n, seed, replicates=1000) @ nll / n)
+    details = samples.described()
+    if reference is not None:
+        details |= {"reference": float(np.exp(reference.nll.mean())), "n_reference": len(reference.nll)}
+    return Record(
+        "perplexity", value, *interval(value, replicates), n, f"judge {samples.judge.name}", details
+    )
+
+
+def reference_tokens(world: World, split: str, num: int) -> Tensor:
+    """`num` sequences of a split in random order, or all it has if those are fewer; always the same ones.
+
+    Text: windows that do not overlap. A world without text of its own is sampled.
+    """
+    generator = generator_for("cpu", REFERENCE_SEED)
+    if not isinstance(world, TextWorld):
+        return world.sample(num, generator, split)
+    windows = world.split(split)
+    return windows[torch.randperm(len(windows), generator=generator)[:num]]
+
+
+@lru_cache(maxsize=2)
+def reference_gradients(
+    judge: Judge, world: World, split: str, num: int, blocks: int = BLOCKS, context: int = 0
+) -> BlockGradients:
+    """`block_gradients` of the `reference_tokens`. The last two are kept: a sweep computes its own once."""
+    return block_gradients(judge, reference_tokens(world, split, num), blocks, context)
+
+
+def calibration(
+    world: TextWorld, judge: Judge, num: int, seed: int = 0, weak: Tensor | None = None
+) -> list[Record]:
+    """What a judge says of text whose quality is known, against `num` real windows of the test split.
+
+    Sources, in `Record.model`: "real" (as many other windows), "repeated" (one of those, over and over),
+    "shuffled" (those, the tokens of each in random order) and, if samples [n, L] of some model are given,
+    "weak". Three records each: gradient_moment, perplexity, sample_entropy. `seed` is that of the choice of
+    windows, the order of tokens and the bootstrap.
+    Errors: ValueError for a judge of other symbols, more windows than half the split, or fewer than 4.
+    """
+    check_judge(judge, world)
+    windows, generator = world.split("test"), generator_for("cpu", seed)
+    if not FEWEST_BLOCKS <= num <= len(windows) // 2:
+        raise ValueError(
+            f"num: {num!r} is not allowed; it must be from {FEWEST_BLOCKS} to {len(windows) // 2}"
+        )
+    real, other = windows[torch.randperm(len(windows), generator=generator)[: 2 * num]].split(num)
+    order = uniform(other.shape, generator).argsort(1)
+    sources = {"real": other, "repeated": other[:1].expand(num, -1), "shuffled": other.gather(1, order)}
+    if weak is not None:
+        sources["weak"] = weak.cpu()
+    blocks = default_blocks(judge, min(map(len, sources.values())))
+    reference, records = block_gradients(judge, real, blocks), []
+    for source, tokens in sources.items():
+        seen = block_gradients(judge, tokens, blocks)
+        measured = [gradient_moment(seen, reference, seed), perplexity(seen, reference, seed)]
+        for record in [*measured, sample_entropy(tokens, seed)]:
+            details = {**record.details, **origin(world, "test")}
+            records.append(replace(record, details=details, model=source, world=world.name, seed=seed))
+    return records
+
+
+def origin(world: World, split: str) -> dict:
+    """What details say of real sequences: their split, and the corpus where that can vary."""
+    return {"split": split} | {k: v for k, v in world.provenance.items() if k == "corpus_sha256"}
+
+
+def _check_context(context: int, tokens: Tensor) -> None:
+    if not 0 <= context < tokens.shape[1]:
+        raise ValueError(
+            f"context: {context!r} is not allowed; it must be at least 0 and below {tokens.shape[1]}"
+        )
