@@ -70,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     p = command("evaluate", _evaluate, "measure a model; prints one record a metric")
     _add_sampling(p)
     p.add_argument("--metrics", default="", help="names separated by commas; all that apply by default")
+    p.add_argument(
+        "--judge",
+        help="of gradient_moment and perplexity: a recipe's name, a folder, chain, or hf:NAME for one of "
+        "transformers; default: the world's own",
+    )
     p.add_argument("--json", action="store_true")
 
     p = command("page", _page, "run a page of the book headless")
@@ -234,6 +239,7 @@ def _evaluate(arguments) -> None:
         temperature=arguments.temperature,
         top_p=arguments.top_p,
         device=arguments.device,
+        judge=arguments.judge,
     )
     if arguments.json:
         print(json.dumps([r.to_dict() for r in records], indent=1))

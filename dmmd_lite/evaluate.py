@@ -1,11 +1,20 @@
 """Sample a model and measure it: records with their whole context."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
 
 from dmmd_lite.denoisers import Sharpened, check_sharpening
-from dmmd_lite.metrics import METRICS, evaluate_samples, exact_metrics, metrics_for, output_entropy
+from dmmd_lite.metrics import (
+    METRICS,
+    OF_JUDGES,
+    evaluate_samples,
+    exact_metrics,
+    metrics_for,
+    output_entropy,
+)
+from dmmd_lite.metrics.judges import Judge, check_judge, load_judge
 from dmmd_lite.processes import LOG_ZERO
 from dmmd_lite.records import Record, machine
 from dmmd_lite.rng import generator_for
@@ -14,6 +23,7 @@ from dmmd_lite.schedules import time_grid
 from dmmd_lite.store import Model
 
 EXACT_METRICS = ("total_variation", "kl", "invalid_mass")
+FRONTIER = ("perplexity", "gradient_moment", "sample_entropy", "distinct_4grams")
 
 
 def default_steps(model: Model) -> int:
@@ -69,12 +79,15 @@ def evaluate(
     device: torch.device | str = "cpu",
     samples: Samples | None = None,
     split: str = "test",
+    judge: Judge | str | None = None,
     **options,
 ) -> list[Record]:
     """Records of the metrics `names`, in that order, for a model at some number of steps.
 
     num: samples (metrics of exact laws have a number of noise draws of their own). samples: measure these
-    (drawn with the same arguments) instead of drawing. Errors: ValueError for a metric that does not apply.
+    (drawn with the same arguments) instead of drawing. judge: of the metrics that need one, or its name
+    (`load_judge`, at the model's scale; None: the world's own); loaded only for them.
+    Errors: ValueError for a metric that does not apply, or a judge that is or began the model.
     """
     steps = default_steps(model) if steps is None else steps
     check_metrics(names, model.world)
@@ -82,6 +95,9 @@ def evaluate(
     world, process = model.world, model.process
     if process is None and "output_entropy" in names:
         raise ValueError("metrics: 'output_entropy' does not apply to autoregressive models")
+    if set(names) & set(OF_JUDGES):
+        judge = judge if isinstance(judge, Judge) else load_judge(judge, world, model.recipe.scale, device)
+        check_judge(judge, world, model)
     sharpened = Sharpened(model.denoiser, temperature, top_p, -LOG_ZERO)
     on_samples = [name for name in names if name not in (*EXACT_METRICS, "output_entropy")]
     records, evaluations = [], {}
@@ -98,7 +114,7 @@ def evaluate(
                 model, num, steps, seed=seed, temperature=temperature, top_p=top_p, device=device, **options
             )
         evaluations = {name: samples.evaluations for name in on_samples}
-        records += evaluate_samples(samples.tokens.cpu(), world, on_samples, seed, split)
+        records += evaluate_samples(samples.tokens.cpu(), world, on_samples, seed, split, judge)
     context = {
         "model": model.name,
         "world": world.name,
@@ -111,3 +127,32 @@ def evaluate(
     }
     records = [replace(r, **context, evaluations=evaluations.get(r.name)) for r in records]
     return sorted(records, key=lambda r: names.index(r.name))
+
+
+def frontier(
+    model: Model,
+    temperatures: Iterable[float] = (1.0,),
+    top_ps: Iterable[float] = (1.0,),
+    names: Iterable[str] | None = None,
+    *,
+    judge: Judge | str | None = None,
+    device: torch.device | str = "cpu",
+    **options,
+) -> list[Record]:
+    """Quality against diversity of a text model: records at every temperature with every top-p.
+
+    names: metrics of samples; by default those of `FRONTIER` that apply to the world. Further options are
+    those of `evaluate`; the judge is loaded, and reads the reference, once for all. Errors as there.
+    """
+    applicable = metrics_for(model.world)
+    names = [name for name in FRONTIER if name in applicable] if names is None else list(names)
+    if set(names) & set(OF_JUDGES) and not isinstance(judge, Judge):
+        judge = load_judge(judge, model.world, model.recipe.scale, device)
+    return [
+        record
+        for temperature in temperatures
+        for top_p in top_ps
+        for record in evaluate(
+            model, names, temperature=temperature, top_p=top_p, judge=judge, device=device, **options
+        )
+    ]
