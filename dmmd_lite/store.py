@@ -28,7 +28,7 @@ from dmmd_lite.objectives.dmmd import DMMD
 from dmmd_lite.objectives.teacher import TeacherTraining, bound
 from dmmd_lite.paths import cache_dir, data_dir
 from dmmd_lite.processes import Process, get_process
-from dmmd_lite.recipes import AUTOREGRESSIVE, Recipe, get_recipe
+from dmmd_lite.recipes import AUTOREGRESSIVE, Recipe, get_recipe, judge_of
 from dmmd_lite.records import machine, write_json
 from dmmd_lite.rng import generator_for
 from dmmd_lite.sampling import sample
@@ -38,6 +38,7 @@ from dmmd_lite.worlds.base import World
 
 MODEL = "model"  # file name of the model a run leaves in its folder
 PROVENANCE = ("sha256", "training", "provenance", "parameters")  # what records say of a model
+JUDGED = "gradient_moment"  # the validation that needs a judge
 
 
 @dataclass
@@ -110,10 +111,13 @@ def cached_folder(recipe: Recipe, seed: int) -> Path:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """sha256 of what a recipe says beyond the defaults, and of the recipes of its start and teacher."""
+    """sha256 of what a recipe says beyond the defaults, and of the recipes it rests on."""
     defaults = Recipe("", "", "", "", "").to_dict()
     chain = [{key: value for key, value in recipe.to_dict().items() if value != defaults[key]}]
-    chain += [fingerprint(get_recipe(name, recipe.scale)) for name in (recipe.start, recipe.teacher) if name]
+    others = [recipe.start, recipe.teacher]
+    if recipe.validation == JUDGED:
+        others.append(judge_of(recipe.world))
+    chain += [fingerprint(get_recipe(name, recipe.scale)) for name in others if name]
     return hashlib.sha256(json.dumps(chain, sort_keys=True).encode()).hexdigest()
 
 
@@ -138,6 +142,8 @@ def train_recipe(
         )
     world, process = get_world(recipe.world), _process(recipe)
     world.prepare({recipe.split, "valid"} if recipe.validation else {recipe.split})
+    if validate is None and recipe.validation == JUDGED:
+        load_model(judge_of(recipe.world), recipe.scale, device=device)  # trained now if it is missing
     method, main = _method(recipe, world, process, seed, device)
     identity = f"{fingerprint(recipe)} seed {seed}"
     if validate is None and recipe.validation:
@@ -276,7 +282,7 @@ def _method(recipe: Recipe, world: World, process: Process | None, seed: int, de
 
 # --- validation: a number to be minimised, from averaged players, on the validation split ------------------
 
-VALIDATION_SEED, VALIDATION_SAMPLES = 1_000_003, 2000
+VALIDATION_SEED, VALIDATION_SAMPLES, JUDGED_SAMPLES = 1_000_003, 2000, 1000
 
 
 def _validate_bound(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> float:
@@ -306,12 +312,18 @@ def _validation_data(world: World, generator: torch.Generator) -> Tensor:
     return world.sample(256, generator, "valid")
 
 
-def _student_samples(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> Tensor:
+def _student_samples(
+    recipe: Recipe,
+    world: World,
+    process: Process,
+    players: dict[str, nn.Module],
+    num: int = VALIDATION_SAMPLES,
+) -> Tensor:
     student = players["generator"]
     return sample(
         student,
         process,
-        VALIDATION_SAMPLES,
+        num,
         world.length,
         recipe.method.steps,
         generator=_generator(student),
@@ -330,6 +342,16 @@ def _validate_samples(
     )[0].value
 
 
+def _validate_judged(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> float:
+    """The gradient moment of the averaged student under the world's judge of the recipe's scale."""
+    from dmmd_lite.metrics import evaluate_samples, load_judge
+
+    num = 64 if recipe.scale == "smoke" else JUDGED_SAMPLES
+    tokens = _student_samples(recipe, world, process, players, num)
+    judge = load_judge(None, world, recipe.scale, tokens.device)
+    return evaluate_samples(tokens, world, [JUDGED], split="valid", judge=judge)[0].value
+
+
 def _generator(player: nn.Module) -> torch.Generator:
     return generator_for(next(player.parameters()).device, VALIDATION_SEED)
 
@@ -339,4 +361,5 @@ _VALIDATIONS = {
     "negative_log_likelihood": _validate_likelihood,
     "frechet": partial(_validate_samples, "frechet"),
     "ngram_divergence": partial(_validate_samples, "ngram_divergence"),
+    JUDGED: _validate_judged,
 }
