@@ -313,6 +313,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(rng):
             "judge: 'chain' is not allowed for markov; it reads 5 symbols, the samples have 27$",
         ),
         (lambda: load_judge("chain", get_world("digits")), "it reads 27 symbols, the samples have 17$"),
+        (lambda: load_judge(None, get_world("openwebtext")), "judge: None is not allowed for openwebtext"),
         (lambda: load_judge("nobody", markov), "recipe: 'nobody' is not allowed"),
         (lambda: load_judge("hf:no/where", markov), "judge: 'no/where' is not allowed"),
     ]

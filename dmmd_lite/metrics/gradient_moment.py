@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmmd_lite.denoisers import sequences_at_once
 from dmmd_lite.metrics.bootstrap import bootstrap_weights
 from dmmd_lite.metrics.judges import Judge, check_judge
 from dmmd_lite.metrics.text import sample_entropy
@@ -67,21 +68,22 @@ def default_blocks(judge: Judge, num: int) -> int:
 
 
 @torch.no_grad()
-def score(judge: Judge, tokens: Tensor, context: int = 0, batch_size: int = 32) -> Scores:
+def score(judge: Judge, tokens: Tensor, context: int = 0, batch_size: int | None = None) -> Scores:
     """Scores of tokens [n, L], without gradients. ValueError for a context outside [0, L)."""
     _check_context(context, tokens)
-    parts = [judge.module.nll(x.to(judge.device))[:, context:].mean(1) for x in tokens.split(batch_size)]
+    batches = tokens.split(batch_size or _batch_size(judge, tokens))
+    parts = [judge.module.nll(x.to(judge.device))[:, context:].mean(1) for x in batches]
     return Scores(judge, torch.cat(parts).double().cpu().numpy(), context)
 
 
 def block_gradients(
-    judge: Judge, tokens: Tensor, blocks: int = BLOCKS, context: int = 0, batch_size: int = 32
+    judge: Judge, tokens: Tensor, blocks: int = BLOCKS, context: int = 0, batch_size: int | None = None
 ) -> BlockGradients:
     """Gradients of tokens [n, L] in `blocks` runs of n // blocks rows; the remainder has no gradient.
 
     context > 0 scores only log p(x | the first `context` tokens), for conditional generation. Memory beyond
     the tokens does not grow with n: `blocks` gradients in the judge's precision and a micro-batch of
-    `batch_size` sequences. Huge judges want fewer blocks.
+    `batch_size` sequences (at most 32, fewer of long ones). Huge judges want fewer blocks.
     Errors: ValueError for fewer than 4 blocks, fewer sequences than blocks, or a context outside [0, L).
     """
     if not FEWEST_BLOCKS <= blocks <= len(tokens):
@@ -96,7 +98,7 @@ def block_gradients(
     )
     scores = []
     for gradient, block in zip(gradients, tokens[: blocks * size].split(size), strict=True):
-        for batch in block.split(batch_size):
+        for batch in block.split(batch_size or _batch_size(judge, tokens)):
             nll = judge.module.nll(batch.to(judge.device))[:, context:].mean(1)
             parts = torch.autograd.grad(nll.sum() / size, parameters, materialize_grads=True)
             at = 0
@@ -194,8 +196,9 @@ def reference_tokens(world: World, split: str, num: int) -> Tensor:
     generator = generator_for("cpu", REFERENCE_SEED)
     if not isinstance(world, TextWorld):
         return world.sample(num, generator, split)
-    windows = world.split(split)
-    return windows[torch.randperm(len(windows), generator=generator)[:num]]
+    stream = world.stream(split)
+    windows = stream[: len(stream) // world.length * world.length].view(-1, world.length)
+    return windows[torch.randperm(len(windows), generator=generator)[:num]].long()
 
 
 @lru_cache(maxsize=2)
@@ -242,6 +245,10 @@ def calibration(
 def origin(world: World, split: str) -> dict:
     """What details say of real sequences: their split, and the corpus where that can vary."""
     return {"split": split} | {k: v for k, v in world.provenance.items() if k == "corpus_sha256"}
+
+
+def _batch_size(judge: Judge, tokens: Tensor) -> int:
+    return min(32, sequences_at_once(tokens.shape[1], judge.vocab_size))
 
 
 def _check_context(context: int, tokens: Tensor) -> None:

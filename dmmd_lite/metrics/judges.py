@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from dmmd_lite.recipes import AUTOREGRESSIVE, Recipe, get_recipe, judge_of
+from dmmd_lite.recipes import AUTOREGRESSIVE, RECIPES, Recipe, get_recipe, judge_of
 from dmmd_lite.rng import float64_device
 from dmmd_lite.store import Model, load_model, recipe_of
 from dmmd_lite.worlds import get_world
@@ -111,8 +111,14 @@ def transformers_judge(name: str, device: torch.device | str = "cpu", download: 
 
 
 def default_judge(world: World) -> str:
-    """Name of the judge of a world's text: the chain for Markov text, else its autoregressive judge."""
-    return CHAIN if isinstance(world, Markov) else judge_of(world.name)
+    """Name of the judge of a world's text: the chain for Markov text, else its autoregressive judge.
+
+    ValueError for a world that has no judge of its own.
+    """
+    name = CHAIN if isinstance(world, Markov) else judge_of(world.name)
+    if name != CHAIN and name not in RECIPES:
+        raise ValueError(f"judge: None is not allowed for {world.name}, which has none of its own; name one")
+    return name
 
 
 def load_judge(
