@@ -102,9 +102,10 @@ def to_posterior(log_loo: Tensor, z: Tensor, t: Tensor, process: Process) -> Ten
 def to_leave_one_out(log_x: Tensor, z: Tensor, t: Tensor, process: Process) -> Tensor:
     """Posterior to leave-one-out: loo_c is proportional to posterior_c / q(z_t | x = c). [B, L, V].
 
-    Defined where every class could have given z_t: uniform noise at t > 0, and masked positions.
+    Defined where every class could have given z_t: uniform noise at t > 0, and masked positions. Finite
+    elsewhere.
     """
-    return log_softmax(log_x - process.likelihood(z, t).log().to(log_x), -1)
+    return log_softmax(log_x - process.likelihood(z, t).log().clamp(min=LOG_ZERO).to(log_x), -1)
 
 
 def check_sharpening(temperature: float, top_p: float) -> None:

@@ -16,9 +16,13 @@ LOG_ZERO = -1e9  # log-probability of what cannot be: exp gives 0, and 0 * LOG_Z
 
 
 class Process:
-    """What masked and uniform noise share. `num_symbols` counts the values z may take."""
+    """What masked and uniform noise share. `num_symbols` counts the values z may take.
+
+    absorbing: noise is a symbol of its own, and a token that is not noise is known.
+    """
 
     name: str
+    absorbing: bool
 
     def __init__(self, vocab_size: int, schedule: str = "linear"):
         """vocab_size: V, the number of classes of clean tokens. schedule: a name in `SCHEDULES`."""
@@ -42,11 +46,19 @@ class Process:
         keep = uniform(x.shape, generator) < self.alpha(t).to(generator.device)
         return torch.where(keep.to(x.device), x, self.prior(x.shape, generator).to(x.device))
 
+    def noised(self, length: int) -> int:
+        """How many of a sequence's `length` tokens, always the last ones, carry noise: all of them."""
+        return length
+
+    def stages(self, length: int) -> range:
+        """Lengths to which a sequence of `length` tokens grows, stage by stage: `length` at once."""
+        return range(self.noised(length), length + 1, self.noised(length))
+
 
 class Masked(Process):
     """Absorbing noise. The MASK symbol is the input value V; networks never output it."""
 
-    name = "masked"
+    name, absorbing = "masked", True
 
     @property
     def num_symbols(self) -> int:
@@ -102,7 +114,7 @@ class Masked(Process):
 class Uniform(Process):
     """Uniform noise: a token that is not kept is replaced by one drawn uniformly from all V classes."""
 
-    name = "uniform"
+    name, absorbing = "uniform", False
 
     @property
     def num_symbols(self) -> int:

@@ -6,6 +6,9 @@ For masked noise the steps at which positions are revealed do not depend on the 
 first: position l is revealed in the step from t to s with probability alpha_s - alpha_t. Then only sequences
 that reveal something are evaluated, and classes are drawn only where something is revealed. The samples
 have exactly the law of the plain loop, for any denoiser.
+
+A process with several stages takes all steps in each: the sequence so far stays as it is and new noise is
+put behind it.
 """
 
 from collections.abc import Callable
@@ -15,15 +18,15 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.denoisers import Denoiser, check_sharpening, denoiser_noise, sequences_at_once, sharpen
-from dmmd_lite.processes import Masked, Process
+from dmmd_lite.processes import Process
 from dmmd_lite.rng import categorical, uniform
 from dmmd_lite.schedules import time_grid
 
 
 @dataclass(frozen=True)
 class Samples:
-    """tokens [N, L]; steps asked for; evaluations of the denoiser made, per sequence; and, if asked for,
-    trajectory [steps + 1, N, L]: z at every time of the grid."""
+    """tokens [N, L]; steps asked for; evaluations of the denoiser made, per sequence and stage; and, if asked
+    for, trajectory [steps + 1, N, L]: z at every time of the grid, each token's in its own stage."""
 
     tokens: Tensor
     steps: int
@@ -47,19 +50,20 @@ def sample(
     progress: Callable[[int, int], None] | None = None,
     device: torch.device | str = "cpu",
 ) -> Samples:
-    """Draw `num` sequences of `length` tokens in `steps` denoising steps.
+    """Draw `num` sequences of `length` tokens in `steps` denoising steps a stage.
 
     temperature (0: most likely class) and top_p act on x_hat, never on the posterior.
     batch_size: sequences at once; by default `denoisers.sequences_at_once`.
     progress(done, total) is called after every batch step. Errors: ValueError for num or steps below 1,
-    a negative temperature, top_p outside (0, 1].
+    a negative temperature, top_p outside (0, 1], a length that the process cannot make.
     """
     if num < 1:
         raise ValueError(f"num: {num!r} is not allowed; it must be a whole number of at least 1")
     check_sharpening(temperature, top_p)
     grid = time_grid(steps)
+    stages, noised = process.stages(length), process.noised(length)
     batch_size = batch_size or sequences_at_once(length, process.vocab_size)
-    reverse = _masked if isinstance(process, Masked) else _every_position
+    reverse = _reveals_first if process.absorbing else _every_position
 
     def draw(z: Tensor, t: Tensor, where: Tensor | None = None) -> Tensor:
         """x ~ Cat(x_hat(z, t)) at all positions, or at those where `where` [B, L] is true."""
@@ -68,20 +72,26 @@ def sample(
         )
         return categorical(sharpen(log_x if where is None else log_x[where], temperature, top_p), generator)
 
-    parts, paths, evaluations = [], [], 0
+    parts, paths, evaluations, done = [], [], 0, 0
     batches = [min(batch_size, num - start) for start in range(0, num, batch_size)]
-    for index, batch in enumerate(batches):
-        z = process.prior((batch, length), generator).to(device)
-        path = [z]
-        for k, (z_s, evaluated) in enumerate(reverse(draw, process, z, grid, generator)):
-            evaluations += evaluated
-            if trajectory:
-                path.append(z_s)
-            if progress is not None:
-                progress(index * steps + k + 1, len(batches) * steps)
-        parts.append(z_s)
-        paths.append(torch.stack(path))
-    return Samples(torch.cat(parts), steps, evaluations / num, torch.cat(paths, 1) if trajectory else None)
+    for batch in batches:
+        z, path = torch.empty(batch, 0, dtype=torch.long, device=device), []
+        for _ in stages:
+            z = torch.cat([z, process.prior((batch, noised), generator).to(device)], 1)
+            states = [z[:, -noised:]]
+            for z_s, evaluated in reverse(draw, process, z, grid, generator):
+                evaluations += evaluated
+                done += 1
+                if trajectory:
+                    states.append(z_s[:, -noised:])
+                if progress is not None:
+                    progress(done, len(batches) * len(stages) * steps)
+            z = z_s
+            path.append(torch.stack(states))
+        parts.append(z)
+        paths.append(torch.cat(path, 2))
+    evaluations /= num * len(stages)
+    return Samples(torch.cat(parts), steps, evaluations, torch.cat(paths, 1) if trajectory else None)
 
 
 def _every_position(draw, process: Process, z: Tensor, grid: Tensor, generator: torch.Generator):
@@ -96,7 +106,7 @@ def _every_position(draw, process: Process, z: Tensor, grid: Tensor, generator: 
         yield z, len(z)
 
 
-def _masked(draw, process: Masked, z: Tensor, grid: Tensor, generator: torch.Generator):
+def _reveals_first(draw, process: Process, z: Tensor, grid: Tensor, generator: torch.Generator):
     """As `_every_position`, with the reveals drawn first."""
     alpha = process.schedule.alpha(grid).to(generator.device)
     u = uniform(z.shape, generator)
@@ -104,7 +114,7 @@ def _masked(draw, process: Masked, z: Tensor, grid: Tensor, generator: torch.Gen
         z.device
     )  # step index of every position
     for k, t in enumerate(grid[:-1]):
-        now = revealed_at == k
+        now = (revealed_at == k) & process.scored(z)
         active = now.any(-1)
         if active.any():
             z = z.clone()

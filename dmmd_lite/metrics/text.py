@@ -1,6 +1,7 @@
 """Metrics of token sequences: likelihood and n-grams under an exact chain, and entropies."""
 
 from collections.abc import Iterable
+from itertools import product
 
 import numpy as np
 import torch
@@ -79,9 +80,9 @@ def output_entropy(
     total, positions = [], []
     for x in tokens.split(1000):
         entropy, scored = torch.zeros(len(x), dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64)
-        for t in times:
+        for t, length in product(times, process.stages(x.shape[1])):
             t_x = torch.full((len(x),), t, device=x.device)
-            z = process.corrupt(x, t_x, generator)
+            z = process.corrupt(x[:, :length], t_x, generator)
             log_x = denoiser(z, t_x, denoiser_noise(denoiser, len(z), generator, z.device)).cpu().double()
             where = process.scored(z).cpu()
             entropy += (torch.special.entr(log_x.exp()).sum(-1) * where).sum(-1)

@@ -19,7 +19,7 @@ from torch.nn.functional import one_hot
 
 from dmmd_lite.denoisers import Denoiser, Sharpened, check_sharpening, denoiser_noise, to_leave_one_out
 from dmmd_lite.objectives.teacher import EARLIEST, jump_scale, others, path_divergence, rate_ratio
-from dmmd_lite.processes import Masked, Process
+from dmmd_lite.processes import Process
 from dmmd_lite.rng import categorical, uniform
 
 CHOICES = {
@@ -104,10 +104,9 @@ class DMMD:
         process: Process,
         switches: Switches,
     ):
-        masked = isinstance(process, Masked)
-        if switches.target == "soft" and not masked:
+        if switches.target == "soft" and not process.absorbing:
             raise ValueError("target: 'soft' is not allowed for uniform noise, where it biases the auxiliary")
-        if switches.form == "reverse_kernel" and masked:
+        if switches.form == "reverse_kernel" and process.absorbing:
             raise ValueError(
                 "form: 'reverse_kernel' is not allowed for masked noise; it is for uniform noise"
             )
@@ -117,7 +116,7 @@ class DMMD:
         self.teacher, self.process, self.switches = teacher, process, switches
 
     def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
-        """Generator and auxiliary terms of this step, nats per token."""
+        """Generator and auxiliary terms of this step, nats per token that carries noise."""
         if self.switches.updates == "fused":
             generator_turn, auxiliary_turn = step % self.switches.auxiliary_updates == 0, True
         else:
@@ -210,14 +209,14 @@ class DMMD:
         return jump_scale(self.process, draw.s, self.process.vocab_size).unsqueeze(-1)
 
     def _reduce(self, per_position: Tensor, draw: Draw) -> Tensor:
-        """Weighted sum over scored positions, averaged over the batch, per token. Revealed positions are
-        dropped before anything is summed: teacher and auxiliary agree there exactly."""
-        scored = self.process.scored(draw.z_s)
+        """Weighted sum over scored positions, averaged over the batch, per token that carries noise. What is
+        known is dropped before anything is summed: teacher and auxiliary agree there exactly."""
+        scored, tokens = self.process.scored(draw.z_s), self.process.noised(per_position.shape[-1])
         per_sequence = torch.where(scored, per_position, 0).sum(-1)
         match self.switches.weight:
             case "one":
-                return per_sequence.mean() / per_position.shape[-1]
+                return per_sequence.mean() / tokens
             case "mean":
                 return (per_sequence / scored.sum(-1).clamp(min=1)).mean()
             case "bound":
-                return (self.process.loss_weight(draw.s) * per_sequence).mean() / per_position.shape[-1]
+                return (self.process.loss_weight(draw.s) * per_sequence).mean() / tokens

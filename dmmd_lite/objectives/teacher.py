@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.denoisers import Denoiser, denoiser_noise, to_leave_one_out
-from dmmd_lite.processes import Masked, Process
+from dmmd_lite.processes import Process
 from dmmd_lite.rng import uniform
 
 LOSSES = ("cross_entropy", "bound")
@@ -59,19 +59,31 @@ def bound_at(
     """
     z = process.corrupt(x, t, generator)
     log_x = denoiser(z, t, denoiser_noise(denoiser, len(x), generator, x.device))
-    if isinstance(process, Masked):
-        return process.loss_weight(t) * cross_entropy(x, log_x, process.scored(z))
+    scored = process.scored(z)
+    if process.absorbing:
+        return process.loss_weight(t) * cross_entropy(x, log_x, scored)
     alpha = process.alpha(t).unsqueeze(-1)
     r_model = rate_ratio(to_leave_one_out(log_x, z, t, process).exp(), z, alpha)
     r_target = rate_ratio(torch.nn.functional.one_hot(x, process.vocab_size).to(alpha), z, alpha)
-    return jump_scale(process, t, process.vocab_size) * path_divergence(r_target, r_model, z).sum(-1)
+    divergence = torch.where(scored, path_divergence(r_target, r_model, z), 0)
+    return jump_scale(process, t, process.vocab_size) * divergence.sum(-1)
 
 
 @torch.no_grad()
 def bound(
     denoiser: Denoiser, process: Process, x: Tensor, generator: torch.Generator, times: int = 16
 ) -> Tensor:
-    """Monte-Carlo bound on -log p(x) in nats per sequence [B], from `times` times for every sequence."""
+    """Monte-Carlo bound on -log p(x) in nats per sequence [B], from `times` times for every sequence.
+
+    A process with several stages has a bound for each, given the ones before; this is their sum.
+    """
+    stages = process.stages(x.shape[1])
+    return sum(_stage_bound(denoiser, process, x[:, :length], generator, times) for length in stages)
+
+
+def _stage_bound(
+    denoiser: Denoiser, process: Process, x: Tensor, generator: torch.Generator, times: int
+) -> Tensor:
     t = stratified_times(times * len(x), generator, x.device).view(times, len(x))
     t = t[:, torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)]
     return torch.stack([bound_at(denoiser, process, x, row, generator) for row in t]).mean(0)
@@ -94,11 +106,11 @@ class TeacherTraining:
         self.process, self.loss, self.exact = process, loss, exact
 
     def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
-        """Nats per token."""
+        """Nats per token that carries noise."""
         denoiser, process = self.players["denoiser"], self.process
-        t = stratified_times(len(x), generator, x.device)
+        t, tokens = stratified_times(len(x), generator, x.device), process.noised(x.shape[1])
         if self.loss == "bound":
-            return {"denoiser": {"bound": bound_at(denoiser, process, x, t, generator).mean() / x.shape[1]}}
+            return {"denoiser": {"bound": bound_at(denoiser, process, x, t, generator).mean() / tokens}}
         z = process.corrupt(x, t, generator)
         log_x = denoiser(z, t, denoiser_noise(denoiser, len(x), generator, x.device))
         if self.exact is None:
@@ -107,4 +119,4 @@ class TeacherTraining:
             with torch.no_grad():
                 target = self.exact(z, t).exp()
             nats = -((target * log_x).sum(-1) * process.scored(z)).sum(-1)
-        return {"denoiser": {"cross_entropy": nats.mean() / x.shape[1]}}
+        return {"denoiser": {"cross_entropy": nats.mean() / tokens}}
