@@ -27,8 +27,10 @@ FRONTIER = ("perplexity", "gradient_moment", "sample_entropy", "distinct_4grams"
 
 
 def default_steps(model: Model) -> int:
-    """The steps a student is made for; as many as there are positions for everything else."""
-    return model.recipe.method.steps if model.recipe.method else model.world.length
+    """The steps a student is made for; for everything else as many as there are positions at a time."""
+    if model.recipe.method:
+        return model.recipe.method.steps
+    return model.process.noised(model.world.length) if model.process else model.world.length
 
 
 def check_metrics(names: list[str], world) -> None:
@@ -51,7 +53,7 @@ def draw_samples(
     device: torch.device | str = "cpu",
     **options,
 ) -> Samples:
-    """`num` samples of a model; further options are those of `sampling.sample`.
+    """`num` samples of a model, in `steps` steps a stage; further options are those of `sampling.sample`.
 
     An autoregressive model takes one step a token, whatever `steps` says.
     """

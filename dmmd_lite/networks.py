@@ -3,13 +3,15 @@ knows nothing of diffusion.
 
 Layout: a stem turns symbols [B, L] into P vectors of the model's width; blocks with adaptive-norm time
 conditioning (adaLN-zero, arXiv 2212.09748) mix them; the stem's head turns them into logits [B, L, V].
+`BlockTransformer` has a second stack of blocks for the known beginning of a sequence.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, scaled_dot_product_attention, silu
+from torch.nn.functional import interpolate, pad, scaled_dot_product_attention, silu
 
 from dmmd_lite.rng import normal
 
@@ -133,14 +135,20 @@ class Block(nn.Module):
             nn.Linear(width, mlp_ratio * width), nn.GELU("tanh"), nn.Linear(mlp_ratio * width, width)
         )
         self.modulation = nn.Linear(time_width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, h: Tensor, time: Tensor) -> Tensor:
-        """h: [B, P, width]; time: [B, time_width]."""
+    def forward(self, h: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
+        """h: [B, P, width]; time: [B, time_width]; context: [B, C, width], read but not changed, from the C
+        positions before."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(time).unsqueeze(1).chunk(6, -1)
-        qkv = self.qkv(self.norm(h) * (1 + scale1) + shift1)
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, H, P, D]
+        read = self.norm(h) * (1 + scale1) + shift1
+        if context is not None:
+            read = torch.cat([self.norm(context), read], 1)
+        q, k, v = self.qkv(read).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, H, C + P, D]
         if self.rotary_base is not None:
             q, k = rotate(q, self.rotary_base), rotate(k, self.rotary_base)
+        q = q[:, :, -h.shape[1] :]
         mixed = scaled_dot_product_attention(q, k, v, is_causal=self.causal).transpose(1, 2).flatten(2)
         h = h + gate1 * self.out(mixed)
         return h + gate2 * self.mlp(self.norm(h) * (1 + scale2) + shift2)
@@ -204,12 +212,11 @@ class Transformer(nn.Module):
             nn.Linear(2 * time_width, time_width), nn.SiLU(), nn.Linear(time_width, time_width)
         )
         base = rotary_base if self.stem.rotary else None
-        self.blocks = nn.ModuleList(
-            Block(width, heads, mlp_ratio, time_width, base, causal) for _ in range(depth)
-        )
+        self._make_block = partial(Block, width, heads, mlp_ratio, time_width, base)
+        self.blocks = nn.ModuleList(self._make_block(causal) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(time_width, 2 * width)
-        for layer in [self.modulation, self.stem.head, *(block.modulation for block in self.blocks)]:
+        for layer in [self.modulation, self.stem.head]:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         if noise:
@@ -225,13 +232,50 @@ class Transformer(nn.Module):
         angle = math.pi / 2 * t.float().unsqueeze(-1) * frequency
         return torch.cat([angle.cos(), angle.sin()], -1)
 
-    def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
-        """z: [B, L] symbols; t: [B] times in [0, 1]; noise: what `draw_noise` gave."""
+    def _time_vector(self, t: Tensor) -> Tensor:
+        return silu(self.time(self._time_features(t)))
+
+    def forward(
+        self, z: Tensor, t: Tensor, noise: Tensor | None = None, context: Tensor | None = None
+    ) -> Tensor:
+        """z: [B, L] symbols; t: [B] times in [0, 1]; noise: what `draw_noise` gave; context: vectors
+        [B, C, width] of the C positions before, which every block attends to besides."""
         h = self.stem(z)
         if self.noise:
             h = h + self.noise_projection(noise)
-        time = silu(self.time(self._time_features(t)))
+        time = self._time_vector(t)
         for block in self.blocks:
-            h = block(h, time)
+            h = block(h, time, context)
         shift, scale = self.modulation(time).unsqueeze(1).chunk(2, -1)
         return self.stem.logits(self.norm(h) * (1 + scale) + shift)
+
+
+class BlockTransformer(Transformer):
+    """A transformer for the last `block` symbols of a sequence, with an encoder for the ones before.
+
+    The encoder is a second, causal stack of `encoder_depth` blocks at time 0; the first stack attends to its
+    vectors besides its own. Both share the embedding of symbols, and rotary positions run on from one to the
+    other. Other arguments are those of `Transformer` for sequences; input noise is for the last symbols only.
+    """
+
+    def __init__(self, num_symbols: int, vocab_size: int, block: int, *, encoder_depth: int = 1, **sizes):
+        for name, value in {"block": block, "encoder_depth": encoder_depth}.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: {value!r} is not allowed; it must be a whole number of at least 1")
+        super().__init__(num_symbols, vocab_size, block, image_shape=None, causal=False, **sizes)
+        self.block = block
+        self.encoder = nn.ModuleList(self._make_block(causal=True) for _ in range(encoder_depth))
+
+    def encode(self, known: Tensor) -> Tensor:
+        """Vectors [B, C, width] of symbols [B, C], each of a symbol and the ones before; C may be 0."""
+        h = self.stem(known)
+        time = self._time_vector(torch.zeros(len(known), device=known.device))
+        for block in self.encoder:
+            h = block(h, time)
+        return h
+
+    def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """z: [B, C + block] symbols; t and noise as in `Transformer`. Logits [B, C + block, V], 0 for the
+        first C."""
+        known, last = z[:, : -self.block], z[:, -self.block :]
+        return pad(super().forward(last, t, noise, self.encode(known)), (0, 0, known.shape[1], 0))

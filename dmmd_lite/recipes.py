@@ -2,7 +2,8 @@
 
 Names are WORLD-PROCESS-ROLE[-STEPS][-VARIANT]: `digits-masked-teacher`, `digits-uniform-dmmd-8`,
 `coins-masked-dmmd-1-nonoise`. Role "exact" is an exact world's own posterior and needs no training. The
-process of autoregressive models is called "ar", their roles "baseline" and "judge".
+process of autoregressive models is called "ar", their roles "baseline" and "judge". Variant "block32"
+diffuses blocks of 32 tokens, one after the other.
 
 Scales: "smoke" runs in seconds and proves only that the parts fit; "laptop" is what this book shows;
 "gpu" is for one accelerator; "paper" gives sizes of the kind used in the literature, to be read
@@ -16,7 +17,7 @@ from typing import Any, get_type_hints
 
 import torch
 
-from dmmd_lite.networks import Transformer
+from dmmd_lite.networks import BlockTransformer, Transformer
 from dmmd_lite.objectives.dmmd import Switches
 from dmmd_lite.processes import get_process
 from dmmd_lite.training import Options
@@ -32,6 +33,7 @@ class Recipe:
     """One model: what it learns from, its network, its training.
 
     network: keyword arguments of `Transformer` beyond the symbols; empty for role "exact".
+    block: tokens a block for block-autoregressive diffusion, with a `BlockTransformer`; 0 for one without.
     split: the part of the world it learns from.
     start: recipe whose weights student and auxiliary begin from. teacher: recipe of the frozen teacher.
     loss, fit_exact: for teachers, the loss and whether targets are the world's exact posteriors.
@@ -57,6 +59,7 @@ class Recipe:
     method: Switches | None = None
     validation: str = ""
     training: Options | None = None
+    block: int = 0
 
     def to_dict(self) -> dict:
         """Plain JSON values."""
@@ -90,7 +93,11 @@ class Recipe:
             if causal
             else get_process(self.process, world.vocab_size, self.schedule).num_symbols
         )
+        if causal and self.block:
+            raise ValueError(f"block: {self.block} is not allowed for process {AUTOREGRESSIVE!r}; only 0")
         try:
+            if self.block:
+                return BlockTransformer(num_symbols, world.vocab_size, self.block, **self.network)
             return Transformer(
                 num_symbols,
                 world.vocab_size,
@@ -101,6 +108,7 @@ class Recipe:
             )
         except TypeError:
             allowed = ["patch", "width", "depth", "heads", "mlp_ratio", "time_width", "rotary_base", "noise"]
+            allowed += ["encoder_depth"] * bool(self.block)
             raise ValueError(
                 f"network: {self.network} is not allowed; the keys are {allowed}, whole numbers"
             ) from None
@@ -184,25 +192,30 @@ def cost(recipe: Recipe) -> dict[str, float]:
     with torch.device("meta"):  # shapes without memory
         network = recipe.make_network()
     parameters = sum(p.numel() for p in network.parameters())
-    positions = (
-        world.length
-        if world.image_shape is None
-        else world.length // (world.image_shape[2] * network.stem.patch**2)
-    )
     training = recipe.training
     sequences = training.steps * training.batch_size
+    if recipe.block:
+        length = (recipe.block + world.length) / 2  # of a sequence in training, averaged over its last blocks
+        encoder = sum(p.numel() for p in network.encoder.parameters())
+        work = (parameters - encoder) * recipe.block + encoder * (length - recipe.block)
+        places = len(network.blocks) * recipe.block + len(network.encoder) * (world.length - recipe.block)
+    else:
+        length = world.length
+        symbols = 1 if world.image_shape is None else world.image_shape[2] * network.stem.patch**2  # a vector
+        work = parameters * (length // symbols)
+        places = len(network.blocks) * (length // symbols)
     units = {"alternating": 5, "fused": 7}[recipe.method.updates] if recipe.method else 3
-    flop = units * 2 * parameters * positions * sequences
+    flop = int(units * 2 * work * sequences)
     frozen = bool(recipe.teacher) and not recipe.teacher.endswith("-exact")
     copies = 4 * len(training.lr) + len(training.ema) + frozen
     with_gradient = 2 if recipe.method and recipe.method.updates == "fused" else 1
-    in_blocks = 30 * network.modulation.out_features / 2 * len(network.blocks) * positions
+    in_blocks = 30 * network.modulation.out_features / 2 * places
     logits = world.length * world.vocab_size
     a_sequence = with_gradient * (in_blocks + 4 * logits) + (3 * logits if recipe.method else 0)
     activations = a_sequence * training.batch_size / training.accumulation
     return {
         "parameters": parameters,
-        "tokens": sequences * world.length,
+        "tokens": int(sequences * length),
         "flop": flop,
         "hours_at_400_tflops": flop / 4e14 / 3600,
         "memory_gb": 4 * (copies * parameters + activations) / 1e9,
@@ -299,6 +312,7 @@ NOISE = {  # channels of input noise
     "books": 8,
     "openwebtext": 8,
 }
+BLOCK = 32  # tokens a block in the block-autoregressive variants
 VALIDATION = {
     "enumerable": "",
     "digits": "frechet",
@@ -407,6 +421,24 @@ def _autoregressive(kind: str, world: str, role: str, scale: str) -> Recipe:
     )
 
 
+def _blocked(make: Callable[[str], Recipe], scale: str) -> Recipe:
+    """The block-autoregressive variant of a recipe. Teachers take two thirds of the steps."""
+    recipe, variant = make(scale), f"-block{BLOCK}"
+    network, training = recipe.network, recipe.training
+    if recipe.role == "teacher":
+        steps = max(1, 2 * training.steps // 3)
+        training = replace(training, steps=steps, validate_every=max(1, steps // 10))
+    return replace(
+        recipe,
+        name=recipe.name + variant,
+        start=recipe.start and recipe.start + variant,
+        teacher=recipe.teacher and recipe.teacher + variant,
+        block=BLOCK,
+        network={**network, "encoder_depth": (network["depth"] + 1) // 2},
+        training=training,
+    )
+
+
 def _register() -> None:
     for process in ("masked", "uniform"):
         for world in ("coins", "parity", "permutations", "markov"):
@@ -418,6 +450,9 @@ def _register() -> None:
                 name = f"{world}-{process}-dmmd-{steps}"
                 _add(name, partial(_dmmd, kind, world, process, steps, NOISE[kind], ""))
                 _add(f"{name}-nonoise", partial(_dmmd, kind, world, process, steps, 0, "-nonoise"))
+        for role in ("teacher", *(f"dmmd-{steps}" for steps in STUDENT_STEPS["docstrings"])):
+            name = f"docstrings-{process}-{role}"
+            _add(f"{name}-block{BLOCK}", partial(_blocked, RECIPES[name]))
     for role in ("baseline", "judge"):
         for world in ("docstrings", "books27", "books"):
             _add(f"{world}-ar-{role}", partial(_autoregressive, world, world, role))

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dmmd_lite.autoregressive import Autoregressive
+from dmmd_lite.blocks import Blocked
 from dmmd_lite.denoisers import Denoiser, ExactDenoiser, NetworkDenoiser, sequences_at_once
 from dmmd_lite.objectives.autoregressive import AutoregressiveTraining
 from dmmd_lite.objectives.dmmd import DMMD
@@ -150,7 +151,7 @@ def train_recipe(
         validate = partial(_VALIDATIONS[recipe.validation], recipe, world, process)
     result = train(
         method,
-        partial(world.sample, split=recipe.split),
+        partial(_training_data, recipe, world, process),
         recipe.training,
         out,
         seed=seed,
@@ -220,13 +221,22 @@ def _process(recipe: Recipe) -> Process | None:
     """The recipe's noise; None for autoregressive models."""
     if recipe.process == AUTOREGRESSIVE:
         return None
-    return get_process(recipe.process, get_world(recipe.world).vocab_size, recipe.schedule)
+    process = get_process(recipe.process, get_world(recipe.world).vocab_size, recipe.schedule)
+    return Blocked(process, recipe.block) if recipe.block else process
 
 
 def _as_model(recipe: Recipe, network: nn.Module, process: Process | None) -> Denoiser | Autoregressive:
     if process is None:
         return Autoregressive(network, get_world(recipe.world).vocab_size)
     return NetworkDenoiser(network, process, recipe.output)
+
+
+def _training_data(
+    recipe: Recipe, world: World, process: Process | None, batch: int, generator: torch.Generator
+) -> Tensor:
+    """Clean tokens of the recipe's split, with blocks up to the end of one of them."""
+    x = world.sample(batch, generator, recipe.split)
+    return process.cut(x, generator) if recipe.block else x
 
 
 def _read_facts(path: Path) -> dict:
