@@ -294,6 +294,7 @@ SIZES = {
 
 
 EXACT_KINDS = ("enumerable", "markov")
+TEXT_WORLDS = ("docstrings", "books27", "books", "openwebtext")
 STUDENT_STEPS = {
     "enumerable": (1, 2, 4),
     "digits": (4, 8, 16),
@@ -439,6 +440,12 @@ def _blocked(make: Callable[[str], Recipe], scale: str) -> Recipe:
     )
 
 
+def _sharpened(make: Callable[[str], Recipe], scale: str) -> Recipe:
+    """The variant distilled from a teacher whose top-p is 0.85 (paper, section 3.3; delta = 2)."""
+    recipe = make(scale)
+    return replace(recipe, name=f"{recipe.name}-p85", method=replace(recipe.method, top_p=0.85))
+
+
 def _register() -> None:
     for process in ("masked", "uniform"):
         for world in ("coins", "parity", "permutations", "markov"):
@@ -450,6 +457,8 @@ def _register() -> None:
                 name = f"{world}-{process}-dmmd-{steps}"
                 _add(name, partial(_dmmd, kind, world, process, steps, NOISE[kind], ""))
                 _add(f"{name}-nonoise", partial(_dmmd, kind, world, process, steps, 0, "-nonoise"))
+                if world in TEXT_WORLDS:
+                    _add(f"{name}-p85", partial(_sharpened, RECIPES[name]))
         for role in ("teacher", *(f"dmmd-{steps}" for steps in STUDENT_STEPS["docstrings"])):
             name = f"docstrings-{process}-{role}"
             _add(f"{name}-block{BLOCK}", partial(_blocked, RECIPES[name]))
