@@ -18,7 +18,7 @@
 # sequence. Each prediction treats the tokens as independent, so a sampler must go in small steps: hundreds of them. This book
 # is about making few steps enough. It follows *Beyond Single Tokens: Distilling Discrete Diffusion Models via
 # Discrete MMD* (Hoogeboom, Ruhe, Heek, Mensink, Salimans, [arXiv 2603.20155](https://arxiv.org/abs/2603.20155)),
-# called D-MMD, so far Table 1 and Figure 4, and runs everything it shows: behind each page is `dmmd_lite`, a compact PyTorch package with the whole
+# called D-MMD, and runs everything it shows: behind each page is `dmmd_lite`, a compact PyTorch package with the whole
 # training loop.
 #
 # ## The method in one paragraph
@@ -41,8 +41,13 @@
 # | [Two coins](coins) | why one factorised step cannot make two coins agree, and how noise input solves it |
 # | [The whole method on one page](standalone) | D-MMD without the package, equal to the package to six digits |
 # | [Text whose truth is known](exact_text) | how an exactly right denoiser still errs in few steps, judged by exact laws |
-# | [Table 1](table1_steps_images) | quality against sampling steps on real images |
+# | [Figure 1 and Table 2](fig1_steps_text) | text quality, by the gradient moment, against sampling steps |
+# | [Figure 2](fig2_sample) | samples of teacher and student, not picked |
+# | [Figure 3](fig3_perplexity_vs_gradient_moment) | why perplexity lies and the gradient moment does not |
 # | [Figure 4](fig4_sampling_temperature) | what sampling temperature and top-p do to base models |
+# | [Table 1](table1_steps_images) | quality against sampling steps on real images |
+# | [Table 3](table3_block_autoregressive) | block after block, diffusion within |
+# | [Table 5](table5_text_methods) | text methods side by side |
 #
 # ## How to read numbers here
 #
