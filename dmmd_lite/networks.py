@@ -124,10 +124,21 @@ class Block(nn.Module):
     """Attention and MLP, each with an adaptive norm and a gate that starts at zero."""
 
     def __init__(
-        self, width: int, heads: int, mlp_ratio: int, time_width: int, rotary_base: int | None, causal: bool
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: int,
+        time_width: int,
+        rotary_base: int | None,
+        local: int,
+        causal: bool,
     ):
         super().__init__()
-        self.heads, self.rotary_base, self.causal = heads, rotary_base, causal
+        self.heads, self.rotary_base, self.local, self.causal = heads, rotary_base, local, causal
+        if local:
+            self.mix = nn.Conv1d(width, width, local, groups=width)
+            nn.init.zeros_(self.mix.weight)
+            nn.init.zeros_(self.mix.bias)
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -141,6 +152,8 @@ class Block(nn.Module):
     def forward(self, h: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
         """h: [B, P, width]; time: [B, time_width]; context: [B, C, width], read but not changed, from the C
         positions before."""
+        if self.local:
+            h = h + self._neighbours(h, context)
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(time).unsqueeze(1).chunk(6, -1)
         read = self.norm(h) * (1 + scale1) + shift1
         if context is not None:
@@ -153,6 +166,13 @@ class Block(nn.Module):
         h = h + gate1 * self.out(mixed)
         return h + gate2 * self.mlp(self.norm(h) * (1 + scale2) + shift2)
 
+    def _neighbours(self, h: Tensor, context: Tensor | None) -> Tensor:
+        """The convolution at the positions of h, [B, P, width]; it reads on into the context."""
+        read = self.norm(h if context is None else torch.cat([context, h], 1))
+        sides = (self.local, 0) if self.causal else (self.local // 2, self.local // 2)
+        mixed = self.mix(pad(read.mT, sides)).mT
+        return mixed[:, mixed.shape[1] - h.shape[1] :]
+
 
 class Transformer(nn.Module):
     """A transformer from symbols [B, L], times [B] and optional noise to logits [B, L, V].
@@ -161,6 +181,8 @@ class Transformer(nn.Module):
     image_shape: (height, width, channels) selects the image stem with square patches of side `patch`.
     rotary_base: longest wavelength of the rotary embedding of sequences, over 2 pi positions. Far above the
     length, most of a narrow head's frequencies hardly turn and neighbours are hard to tell apart.
+    local: width of a depthwise convolution over positions at the start of every block (0: none), zero at
+    first. It hands a position its neighbours, which attention alone takes long to find among masks.
     causal: every position attends to itself and the ones before only; else to all.
     noise: channels of Gaussian input noise (0: none), added to the residual stream through a projection
     that starts at zero, so a network with noise input starts equal to one without.
@@ -180,6 +202,7 @@ class Transformer(nn.Module):
         mlp_ratio: int = 2,
         time_width: int = 32,
         rotary_base: int = 10_000,
+        local: int = 0,
         causal: bool = False,
         noise: int = 0,
     ):
@@ -193,8 +216,8 @@ class Transformer(nn.Module):
             time_width=time_width,
             rotary_base=rotary_base,
         )
-        for name, value in {**sizes, "noise": noise}.items():
-            least = 0 if name == "noise" else 1
+        for name, value in {**sizes, "local": local, "noise": noise}.items():
+            least = 1 if name in sizes else 0
             if not isinstance(value, int) or value < least:
                 raise ValueError(
                     f"{name}: {value!r} is not allowed; it must be a whole number of at least {least}"
@@ -203,6 +226,8 @@ class Transformer(nn.Module):
             raise ValueError(
                 f"width: {width!r} is not allowed; it must be a multiple of 2 * heads = {2 * heads}"
             )
+        if local % 2 == 0 and local:
+            raise ValueError(f"local: {local!r} is not allowed; it must be odd, or 0 for none")
         if image_shape is None:
             self.stem = SequenceStem(num_symbols, vocab_size, length, width, noise)
         else:
@@ -212,7 +237,7 @@ class Transformer(nn.Module):
             nn.Linear(2 * time_width, time_width), nn.SiLU(), nn.Linear(time_width, time_width)
         )
         base = rotary_base if self.stem.rotary else None
-        self._make_block = partial(Block, width, heads, mlp_ratio, time_width, base)
+        self._make_block = partial(Block, width, heads, mlp_ratio, time_width, base, local)
         self.blocks = nn.ModuleList(self._make_block(causal) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(time_width, 2 * width)

@@ -107,7 +107,17 @@ class Recipe:
                 **self.network,
             )
         except TypeError:
-            allowed = ["patch", "width", "depth", "heads", "mlp_ratio", "time_width", "rotary_base", "noise"]
+            allowed = [
+                "patch",
+                "width",
+                "depth",
+                "heads",
+                "mlp_ratio",
+                "time_width",
+                "rotary_base",
+                "local",
+                "noise",
+            ]
             allowed += ["encoder_depth"] * bool(self.block)
             raise ValueError(
                 f"network: {self.network} is not allowed; the keys are {allowed}, whole numbers"
@@ -244,7 +254,8 @@ TINY = {"width": 32, "depth": 2, "heads": 2, "time_width": 16}
 LAPTOP = {"width": 96, "depth": 3, "heads": 4}
 GPU = {"width": 512, "depth": 8, "heads": 8, "mlp_ratio": 4, "time_width": 128}
 PAPER = {"width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4, "time_width": 128}
-TEXT = {"width": 128, "depth": 3, "heads": 4, "rotary_base": 100}
+NEAR = {"rotary_base": 100, "local": 5}  # for text: a sense of who is next to whom
+TEXT = {"width": 128, "depth": 3, "heads": 4, **NEAR}
 TOKENS = {"width": 384, "depth": 8, "heads": 6, "mlp_ratio": 4, "time_width": 128}  # and 39 M for the tokens
 
 SIZES = {
@@ -262,13 +273,13 @@ SIZES = {
     },
     "docstrings": {
         "smoke": Size(TINY, 16, 20, 2e-3, 16, 20, (1e-4, 2e-4), 0.9),
-        "laptop": Size(TEXT, 32, 6000, 3e-3, 32, 600, (1e-3, 2e-3), 0.995),
+        "laptop": Size(TEXT, 32, 4000, 3e-3, 32, 600, (1e-3, 2e-3), 0.995),
         "gpu": Size(GPU, 512, 10_000, 5e-4, 512, 10_000, (2e-4, 4e-4), 0.999),
         "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999),
     },
     "books27": {
         "smoke": Size(TINY, 8, 10, 2e-3, 8, 10, (1e-4, 2e-4), 0.9),
-        "laptop": Size(TEXT, 32, 6000, 3e-3, 32, 600, (1e-3, 2e-3), 0.995),
+        "laptop": Size(TEXT, 32, 4000, 3e-3, 32, 600, (1e-3, 2e-3), 0.995),
         "gpu": Size(GPU, 256, 10_000, 5e-4, 256, 5000, (2e-4, 4e-4), 0.999),
         "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999, (4, 8)),
     },
@@ -286,7 +297,9 @@ SIZES = {
     },
     "markov": {
         "smoke": Size(TINY, 16, 20, 2e-3, 16, 20, (1e-4, 2e-4), 0.9),
-        "laptop": Size({**LAPTOP, "rotary_base": 100}, 32, 3000, 5e-3, 32, 400, (3e-4, 6e-4), 0.99),
+        "laptop": Size(
+            {**LAPTOP, "rotary_base": 100, "local": 5}, 32, 2000, 3e-3, 32, 400, (3e-4, 6e-4), 0.99
+        ),
         "gpu": Size(GPU, 512, 10_000, 5e-4, 512, 10_000, (2e-4, 4e-4), 0.999),
         "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999),
     },
@@ -405,10 +418,12 @@ def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: 
 def _autoregressive(kind: str, world: str, role: str, scale: str) -> Recipe:
     """The baseline learns from what the teachers learn from, a judge from text that no generator saw.
 
-    Half a teacher's steps: every position is scored in every step, and all at once.
+    Three quarters of a teacher's steps, since every position is scored in every step. No convolution: the
+    symbol before is always there to attend to.
     """
     teacher = _teacher(kind, world, AUTOREGRESSIVE, scale)
-    steps = max(1, SIZES[kind][scale].teacher_steps // 2)
+    network = {key: value for key, value in teacher.network.items() if key != "local"}
+    steps = max(1, 3 * SIZES[kind][scale].teacher_steps // 4)
     training = replace(
         teacher.training,
         steps=steps,
@@ -418,7 +433,13 @@ def _autoregressive(kind: str, world: str, role: str, scale: str) -> Recipe:
     )
     name, split = f"{world}-{AUTOREGRESSIVE}-{role}", {"baseline": "train", "judge": "judge"}[role]
     return replace(
-        teacher, name=name, role=role, split=split, validation="negative_log_likelihood", training=training
+        teacher,
+        name=name,
+        role=role,
+        network=network,
+        split=split,
+        validation="negative_log_likelihood",
+        training=training,
     )
 
 

@@ -133,3 +133,33 @@ def test_impossible_sizes_are_refused(options, words):
     with pytest.raises(ValueError, match=words) as error:
         Transformer(6, 5, 7, **options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_convolution_hands_a_position_its_neighbours(causal, rng):
+    sizes = {"width": 8, "depth": 1, "heads": 2, "time_width": 4, "causal": causal}
+    network = wake(Transformer(6, 5, 12, local=5, **sizes), rng)
+    with torch.no_grad():
+        network.blocks[0].out.weight.zero_()  # attention adds a constant, so only the convolution mixes
+    z, t = torch.randint(5, (3, 12), generator=rng), torch.rand(3, generator=rng)
+    logits = network(z, t)
+    for place in range(12):
+        changed = z.clone()
+        changed[:, place] = (changed[:, place] + 1) % 5
+        moved = (network(changed, t) - logits).abs().amax((0, 2)) > 1e-6
+        last = min(place + (4 if causal else 2), 11)
+        first = place if causal else max(place - 2, 0)
+        assert moved.nonzero().flatten().tolist() == list(range(first, last + 1))
+
+
+def test_a_new_convolution_changes_nothing(rng):
+    sizes = {"width": 8, "depth": 2, "heads": 2, "time_width": 4}
+    plain, local = Transformer(6, 5, 9, **sizes), Transformer(6, 5, 9, local=3, **sizes)
+    local.load_state_dict({**local.state_dict(), **wake(plain, rng).state_dict()})
+    z, t = torch.randint(6, (2, 9), generator=rng), torch.rand(2, generator=rng)
+    assert torch.equal(plain(z, t), local(z, t))
+
+
+def test_a_convolution_has_a_middle():
+    with pytest.raises(ValueError, match="local: 4 is not allowed; it must be odd, or 0 for none"):
+        Transformer(6, 5, 9, local=4)
