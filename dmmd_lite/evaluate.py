@@ -21,6 +21,7 @@ from dmmd_lite.rng import generator_for
 from dmmd_lite.sampling import Samples, sample
 from dmmd_lite.schedules import time_grid
 from dmmd_lite.store import Model
+from dmmd_lite.worlds.text import TextWorld
 
 EXACT_METRICS = ("total_variation", "kl", "invalid_mass")
 FRONTIER = ("perplexity", "gradient_moment", "sample_entropy", "distinct_4grams")
@@ -129,6 +130,30 @@ def evaluate(
     }
     records = [replace(r, **context, evaluations=evaluations.get(r.name)) for r in records]
     return sorted(records, key=lambda r: names.index(r.name))
+
+
+def evaluate_real(
+    world: TextWorld,
+    names: list[str],
+    *,
+    of: str,
+    num: int = 1000,
+    seed: int = 0,
+    split: str = "test",
+    judge: Judge | str | None = None,
+) -> list[Record]:
+    """Records of `num` random real windows of the split `of`, as if they were samples: the floor that the
+    shift between splits sets to everything measured against `split`. Errors as for `evaluate`."""
+    if set(names) & set(OF_JUDGES) and not isinstance(judge, Judge):
+        judge = load_judge(judge, world)
+    tokens = world.sample(num, generator_for("cpu", seed), of)
+    context = {
+        "model": f"real text, {of} split",
+        "world": world.name,
+        "seed": seed,
+        "provenance": {"training_seed": 0, "measured": {**machine(), **world.provenance}},
+    }
+    return [replace(r, **context) for r in evaluate_samples(tokens, world, names, seed, split, judge)]
 
 
 def frontier(
