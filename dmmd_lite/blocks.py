@@ -15,6 +15,8 @@ from dmmd_lite.rng import integers
 class Blocked(Process):
     """Another process on the last `size` positions; the ones before are known."""
 
+    per_position = False
+
     def __init__(self, process: Process, size: int):
         """ValueError for a size below 1; the methods raise it for lengths that are no multiple of it."""
         if not isinstance(size, int) or size < 1:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
+from dmmd_lite.networks import SplitNetwork
 from dmmd_lite.processes import LOG_ZERO, Process
 from dmmd_lite.worlds.base import World
 
@@ -17,7 +18,22 @@ LARGEST = 2**28  # values in one tensor of logits where no gradient is taken; 1 
 
 
 class Denoiser(nn.Module):
-    """A function (z [B, L], t [B], noise=None) -> log_x [B, L, V]."""
+    """A function (z [B, L], t [B], noise=None) -> log_x [B, L, V].
+
+    It falls into two: `hidden`, which mixes positions, and `log_x`, which does not and may be called with
+    some sequences only or, if `per_position`, with any N positions as N sequences of one. Subclasses define
+    `forward`, or both parts where there is a vocabulary head that is better not evaluated all at once.
+    """
+
+    per_position = True
+
+    def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What `log_x` needs to know, [B, P, ...]: here log_x itself."""
+        return self(z, t, noise)
+
+    def log_x(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """Log-probabilities [B, L, V] from what `hidden` gave for z [B, L] and t [B]."""
+        return h
 
     def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
         """Fresh input noise for one call on `batch` sequences; None where no noise is taken."""
@@ -37,6 +53,8 @@ class NetworkDenoiser(Denoiser):
         if output not in OUTPUTS:
             raise ValueError(f"output: {output!r} is not allowed; choose one of {OUTPUTS}")
         self.network, self.process, self.output = network, process, output
+        self.split = isinstance(network, SplitNetwork)
+        self.per_position = network.per_position if self.split else True
 
     def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
         """The network's own noise, if it takes any."""
@@ -44,7 +62,16 @@ class NetworkDenoiser(Denoiser):
 
     def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         """Log-probabilities in float32, [B, L, V]."""
-        logits = self.network(z, t) if noise is None else self.network(z, t, noise)
+        return self.log_x(self.hidden(z, t, noise), z, t)
+
+    def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The hidden vectors of a `SplitNetwork`, the logits of another module."""
+        network = self.network.hidden if self.split else self.network
+        return network(z, t) if noise is None else network(z, t, noise)
+
+    def log_x(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """Log-probabilities in float32, [B, L, V]."""
+        logits = self.network.logits(h) if self.split else h
         log_x = log_softmax(logits[..., : self.process.vocab_size].float(), -1)
         if self.output == "leave_one_out":
             log_x = to_posterior(log_x, z, t, self.process)
@@ -73,6 +100,7 @@ class Sharpened(Denoiser):
         super().__init__()
         check_sharpening(temperature, top_p)
         self.denoiser, self.temperature, self.top_p, self.delta = denoiser, temperature, top_p, delta
+        self.per_position = denoiser.per_position
 
     def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
         """The inner denoiser's noise."""
@@ -80,7 +108,15 @@ class Sharpened(Denoiser):
 
     def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         """Sharpened log-probabilities, [B, L, V]."""
-        return sharpen(self.denoiser(z, t, noise), self.temperature, self.top_p, self.delta)
+        return self.log_x(self.hidden(z, t, noise), z, t)
+
+    def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The inner denoiser's."""
+        return self.denoiser.hidden(z, t, noise)
+
+    def log_x(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """The inner denoiser's log-probabilities, sharpened."""
+        return sharpen(self.denoiser.log_x(h, z, t), self.temperature, self.top_p, self.delta)
 
 
 def sequences_at_once(length: int, vocab_size: int, most: int = 1024) -> int:

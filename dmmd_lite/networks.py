@@ -16,10 +16,33 @@ from torch.nn.functional import interpolate, pad, scaled_dot_product_attention, 
 from dmmd_lite.rng import normal
 
 
+class SplitNetwork(nn.Module):
+    """A network in two parts: `hidden` with all the work, and `logits`, a head that reads hidden vectors.
+
+    A class of one's own that keeps to this may have a vocabulary too large for logits [B, L, V] at once.
+    per_position: whether vector l alone gives the logits of position l, so that h may be [N, 1, width] with
+    any N positions; else a sequence's vectors stay together.
+    """
+
+    per_position = True
+
+    def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Symbols [B, L], times [B] and optional noise to vectors [B, P, width]."""
+        raise NotImplementedError
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Vectors [B, P, width] to logits [B, L, V]."""
+        raise NotImplementedError
+
+    def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Logits [B, L, V]: the head on the hidden vectors."""
+        return self.logits(self.hidden(z, t, noise))
+
+
 class SequenceStem(nn.Module):
     """One vector a symbol; order comes from rotary embeddings inside attention."""
 
-    rotary = True
+    rotary = per_position = True
 
     def __init__(self, num_symbols: int, vocab_size: int, length: int, width: int, noise: int):
         super().__init__()
@@ -49,7 +72,7 @@ class ImageStem(nn.Module):
     Symbols are ordered row by row, channels last.
     """
 
-    rotary = False
+    rotary = per_position = False
 
     def __init__(
         self,
@@ -174,7 +197,7 @@ class Block(nn.Module):
         return mixed[:, mixed.shape[1] - h.shape[1] :]
 
 
-class Transformer(nn.Module):
+class Transformer(SplitNetwork):
     """A transformer from symbols [B, L], times [B] and optional noise to logits [B, L, V].
 
     num_symbols: values the input may take; vocab_size: V, the classes predicted; length: L.
@@ -233,6 +256,7 @@ class Transformer(nn.Module):
         else:
             self.stem = ImageStem(num_symbols, vocab_size, image_shape, patch, width, noise)
         self.time_width, self.noise = time_width, noise
+        self.per_position = self.stem.per_position
         self.time = nn.Sequential(
             nn.Linear(2 * time_width, time_width), nn.SiLU(), nn.Linear(time_width, time_width)
         )
@@ -260,7 +284,7 @@ class Transformer(nn.Module):
     def _time_vector(self, t: Tensor) -> Tensor:
         return silu(self.time(self._time_features(t)))
 
-    def forward(
+    def hidden(
         self, z: Tensor, t: Tensor, noise: Tensor | None = None, context: Tensor | None = None
     ) -> Tensor:
         """z: [B, L] symbols; t: [B] times in [0, 1]; noise: what `draw_noise` gave; context: vectors
@@ -272,7 +296,11 @@ class Transformer(nn.Module):
         for block in self.blocks:
             h = block(h, time, context)
         shift, scale = self.modulation(time).unsqueeze(1).chunk(2, -1)
-        return self.stem.logits(self.norm(h) * (1 + scale) + shift)
+        return self.norm(h) * (1 + scale) + shift
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Vectors [B, P, width] to logits [B, L, V]."""
+        return self.stem.logits(h)
 
 
 class BlockTransformer(Transformer):
@@ -288,7 +316,7 @@ class BlockTransformer(Transformer):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}: {value!r} is not allowed; it must be a whole number of at least 1")
         super().__init__(num_symbols, vocab_size, block, image_shape=None, causal=False, **sizes)
-        self.block = block
+        self.block, self.per_position = block, False
         self.encoder = nn.ModuleList(self._make_block(causal=True) for _ in range(encoder_depth))
 
     def encode(self, known: Tensor) -> Tensor:
@@ -299,8 +327,11 @@ class BlockTransformer(Transformer):
             h = block(h, time)
         return h
 
-    def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
-        """z: [B, C + block] symbols; t and noise as in `Transformer`. Logits [B, C + block, V], 0 for the
-        first C."""
+    def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """z: [B, C + block] symbols; t and noise as in `Transformer`. Vectors are 0 for the first C."""
         known, last = z[:, : -self.block], z[:, -self.block :]
-        return pad(super().forward(last, t, noise, self.encode(known)), (0, 0, known.shape[1], 0))
+        return pad(super().hidden(last, t, noise, self.encode(known)), (0, 0, known.shape[1], 0))
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Vectors [B, C + block, width] to logits [B, C + block, V], 0 for the first C."""
+        return pad(super().logits(h[:, -self.block :]), (0, 0, h.shape[1] - self.block, 0))

@@ -19,10 +19,12 @@ class Process:
     """What masked and uniform noise share. `num_symbols` counts the values z may take.
 
     absorbing: noise is a symbol of its own, and a token that is not noise is known.
+    per_position: every position is treated alike, so that N positions may pass for N sequences of one.
     """
 
     name: str
     absorbing: bool
+    per_position = True
 
     def __init__(self, vocab_size: int, schedule: str = "linear"):
         """vocab_size: V, the number of classes of clean tokens. schedule: a name in `SCHEDULES`."""
@@ -76,8 +78,8 @@ class Masked(Process):
 
     def carry_over(self, log_x: Tensor, z: Tensor) -> Tensor:
         """Revealed positions are known: their law becomes the revealed token, [B, L, V]."""
-        known = one_hot(z, self.num_symbols)[..., :-1].bool()
-        revealed = torch.where(known, torch.zeros_like(log_x), LOG_ZERO)
+        token = z.clamp(max=self.vocab_size - 1).unsqueeze(-1)  # MASK is given any; its row is not used
+        revealed = torch.full_like(log_x, LOG_ZERO).scatter_(-1, token, 0.0)
         return torch.where((z == self.mask).unsqueeze(-1), log_x, revealed)
 
     def prior(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -32,16 +32,20 @@ def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def categorical(log_p: Tensor, generator: torch.Generator) -> Tensor:
-    """One class per row of log-probabilities [..., V] (need not be normalised), as int64 [...].
+    """One class per row of log-probabilities [..., V] (need not be normalised), as int64 [...]."""
+    return pick(log_p, uniform(log_p.shape[:-1], generator))
+
+
+def pick(log_p: Tensor, u: Tensor) -> Tensor:
+    """The class of each row of log-probabilities [..., V] at float64 u [...] in [0, 1), as int64 [...].
 
     Inverse distribution function in float64: class c is drawn exactly when cdf[c-1] <= u < cdf[c], so a
     class of probability zero is never drawn.
     """
-    p = log_p.detach().to(generator.device).double()
-    cdf = (p - p.amax(-1, keepdim=True)).exp().cumsum(-1)
-    u = uniform(log_p.shape[:-1], generator).unsqueeze(-1) * cdf[..., -1:]
-    token = torch.searchsorted(cdf, u, right=True).clamp(max=log_p.shape[-1] - 1)
-    return token.squeeze(-1).to(log_p.device)
+    p = log_p.detach().to(u.device).double()
+    cdf = (p - p.amax(-1, keepdim=True)).exp_().cumsum_(-1)
+    token = torch.searchsorted(cdf, u.unsqueeze(-1) * cdf[..., -1:], right=True)
+    return token.clamp(max=log_p.shape[-1] - 1).squeeze(-1).to(log_p.device)
 
 
 def integers(high: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

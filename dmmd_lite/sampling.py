@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import Denoiser, check_sharpening, denoiser_noise, sequences_at_once, sharpen
+from dmmd_lite.denoisers import Denoiser, check_sharpening, sequences_at_once
+from dmmd_lite.pieces import law_of
 from dmmd_lite.processes import Process
-from dmmd_lite.rng import categorical, uniform
+from dmmd_lite.rng import uniform
 from dmmd_lite.schedules import time_grid
 
 
@@ -67,10 +68,8 @@ def sample(
 
     def draw(z: Tensor, t: Tensor, where: Tensor | None = None) -> Tensor:
         """x ~ Cat(x_hat(z, t)) at all positions, or at those where `where` [B, L] is true."""
-        log_x = denoiser(
-            z, t.float().to(z.device).expand(len(z)), denoiser_noise(denoiser, len(z), generator, z.device)
-        )
-        return categorical(sharpen(log_x if where is None else log_x[where], temperature, top_p), generator)
+        law = law_of(denoiser, process, z, t.float().to(z.device).expand(len(z)), generator)
+        return law.sample(generator, temperature, top_p, where)
 
     parts, paths, evaluations, done = [], [], 0, 0
     batches = [min(batch_size, num - start) for start in range(0, num, batch_size)]

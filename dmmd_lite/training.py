@@ -154,8 +154,9 @@ def train(
                 x = data(batch, run.generator).to(device)
                 with autocast:
                     terms = losses(step, x, run.generator)
+                total = sum(value for parts in terms.values() for value in parts.values())
+                (total / options.accumulation).backward()  # once: a large vocabulary is rebuilt in it
                 for player, parts in terms.items():
-                    (sum(parts.values()) / options.accumulation).backward()
                     for name, value in parts.items():
                         key = f"{player}/{name}"
                         logged[key] = logged.get(key, 0) + value.detach() / options.accumulation

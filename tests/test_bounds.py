@@ -25,7 +25,7 @@ def integrand(world, process, t):
     x, z, t, weight = (a[weight > 0] for a in (x, z, t, weight))
     log_x = world.log_posterior(z, t, process, floor=1e-300)
     if isinstance(process, Masked):
-        nats = process.loss_weight(t) * cross_entropy(x, log_x, process.scored(z))
+        nats = process.loss_weight(t) * (cross_entropy(x, log_x) * process.scored(z)).sum(-1)
     else:
         alpha = process.alpha(t).unsqueeze(-1)
         hard = torch.nn.functional.one_hot(x, world.vocab_size).double()

@@ -17,10 +17,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dmmd_lite.denoisers import Denoiser, Sharpened, check_sharpening, denoiser_noise, to_leave_one_out
-from dmmd_lite.objectives.teacher import EARLIEST, jump_scale, others, path_divergence, rate_ratio
+from dmmd_lite.denoisers import Denoiser, Sharpened, check_sharpening, to_leave_one_out
+from dmmd_lite.objectives.teacher import (
+    EARLIEST,
+    cross_entropy,
+    jump_scale,
+    others,
+    path_divergence,
+    rate_ratio,
+    soft_cross_entropy,
+)
+from dmmd_lite.pieces import Law, by_pieces, law_of
 from dmmd_lite.processes import Process
-from dmmd_lite.rng import categorical, uniform
+from dmmd_lite.rng import uniform
 
 CHOICES = {
     "times": ("bridge", "independent", "start"),
@@ -85,10 +94,12 @@ class Switches:
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw of Algorithm 1, lines 1-5: log_x is log x_eta(z_t) [B, L, V] and may carry a gradient."""
+    """One draw of Algorithm 1, lines 1-5: times s [B], tokens x and z_s [B, L].
+
+    log_x: log x_eta(z_t) [B, L, V], which may carry a gradient; from `DMMD.draw`, the law that makes it."""
 
     s: Tensor
-    log_x: Tensor
+    log_x: Tensor | Law
     x: Tensor
     z_s: Tensor
 
@@ -125,17 +136,22 @@ class DMMD:
         with torch.set_grad_enabled(generator_turn):
             draw = self.draw(x, generator)
         with torch.no_grad():
-            noise = denoiser_noise(self.teacher, len(x), generator, x.device)
-            log_teacher = self.teacher(draw.z_s, draw.s, noise)
+            teacher = self._law(self.teacher, draw.z_s, draw.s, generator)
         with torch.set_grad_enabled(auxiliary_turn):
-            auxiliary = self.players["auxiliary"]
-            noise = denoiser_noise(auxiliary, len(x), generator, x.device)
-            log_auxiliary = auxiliary(draw.z_s, draw.s, noise)
+            auxiliary = self._law(self.players["auxiliary"], draw.z_s, draw.s, generator)
+
+        def values(log_x, log_teacher, log_auxiliary, s, x, z_s):
+            piece, found = Draw(s, log_x, x, z_s), {}
+            if generator_turn:
+                found["generator"] = self._generator_values(piece, log_teacher, log_auxiliary.detach())
+            if auxiliary_turn:
+                found["auxiliary"] = self._auxiliary_values(piece, log_teacher, log_auxiliary)
+            return {(player, name): v for player, values in found.items() for name, v in values.items()}
+
+        laws, scored = [draw.log_x, teacher, auxiliary], self.process.scored(draw.z_s)
         terms = {}
-        if generator_turn:
-            terms["generator"] = self.generator_terms(draw, log_teacher, log_auxiliary.detach())
-        if auxiliary_turn:
-            terms["auxiliary"] = self.auxiliary_terms(draw, log_teacher, log_auxiliary)
+        for (player, name), v in by_pieces(values, laws, [draw.s, draw.x, draw.z_s], scored).items():
+            terms.setdefault(player, {})[name] = self._reduce(v, draw)
         return terms
 
     def draw_times(self, batch: int, generator: torch.Generator, device) -> tuple[Tensor, Tensor]:
@@ -155,16 +171,26 @@ class DMMD:
         process, student = self.process, self.players["generator"]
         s, t = self.draw_times(len(x), generator, x.device)
         z_t = process.corrupt(x, t, generator)
-        log_x = student(z_t, t, denoiser_noise(student, len(x), generator, x.device))
-        sampled = categorical(log_x, generator)
+        law = self._law(student, z_t, t, generator)
+        sampled = law.sample(generator)
         if self.switches.reverse == "posterior":
             z_s = process.step(z_t, sampled, s, t, generator)
         else:
             z_s = process.corrupt(sampled, s, generator)
-        return Draw(s, log_x, sampled, z_s)
+        return Draw(s, law, sampled, z_s)
 
     def generator_terms(self, draw: Draw, log_teacher: Tensor, log_auxiliary: Tensor) -> dict[str, Tensor]:
-        """Equation 11, or its reverse-kernel form; teacher and auxiliary are constants here."""
+        """The generator's loss by term, from laws [B, L, V]; teacher and auxiliary are constants here."""
+        values = self._generator_values(draw, log_teacher, log_auxiliary)
+        return {name: self._reduce(v, draw) for name, v in values.items()}
+
+    def auxiliary_terms(self, draw: Draw, log_teacher: Tensor, log_auxiliary: Tensor) -> dict[str, Tensor]:
+        """The auxiliary's loss by term, from laws [B, L, V]; only its own law carries a gradient."""
+        values = self._auxiliary_values(draw, log_teacher, log_auxiliary)
+        return {name: self._reduce(v, draw) for name, v in values.items()}
+
+    def _generator_values(self, draw: Draw, log_teacher: Tensor, log_auxiliary: Tensor) -> dict[str, Tensor]:
+        """Equation 11, or its reverse-kernel form, at every position [B, L]."""
         if self.switches.form == "cross_entropy":
             per_position = (draw.log_x.exp() * (log_auxiliary - log_teacher)).sum(-1)  # (11)
         else:
@@ -175,32 +201,28 @@ class DMMD:
             per_position = self._jump_scale(draw) * others(
                 r_student * (r_auxiliary / r_teacher).log() - r_auxiliary + r_teacher, draw.z_s
             )  # appendix D, ds -> 0
-        return {"moment": self._reduce(per_position, draw)}
+        return {"moment": per_position}
 
-    def auxiliary_terms(self, draw: Draw, log_teacher: Tensor, log_auxiliary: Tensor) -> dict[str, Tensor]:
-        """Equation 12: the student's term and, with the anchor, the teacher's."""
-        soft = self.switches.target == "soft"
-        target = (
-            draw.log_x.detach().exp() if soft else one_hot(draw.x, self.process.vocab_size).to(draw.log_x)
-        )
-        targets = {"student": target}
-        if self.switches.anchor:
-            targets["anchor"] = log_teacher.exp()
-        terms = {}
-        for name, law in targets.items():
-            if self.switches.form == "cross_entropy":
-                per_position = -(law * log_auxiliary).sum(-1)  # (12)
+    def _auxiliary_values(self, draw: Draw, log_teacher: Tensor, log_auxiliary: Tensor) -> dict[str, Tensor]:
+        """Equation 12 at every position [B, L]: the student's term and, with the anchor, the teacher's."""
+        if self.switches.form == "cross_entropy":
+            if self.switches.target == "hard":
+                values = {"student": cross_entropy(draw.x, log_auxiliary)}  # (12)
             else:
-                alpha = self.process.alpha(draw.s).unsqueeze(-1)
-                r_auxiliary = self._rates(log_auxiliary, draw, alpha)
-                r_law = (
-                    self._rates(log_teacher, draw, alpha)
-                    if name == "anchor"
-                    else rate_ratio(law, draw.z_s, alpha)
-                )
-                per_position = self._jump_scale(draw) * path_divergence(r_law, r_auxiliary, draw.z_s)
-            terms[name] = self._reduce(per_position, draw)
-        return terms
+                values = {"student": soft_cross_entropy(draw.log_x.detach(), log_auxiliary)}
+            if self.switches.anchor:
+                values["anchor"] = soft_cross_entropy(log_teacher, log_auxiliary)  # (12)
+            return values
+        alpha, scale = self.process.alpha(draw.s).unsqueeze(-1), self._jump_scale(draw)
+        token = one_hot(draw.x, self.process.vocab_size).to(draw.log_x)
+        rates = {"student": rate_ratio(token, draw.z_s, alpha)}
+        if self.switches.anchor:
+            rates["anchor"] = self._rates(log_teacher, draw, alpha)
+        r_auxiliary = self._rates(log_auxiliary, draw, alpha)
+        return {name: scale * path_divergence(r, r_auxiliary, draw.z_s) for name, r in rates.items()}
+
+    def _law(self, denoiser: Denoiser, z: Tensor, t: Tensor, generator: torch.Generator) -> Law:
+        return law_of(denoiser, self.process, z, t, generator)
 
     def _rates(self, log_x: Tensor, draw: Draw, alpha: Tensor) -> Tensor:
         return rate_ratio(to_leave_one_out(log_x, draw.z_s, draw.s, self.process).exp(), draw.z_s, alpha)

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import Denoiser, denoiser_noise, to_leave_one_out
+from dmmd_lite.denoisers import Denoiser, to_leave_one_out
+from dmmd_lite.pieces import Law, by_pieces, law_of
 from dmmd_lite.processes import Process
 from dmmd_lite.rng import uniform
 
@@ -18,9 +19,9 @@ def stratified_times(batch: int, generator: torch.Generator, device: torch.devic
     return t.float().clamp(min=EARLIEST).to(device)
 
 
-def cross_entropy(x: Tensor, log_x: Tensor, scored: Tensor) -> Tensor:
-    """-log x_hat of tokens x [B, L] summed over scored positions, nats per sequence [B]."""
-    return -(log_x.gather(-1, x.unsqueeze(-1)).squeeze(-1) * scored).sum(-1)
+def cross_entropy(x: Tensor, log_x: Tensor) -> Tensor:
+    """-log x_hat of tokens x [B, L], nats per position [B, L]."""
+    return -log_x.gather(-1, x.unsqueeze(-1)).squeeze(-1)
 
 
 def rate_ratio(v: Tensor, z: Tensor, alpha: Tensor) -> Tensor:
@@ -58,15 +59,31 @@ def bound_at(
     denoiser's posterior is converted.
     """
     z = process.corrupt(x, t, generator)
-    log_x = denoiser(z, t, denoiser_noise(denoiser, len(x), generator, x.device))
-    scored = process.scored(z)
+    law = law_of(denoiser, process, z, t, generator)
     if process.absorbing:
-        return process.loss_weight(t) * cross_entropy(x, log_x, scored)
-    alpha = process.alpha(t).unsqueeze(-1)
-    r_model = rate_ratio(to_leave_one_out(log_x, z, t, process).exp(), z, alpha)
-    r_target = rate_ratio(torch.nn.functional.one_hot(x, process.vocab_size).to(alpha), z, alpha)
-    divergence = torch.where(scored, path_divergence(r_target, r_model, z), 0)
-    return jump_scale(process, t, process.vocab_size) * divergence.sum(-1)
+        return process.loss_weight(t) * token_nats(law, x)
+
+    def divergence(log_x: Tensor, x: Tensor, z: Tensor, t: Tensor) -> dict[str, Tensor]:
+        alpha = process.alpha(t).unsqueeze(-1)
+        r_model = rate_ratio(to_leave_one_out(log_x, z, t, process).exp(), z, alpha)
+        r_target = rate_ratio(torch.nn.functional.one_hot(x, process.vocab_size).to(alpha), z, alpha)
+        return {"nats": path_divergence(r_target, r_model, z)}
+
+    scored = process.scored(z)
+    nats = by_pieces(divergence, [law], [x, z, t], scored)["nats"]
+    return jump_scale(process, t, process.vocab_size) * torch.where(scored, nats, 0).sum(-1)
+
+
+def soft_cross_entropy(log_target: Tensor, log_x: Tensor) -> Tensor:
+    """-E log x_hat under a target law, both [B, L, V], in nats per position [B, L]."""
+    return -(log_target.exp() * log_x).sum(-1)
+
+
+def token_nats(law: Law, x: Tensor) -> Tensor:
+    """Cross-entropy of tokens x [B, L] summed over scored positions, nats per sequence [B]."""
+    scored = law.process.scored(law.z)
+    nats = by_pieces(lambda log_x, x: {"nats": cross_entropy(x, log_x)}, [law], [x], scored)["nats"]
+    return (nats * scored).sum(-1)
 
 
 @torch.no_grad()
@@ -112,11 +129,13 @@ class TeacherTraining:
         if self.loss == "bound":
             return {"denoiser": {"bound": bound_at(denoiser, process, x, t, generator).mean() / tokens}}
         z = process.corrupt(x, t, generator)
-        log_x = denoiser(z, t, denoiser_noise(denoiser, len(x), generator, x.device))
+        law = law_of(denoiser, process, z, t, generator)
         if self.exact is None:
-            nats = cross_entropy(x, log_x, process.scored(z))
+            nats = token_nats(law, x)
         else:
             with torch.no_grad():
-                target = self.exact(z, t).exp()
-            nats = -((target * log_x).sum(-1) * process.scored(z)).sum(-1)
+                exact = law_of(self.exact, process, z, t, generator)
+            scored = process.scored(z)
+            nats = by_pieces(lambda *logs: {"nats": soft_cross_entropy(*logs)}, [exact, law], [], scored)
+            nats = (nats["nats"] * scored).sum(-1)
         return {"denoiser": {"cross_entropy": nats.mean() / tokens}}
