@@ -292,7 +292,7 @@ def _method(recipe: Recipe, world: World, process: Process | None, seed: int, de
 
 # --- validation: a number to be minimised, from averaged players, on the validation split ------------------
 
-VALIDATION_SEED, VALIDATION_SAMPLES, JUDGED_SAMPLES = 1_000_003, 2000, 1000
+VALIDATION_SEED, VALIDATION_SAMPLES, JUDGED_SAMPLES = 1_000_003, 2000, 500
 
 
 def _validate_bound(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> float:
