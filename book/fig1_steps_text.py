@@ -38,7 +38,7 @@
 # %% tags=["parameters"]
 n: int = 128  # samples per cell computed live
 teacher_steps: list[int] = [16]  # steps of the teachers computed live
-students: list[str] = ["masked-dmmd-16", "uniform-dmmd-16"]  # students computed live
+students: list[str] = ["masked-dmmd-16", "masked-dmmd-16-p85", "uniform-dmmd-16"]  # students computed live
 train_seeds: list[int] = [0]  # training seeds of the students computed live
 baseline: bool = False  # whether to sample the autoregressive baseline live; it takes 128 evaluations
 tune_top_ps: list[float] = []  # sampling top-p values to try on the validation split
@@ -148,10 +148,12 @@ for ax, process in zip(axes, ("masked", "uniform"), strict=True):
     )
     for seed in range(3):
         mine = rows(committed, "gradient_moment", f"docstrings-{process}-dmmd", seed)
-        mine = [r for r in mine if not r["model"].endswith("p85")]
-        interval_line(ax, mine, "steps", f"D-MMD student, seed {seed}", 1 + seed)
+        plain = [r for r in mine if not r["model"].endswith("p85")]
+        sharpened = [r for r in mine if r["model"].endswith("p85")]
+        interval_line(ax, plain, "steps", f"D-MMD student, seed {seed}", 1 + seed)
+        interval_line(ax, sharpened, "steps", f"from a teacher of top-p 0.85, seed {seed}", 4 + seed)
     live = [r for s in train_seeds for r in rows(records, "gradient_moment", f"docstrings-{process}", s)]
-    interval_line(ax, live, "steps", f"computed here (n = {n})", 5, live=True)
+    interval_line(ax, live, "steps", f"computed here (n = {n})", 7, live=True)
     for r in rows(committed, "gradient_moment", "docstrings-ar-baseline"):
         ax.axhline(r["value"], color="black", linestyle=":", label="autoregressive, 128 evaluations")
     for r in rows(committed, "gradient_moment", "real text, train split"):
@@ -200,7 +202,7 @@ for process in ("masked", "uniform"):
         r for r in rows(committed, "gradient_moment", f"docstrings-{process}-teacher") if r["steps"] == 128
     ]
     for seed in range(3):
-        for r in rows(committed, "gradient_moment", f"docstrings-{process}-dmmd-16", seed):
+        for r in rows(committed, "gradient_moment", f"docstrings-{process}-dmmd", seed):
             if teacher:
                 verdict = (
                     "below, intervals apart"

@@ -25,10 +25,10 @@
 # %% tags=["parameters"]
 n: int = 128  # samples per cell computed live
 model_name: str = "docstrings-masked-teacher"  # model that is sampled
-steps: int = 32  # sampling steps
-temperatures: list[float] = [0.5, 0.8]  # sampling temperatures computed live
-top_ps: list[float] = [0.7, 0.9]  # sampling top-p values computed live
-frames: list[float] = [0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2]  # temperatures of the text behind the slider
+steps: int = 16  # sampling steps
+temperatures: list[float] = [0.3, 0.8]  # sampling temperatures computed live
+top_ps: list[float] = [0.5, 0.8]  # sampling top-p values computed live
+frames: list[float] = [0.1, 0.2, 0.4, 0.6, 0.8, 1.0]  # temperatures of the text behind the slider
 calibration_n: int = 256  # real windows behind each row of the calibration table
 sampling_seed: int = 0  # seed of the samples
 

@@ -25,7 +25,7 @@
 # %% tags=["parameters"]
 n: int = 128  # samples per cell computed live
 teacher_steps: list[int] = [16]  # steps of the teacher computed live
-students: list[str] = ["dmmd-4", "dmmd-16", "dmmd-16-p85"]  # students computed live
+students: list[str] = ["dmmd-16", "dmmd-16-p85"]  # students computed live
 top_ps: list[float] = [0.85, 1.0]  # sampling top-p values
 train_seeds: list[int] = [0]  # training seeds of the students
 sampling_seed: int = 0  # seed of the samples
