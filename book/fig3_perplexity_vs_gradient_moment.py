@@ -15,8 +15,8 @@
 # # Figure 3: perplexity against gradient moment
 #
 # **Claim.** Perplexity is a metric that lies. As sampling gets sharper, by a lower temperature or a smaller top-p,
-# generative perplexity keeps falling, far below that of real text, while the text gets duller. The gradient moment
-# falls first, as errors go, and then rises again, as variety goes: it has a minimum inside the range.
+# generative perplexity keeps falling, however dull the text becomes. The gradient moment falls first, as errors go, and
+# then rises again, as variety goes: it has a minimum inside the range.
 #
 # The model is the masked teacher on docstrings; the judge is the autoregressive model that never saw its text. Beside
 # both numbers stands the variety of the samples: without it neither means much. Filled curves are committed records,
