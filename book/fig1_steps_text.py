@@ -169,7 +169,8 @@ for ax, process in zip(axes, ("masked", "uniform"), strict=True):
     ax.set_title(process)
 axes[0].set_ylabel("gradient moment, test modules")
 axes[0].set_yscale("log")
-axes[1].legend(fontsize=8)
+for ax in axes:
+    ax.legend(fontsize=8, loc="center left")
 show(fig, "Gradient moment against sampling steps for teacher, students and the autoregressive baseline.")
 
 # %% [markdown]

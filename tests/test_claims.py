@@ -67,3 +67,31 @@ def test_the_exact_text_teacher_errs_less_with_more_steps():
             only("exact_text", "ngram_divergence", f"markov-{process}-exact", k) for k in (4, 8, 16, 32)
         ]
         assert errors == sorted(errors, reverse=True)
+
+
+def test_perplexity_keeps_falling_where_the_gradient_moment_turns():
+    """Figure 3: sharper sampling always lowers perplexity; the gradient moment has its least inside."""
+    records = load_results("fig3_perplexity_vs_gradient_moment")
+    for knob, other in (("temperature", "top_p"), ("top_p", "temperature")):
+
+        def along(metric, knob=knob, other=other):
+            mine = [r for r in records if r["name"] == metric and r[other] == 1]
+            return sorted(mine, key=lambda r: r[knob])
+
+        perplexities = [r["value"] for r in along("perplexity")]
+        assert len(perplexities) >= 5 and perplexities == sorted(perplexities)
+        curve = along("gradient_moment")
+        least = min(curve, key=lambda r: r["value"])
+        assert curve[0]["low"] > least["high"] and curve[-1]["low"] > least["high"]
+
+
+def test_text_students_beat_their_teachers_at_equal_steps():
+    for model in ("masked-dmmd-16-p85", "masked-dmmd-16", "uniform-dmmd-16"):
+        records = [
+            r
+            for r in load_results("fig1_steps_text")
+            if r["name"] == "gradient_moment" and r["details"]["split"] == "test" and r["steps"] == 16
+        ]
+        teacher = f"docstrings-{model.split('-')[0]}-teacher"
+        (student,) = [r["value"] for r in records if r["model"] == f"docstrings-{model}"]
+        assert student < next(r["value"] for r in records if r["model"] == teacher)
