@@ -91,11 +91,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_sampling(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", help="a recipe's name, or a folder written by `train`")
     p.add_argument("--scale", default="laptop", help="scale of a recipe's name")
+    p.add_argument("--train-seed", type=int, default=0, help="training seed of a recipe's name")
     p.add_argument(
         "--steps", type=int, default=None, help="denoising steps; default: what a student is made for"
     )
     p.add_argument("--num", type=int, default=1000, help="number of samples")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=int, default=0, help="seed of the samples")
     p.add_argument("--temperature", type=float, default=1.0)
     p.add_argument("--top-p", type=float, default=1.0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -166,7 +167,7 @@ def _model(arguments, check_world):
             raise ValueError(f"{name}: {value!r} is not allowed; it must be at least 1")
     arguments.device = pick_device(arguments.device)
     check_world(get_world(recipe_of(arguments.model, arguments.scale).world))
-    model = load_model(arguments.model, arguments.scale, device=arguments.device)
+    model = load_model(arguments.model, arguments.scale, arguments.train_seed, device=arguments.device)
     return model, default_steps(model) if arguments.steps is None else arguments.steps
 
 

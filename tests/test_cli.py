@@ -120,6 +120,13 @@ def test_evaluation_gives_complete_records(folder, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
+def test_a_recipe_is_measured_at_a_training_seed(folder, capsys):
+    arguments = ["evaluate", "parity-masked-teacher", "--scale", "smoke", "--train-seed", 3, "--json"]
+    assert run(*arguments, "--metrics", "kl", "--steps", 1) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["provenance"]["training_seed"] == 3 and record["seed"] == 0
+
+
 def test_doctor(folder, capsys):
     assert run("doctor") == 0
     assert str(folder / "cache") in capsys.readouterr().out

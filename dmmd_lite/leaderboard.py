@@ -1,0 +1,161 @@
+"""The comparison of methods: who takes part on a world, what decides there, which command repeats a cell.
+
+Every student of a world starts from the same network, learns from the same teacher with the same batches and
+as many forward passes (a backward pass counts two) as D-MMD's, within a tenth (see `recipes`).
+"""
+
+from collections.abc import Iterable
+from itertools import product
+from typing import TYPE_CHECKING
+
+from dmmd_lite.cost import cost
+from dmmd_lite.methods import METHODS
+from dmmd_lite.recipe import Recipe
+from dmmd_lite.recipes import COMPARED, ONE_STEP, RECIPES, get_recipe
+from dmmd_lite.results import field_of, select
+
+if TYPE_CHECKING:  # pandas belongs to the extra `book`
+    from pandas import DataFrame
+
+PROCESSES = ("masked", "uniform")
+STEPS = (1, 4, 16)
+NAMES = {
+    "dmmd": "D-MMD",
+    "sdtt": "SDTT",
+    "dcd": "DCD",
+    "di4c": "Di4C",
+    "idlm": "IDLM",
+    "dimo": "Di[M]O",
+    "redi": "ReDi",
+}
+JUDGED_BY = {  # the first decides, less is better; the others say what was given up for it
+    "coins": ("total_variation", "invalid_mass"),
+    "parity": ("total_variation", "invalid_mass"),
+    "permutations": ("total_variation", "invalid_mass"),
+    "markov": ("ngram_divergence", "log_likelihood"),
+    "digits": ("frechet", "coverage"),
+    "docstrings": ("gradient_moment", "perplexity", "distinct_4grams"),
+}
+WHY_NOT = {  # why a method is not defined for a process
+    ("sdtt", "uniform"): "its targets are defined by which positions a sub-step reveals",
+    ("dcd", "masked"): "its pairs of noise levels share a Gaussian, which only uniform noise comes from",
+    ("dimo", "uniform"): "it masks what was generated again; and it has students of one step only",
+}
+
+
+def teacher(world: str, process: str) -> str:
+    """Name of the recipe that every student of a world and process is distilled from."""
+    return get_recipe(f"{world}-{process}-dmmd-1").teacher
+
+
+def students(world: str, steps: Iterable[int] = STEPS, roles: Iterable[str] = tuple(METHODS)) -> list[str]:
+    """Names of the recipes that take part on a world, by process, method and steps."""
+    if world not in COMPARED:
+        raise ValueError(f"world: {world!r} is not allowed; methods are compared on {COMPARED}")
+    names = (f"{world}-{process}-{role}-{k}" for process, role, k in product(PROCESSES, roles, steps))
+    return [name for name in names if name in RECIPES]
+
+
+def command(record: dict) -> str:
+    """The command line that makes a record again, training its model first if it has to."""
+    words = ["dmmd-lite evaluate", record["model"]]
+    if seed := field_of(record, "training_seed"):
+        words.append(f"--train-seed {seed}")
+    words.append(f"--steps {record['steps']}")
+    if record["name"] not in (
+        "total_variation",
+        "kl",
+        "invalid_mass",
+    ):  # those enumerate, and draw no samples
+        words.append(f"--num {record['n']}")
+    if record["seed"]:
+        words.append(f"--seed {record['seed']}")
+    for option, field in (("--temperature", "temperature"), ("--top-p", "top_p")):
+        if record[field] != 1:
+            words.append(f"{option} {record[field]:g}")
+    return " ".join([*words, "--metrics", ",".join(JUDGED_BY[record["world"]])])
+
+
+def board(records: list[dict], world: str, metric: str, steps: Iterable[int] = STEPS) -> "DataFrame":
+    """A world's methods by steps: the mean over training seeds, least and most of them, their number.
+
+    "not defined" is a method that the noise or the steps do not suit (`WHY_NOT`), "–" a student the catalogue
+    does not have; cells that no record fills are empty. The teacher comes first. Values of single seeds
+    with their intervals are in `seeds`.
+    """
+    import pandas as pd
+
+    steps, lines = list(steps), {}
+    for process in PROCESSES:
+        start = teacher(world, process)
+        lines[process, "teacher"] = [_cell(records, start, k, metric) for k in steps]
+        for role, label in NAMES.items():
+            names = {k: f"{world}-{process}-{role}-{k}" for k in steps}
+            lines[process, label] = [
+                _cell(records, name, k, metric) if name in RECIPES else _missing(role, process, k)
+                for k, name in names.items()
+            ]
+    columns = [f"{k} step" if k == 1 else f"{k} steps" for k in steps]
+    frame = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
+    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["noise", "method"])
+    return frame
+
+
+def _missing(role: str, process: str, steps: int) -> str:
+    return "not defined" if (role, process) in WHY_NOT or (role in ONE_STEP and steps > 1) else "–"
+
+
+def _cell(records: list[dict], model: str, steps: int, metric: str) -> str:
+    found = [r["value"] for r in select(records, name=metric, model=model, steps=steps)]
+    if not found:
+        return ""
+    if len(found) == 1:
+        return f"{found[0]:.3f}"
+    return f"{sum(found) / len(found):.3f} ({min(found):.3f} to {max(found):.3f}, {len(found)} seeds)"
+
+
+def seeds(records: list[dict], world: str) -> "DataFrame":
+    """Every record of a world by itself: value, 95 % interval, samples and the command that repeats it."""
+    import pandas as pd
+
+    rows = [
+        {
+            "model": r["model"],
+            "steps": r["steps"],
+            "training seed": field_of(r, "training_seed"),
+            "metric": r["name"],
+            "value": f"{r['value']:.4f}",
+            "95 % interval": "exact" if r["low"] is None else f"{r['low']:.4f} to {r['high']:.4f}",
+            "n": r["n"],
+            "command": command(r),
+        }
+        for r in select(records, world=world)
+    ]
+    return pd.DataFrame(rows)
+
+
+def costs(world: str, steps: int, scale: str = "laptop") -> "DataFrame":
+    """What the methods take on a world: updates, forward passes, networks held beside student and teacher."""
+    import pandas as pd
+
+    rows = []
+    for name in students(world, [steps]):
+        recipe = get_recipe(name, scale)
+        rows.append(
+            {
+                "noise": recipe.process,
+                "method": NAMES[recipe.role],
+                "updates": recipe.training.steps,
+                "forward passes an update": _forwards(recipe),
+                "forward passes": recipe.training.steps * _forwards(recipe),
+                "networks beside student and teacher": len(recipe.training.lr)
+                - 1
+                + METHODS[recipe.role].copies,
+                "operations": f"{cost(recipe)['flop']:.1e}",
+            }
+        )
+    return pd.DataFrame(rows).set_index(["noise", "method"])
+
+
+def _forwards(recipe: Recipe) -> float:
+    return METHODS[recipe.role].forwards(recipe.method)
