@@ -33,7 +33,7 @@ JUDGED_BY = {  # the first decides, less is better; the others say what was give
     "parity": ("total_variation", "invalid_mass"),
     "permutations": ("total_variation", "invalid_mass"),
     "markov": ("ngram_divergence", "log_likelihood"),
-    "digits": ("frechet", "coverage"),
+    "digits": ("frechet", "coverage", "class_histogram"),
     "docstrings": ("gradient_moment", "perplexity", "distinct_4grams"),
 }
 WHY_NOT = {  # why a method is not defined for a process

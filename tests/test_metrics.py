@@ -171,6 +171,26 @@ def test_kernel_distance_is_the_mean_over_pairs_and_unbiased(rng):
     assert abs(np.mean(values)) < 5 * np.std(values) / 10
 
 
+def test_class_histogram_by_hand():
+    """Shares 1/2, 1/2, 0 against 1/4, 1/4, 1/2; and everything in one class."""
+    reference = np.array([0, 1, 2, 2])
+    record = images.class_histogram(np.array([0, 1] * 50), reference, 3)
+    assert record.value == pytest.approx(0.5) and record.low <= 0.5 <= record.high
+    assert record.details["shares"] == [0.5, 0.5, 0.0]
+    assert record.details["reference_shares"] == [0.25, 0.25, 0.5]
+    assert images.class_histogram(np.full(10, 1), reference, 3).value == pytest.approx(0.75)
+
+
+def test_class_histogram_of_digits_tells_one_digit_from_all():
+    digits = get_world("digits")
+    guesses = features.load_features("digits").classes(digits.split("test"))
+    threes = digits.split("test")[guesses == 3]
+    (real,) = evaluate_samples(digits.split("train"), digits, ["class_histogram"])
+    (collapsed,) = evaluate_samples(threes, digits, ["class_histogram"])
+    assert real.value < 0.1 and collapsed.value > 0.8
+    assert collapsed.details["extractor"] == features.load_features("digits").name
+
+
 def test_coverage_and_density_by_hand():
     reference = np.arange(7.0)[:, None]  # distances to the fifth nearest other: 5 4 3 3 3 4 5
     samples = np.array([[0.0], [100.0]])

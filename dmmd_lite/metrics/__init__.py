@@ -44,6 +44,7 @@ METRICS = {  # name: the kind of world it applies to
     "kernel_distance": "images",
     "coverage": "images",
     "density": "images",
+    "class_histogram": "images",
     "nearest_training": "images",
     "gradient_moment": "judged",
     "perplexity": "judged",
@@ -110,18 +111,22 @@ def evaluate_samples(
 
 
 def _on_features(tokens: Tensor, world: World, names: list[str], seed: int, split: str) -> dict[str, Record]:
-    """Records of those `names` that compare features, computed once for all of them."""
+    """Records of those `names` that compare features, computed once for all of them, or classes."""
     wanted = [name for name in names if name in OF_FEATURES]
-    if not wanted:
+    classes = "class_histogram" in names
+    if not wanted and not classes:
         return {}
-    extract = load_features(world.name)
-    samples, training, reference = (extract(x) for x in (tokens, world.split("train"), world.split(split)))
-    records = {}
+    extract, records = load_features(world.name), {}
+    if classes:
+        ours, theirs = extract.classes(tokens), extract.classes(world.split(split))
+        records["class_histogram"] = images.class_histogram(ours, theirs, extract.num_classes, seed)
+    if wanted:
+        samples, training, reference = map(extract, (tokens, world.split("train"), world.split(split)))
     for name in wanted:
-        record = getattr(images, name)(training if name == "frechet_floor" else samples, reference, seed)
-        details = {**record.details, "extractor": extract.name, "split": split}
-        records[name] = replace(record, details=details)
-    return records
+        sample = training if name == "frechet_floor" else samples
+        records[name] = getattr(images, name)(sample, reference, seed)
+    origin = {"extractor": extract.name, "split": split}
+    return {name: replace(r, details={**r.details, **origin}) for name, r in records.items()}
 
 
 def _judged(

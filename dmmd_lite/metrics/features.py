@@ -62,15 +62,23 @@ class Classifier(nn.Module):
 
 
 class Features:
-    """A function from tokens [n, L] to float64 features [n, dim]. `name` identifies the weights."""
+    """A function from tokens [n, L] to float64 features [n, dim]. `name` identifies the weights, `classes`
+    gives the classifier's own guesses, `num_classes` how many there are."""
 
     def __init__(self, model: Classifier, name: str):
         self.model, self.name = model, name
+        self.num_classes = model.out.out_features
 
     @torch.no_grad()
     def __call__(self, tokens: Tensor) -> np.ndarray:
         parts = [self.model.features(self.model.images(part)) for part in tokens.cpu().split(1000)]
         return torch.cat(parts).double().numpy()
+
+    @torch.no_grad()
+    def classes(self, tokens: Tensor) -> np.ndarray:
+        """The likeliest class of every image, [n]."""
+        parts = [self.model(self.model.images(part)).argmax(-1) for part in tokens.cpu().split(1000)]
+        return torch.cat(parts).numpy()
 
 
 def extractor_files(name: str) -> tuple[Path, Path]:

@@ -1,4 +1,4 @@
-"""Distances between sets of images, on features [n, d] (float64 arrays, see `features.py`).
+"""Distances between sets of images, on features [n, d] (float64 arrays) or classes, see `features.py`.
 
 Intervals are 95 % bootstrap intervals over the generated samples, with the reference held fixed. Distances
 between finite samples have a floor above zero: compare with `frechet_floor`.
@@ -90,6 +90,20 @@ def density(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record
     value, low, high = bootstrap_mean(_in_balls(samples, reference).sum(1) / NEIGHBOURS, seed)
     details = {"neighbours": NEIGHBOURS}
     return Record("density", value, low, high, len(samples), _held_out(reference), details)
+
+
+def class_histogram(classes: np.ndarray, reference: np.ndarray, number: int, seed: int = 0) -> Record:
+    """Total variation between the shares of classes [n] and of reference classes [m], each below `number`.
+
+    0 is the reference's mixture, 1 - share where every sample is of one class. Biased upwards by finite
+    samples. Both shares are in the details.
+    """
+    ours, theirs = (np.bincount(x, minlength=number) / len(x) for x in (classes, reference))
+    drawn = np.random.default_rng(seed).multinomial(len(classes), ours, 1000) / len(classes)
+    value = float(np.abs(ours - theirs).sum() / 2)
+    low, high = interval(value, np.abs(drawn - theirs).sum(1) / 2)
+    details = {"shares": ours.tolist(), "reference_shares": theirs.tolist()}
+    return Record("class_histogram", value, max(low, 0.0), high, len(classes), _held_out(reference), details)
 
 
 def nearest_training(samples: Tensor, training: Tensor, held_out: Tensor, seed: int = 0) -> Record:
