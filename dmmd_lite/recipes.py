@@ -66,7 +66,7 @@ SIZES = {
     },
     "digits": {
         "smoke": Size(TINY, 32, 30, 2e-3, 16, 20, (1e-4, 2e-4), 0.9),
-        "laptop": Size(LAPTOP, 128, 2000, 2e-3, 64, 400, (2e-3, 4e-3), 0.997),
+        "laptop": Size(LAPTOP, 128, 2000, 2e-3, 64, 600, (1e-3, 2e-3), 0.997),
         "gpu": Size(GPU, 512, 5000, 5e-4, 512, 10_000, (2e-4, 4e-4), 0.999),
         "paper": Size(PAPER, 256, 1_000_000, 2e-4, 256, 200_000, (1e-5, 2e-5), 0.9999),
     },
@@ -104,6 +104,10 @@ SIZES = {
     },
 }
 
+SIZES["digits-masked"] = {  # masked students go on getting better for longer than uniform ones
+    **SIZES["digits"],
+    "laptop": replace(SIZES["digits"]["laptop"], dmmd_steps=1000, dmmd_ema=0.998),
+}
 
 EXACT_KINDS = ("enumerable", "markov")
 TEXT_WORLDS = ("docstrings", "books27", "books", "openwebtext")
@@ -162,13 +166,18 @@ def _add(name: str, make: Callable[[str], Recipe]) -> None:
     RECIPES[name] = make
 
 
+def _size(kind: str, process: str, scale: str) -> Size:
+    """A world's size, that of its process if it has one of its own."""
+    return SIZES.get(f"{kind}-{process}", SIZES[kind])[scale]
+
+
 def _exact(world: str, process: str, scale: str) -> Recipe:
     return Recipe(f"{world}-{process}-exact", scale, world, process, "exact")
 
 
 def _teacher(kind: str, world: str, process: str, scale: str) -> Recipe:
     """Networks learn from data; on exact worlds they are fitted to the exact posteriors."""
-    size, exact = SIZES[kind][scale], kind in EXACT_KINDS
+    size, exact = _size(kind, process, scale), kind in EXACT_KINDS
     training = Options(
         size.teacher_steps,
         size.batch_size,
@@ -191,9 +200,9 @@ def _teacher(kind: str, world: str, process: str, scale: str) -> Recipe:
     )
 
 
-def _updates(kind: str, scale: str, role: str, settings: Any) -> int:
-    """Loop steps that cost as many forward passes, with the same batches, as D-MMD's at this scale."""
-    budget = SIZES[kind][scale].dmmd_steps * METHODS["dmmd"].forwards(_switches(kind, 1))
+def _updates(size: Size, kind: str, role: str, settings: Any) -> int:
+    """Loop steps that cost as many forward passes, with the same batches, as D-MMD's at this size."""
+    budget = size.dmmd_steps * METHODS["dmmd"].forwards(_switches(kind, 1))
     return max(1, round(budget / METHODS[role].forwards(settings)))
 
 
@@ -219,7 +228,8 @@ def _student(
     D-MMD's generator loss is unbounded where the teacher's probability vanishes, so a far smaller floor lets
     the repulsion from impossible pairs win over everything.
     """
-    size, updates = SIZES[kind][scale], _updates(kind, scale, role, settings)
+    size = _size(kind, process, scale)
+    updates = _updates(size, kind, role, settings)
     training = Options(
         updates,
         size.dmmd_batch_size,
@@ -258,7 +268,7 @@ def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: 
     used at; parity keeps the bridge, whose t < 1 break its symmetry."""
     one_step = kind == "enumerable" and steps == 1 and process == "uniform"
     settings = _switches(kind, steps, "start" if one_step and world == "coins" else "bridge")
-    generator_lr, auxiliary_lr = SIZES[kind][scale].dmmd_lr
+    generator_lr, auxiliary_lr = _size(kind, process, scale).dmmd_lr
     lr = {"generator": generator_lr, "auxiliary": 3 * auxiliary_lr if one_step else auxiliary_lr}
     return _student(
         "dmmd",
@@ -289,9 +299,10 @@ def _in_rounds(
     role: str, settings: Rounds, floor: float, kind: str, world: str, process: str, scale: str
 ) -> Recipe:
     """A student that learns in rounds of equal length."""
-    updates = max(1, _updates(kind, scale, role, settings) // settings.rounds)
+    size = _size(kind, process, scale)
+    updates = max(1, _updates(size, kind, role, settings) // settings.rounds)
     settings = replace(settings, round_updates=updates)
-    lr = {"student": SIZES[kind][scale].dmmd_lr[0]}
+    lr = {"student": size.dmmd_lr[0]}
     return _student(role, kind, world, process, scale, settings, lr, floor=floor)
 
 
@@ -301,7 +312,7 @@ def _di4c(kind: str, world: str, process: str, steps: int, scale: str) -> Recipe
     those published, 1 for images, 0.1 for text. The learning rate is a teacher's: nobody chases anyone."""
     samples = {"smoke": 2, "paper": 16}.get(scale, 16 if kind == "enumerable" else 8)
     settings = Di4CSettings(steps, samples, data_weight=1.0 if kind in ("enumerable", "digits") else 0.1)
-    lr = {"student": SIZES[kind][scale].teacher_lr}
+    lr = {"student": _size(kind, process, scale).teacher_lr}
     recipe = _student("di4c", kind, world, process, scale, settings, lr)
     warmup = min(recipe.training.warmup, recipe.training.steps // 4)  # there are fewer updates than usual
     return replace(
@@ -334,7 +345,7 @@ def _adversarial(
     floor: float | None = None,
 ) -> Recipe:
     """A relative of D-MMD, with its rates. Players alternate, with Adam's own averages, as published."""
-    lr = dict(zip(("generator", "auxiliary"), SIZES[kind][scale].dmmd_lr, strict=True))
+    lr = dict(zip(("generator", "auxiliary"), _size(kind, process, scale).dmmd_lr, strict=True))
     return _student(
         role, kind, world, process, scale, settings, lr, betas=(0.9, 0.999), floor=floor, noise=noise
     )
@@ -346,9 +357,10 @@ def _redi(kind: str, world: str, process: str, steps: int, scale: str) -> Recipe
     pool_steps = 64 if kind == "enumerable" else 32
     settings = ReDiSettings(steps, pool_steps=pool_steps, uses=100, distill=steps == 1)
     rounds = settings.rounds + (process == "masked")
-    updates = max(1, _updates(kind, scale, "redi", settings) // rounds)
+    size = _size(kind, process, scale)
+    updates = max(1, _updates(size, kind, "redi", settings) // rounds)
     settings = replace(settings, round_updates=updates)
-    lr = {"student": SIZES[kind][scale].dmmd_lr[0]}
+    lr = {"student": size.dmmd_lr[0]}
     return _student("redi", kind, world, process, scale, settings, lr, floor=1e-6)
 
 
