@@ -1,7 +1,7 @@
 """The comparison of methods: who takes part on a world, what decides there, which command repeats a cell.
 
-Every student of a world starts from the same network, learns from the same teacher with the same batches and
-as many forward passes (a backward pass counts two) as D-MMD's, within a tenth (see `recipes`).
+Every student of a world starts from the same network and learns from the same teacher; its networks evaluate
+as many sequences (a backward pass counts two) as those of D-MMD, within a tenth (see `recipes`).
 """
 
 from collections.abc import Iterable
@@ -135,7 +135,7 @@ def seeds(records: list[dict], world: str) -> "DataFrame":
 
 
 def costs(world: str, steps: int, scale: str = "laptop") -> "DataFrame":
-    """What the methods take on a world: updates, forward passes, networks held beside student and teacher."""
+    """What the methods take on a world: updates, sequences evaluated, networks beside student and teacher."""
     import pandas as pd
 
     rows = []
@@ -146,8 +146,11 @@ def costs(world: str, steps: int, scale: str = "laptop") -> "DataFrame":
                 "noise": recipe.process,
                 "method": NAMES[recipe.role],
                 "updates": recipe.training.steps,
-                "forward passes an update": _forwards(recipe),
-                "forward passes": recipe.training.steps * _forwards(recipe),
+                "batch": recipe.training.batch_size,
+                "forward passes an update": round(_forwards(recipe), 2),
+                "sequences": round(
+                    recipe.training.steps * recipe.training.batch_size * _forwards(recipe), -3
+                ),
                 "networks beside student and teacher": len(recipe.training.lr)
                 - 1
                 + METHODS[recipe.role].copies,

@@ -81,8 +81,9 @@ def _redi(settings: ReDiSettings, fresh, teacher: Denoiser, process: Process) ->
 
 
 def _redi_forwards(settings: ReDiSettings) -> float:
-    """A step is 3; a pair is `pool_steps`, spread over its uses, as if every round had pairs."""
-    return 3 + settings.pool_steps / (1 if settings.perturbed else settings.uses)
+    """A step is 3; a pair is `pool_steps`, spread over its uses. A round on data has none."""
+    paired = settings.rounds / (settings.rounds + (settings.masked < 1))
+    return 3 + paired * settings.pool_steps / (1 if settings.perturbed else settings.uses)
 
 
 METHODS: dict[str, Kind] = {

@@ -200,10 +200,11 @@ def _teacher(kind: str, world: str, process: str, scale: str) -> Recipe:
     )
 
 
-def _updates(size: Size, kind: str, role: str, settings: Any) -> int:
-    """Loop steps that cost as many forward passes, with the same batches, as D-MMD's at this size."""
-    budget = size.dmmd_steps * METHODS["dmmd"].forwards(_switches(kind, 1))
-    return max(1, round(budget / METHODS[role].forwards(settings)))
+def _updates(size: Size, kind: str, role: str, settings: Any, batch_size: int | None = None) -> int:
+    """Loop steps that evaluate as many sequences as D-MMD's at this size; by default its batches, too."""
+    budget = size.dmmd_steps * size.dmmd_batch_size * METHODS["dmmd"].forwards(_switches(kind, 1))
+    a_step = METHODS[role].forwards(settings) * (batch_size or size.dmmd_batch_size)
+    return max(1, round(budget / a_step))
 
 
 def _student(
@@ -219,24 +220,31 @@ def _student(
     floor: float | None = None,
     noise: int = 0,
     variant: str = "",
+    rounds: int = 1,
+    copies: int = 1,
 ) -> Recipe:
-    """A student of any method: the world's network, batch and teacher, and as much work as D-MMD's.
+    """A student of any method: the world's network and teacher, and as much work as D-MMD's.
 
-    settings: the method's; lr: peak rate of each of its players; noise: channels of input noise.
+    settings: the method's; lr: peak rate of each of its players; noise: channels of input noise. rounds: of
+    equal length; rates fall in the last one only, which alone trains the steps the student is for. copies:
+    how often a method evaluates every sequence of a batch at once; the batch is so many times smaller.
 
     On exact worlds the frozen teacher is the exact posterior itself, by default floored at 1e-3 on tiny ones:
     D-MMD's generator loss is unbounded where the teacher's probability vanishes, so a far smaller floor lets
     the repulsion from impossible pairs win over everything.
     """
     size = _size(kind, process, scale)
-    updates = _updates(size, kind, role, settings)
+    batch_size = max(1, size.dmmd_batch_size // copies)
+    updates = _updates(size, kind, role, settings, batch_size)
     training = Options(
         updates,
-        size.dmmd_batch_size,
+        batch_size,
         lr,
         betas=betas,
+        warmup=min(100, updates // rounds // 4) if rounds > 1 else 100,
         decay="linear",
-        accumulation=size.accumulation[1],
+        decay_from=(rounds - 1) / rounds if rounds > 1 else None,
+        accumulation=max(1, size.accumulation[1] // copies),
         ema={METHODS[role].student: size.dmmd_ema},
         validate_every=0 if kind == "enumerable" or not VALIDATION[kind] else max(1, updates // 4),
     )
@@ -266,10 +274,8 @@ def _switches(kind: str, steps: int, times: str = "bridge") -> Switches:
 def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: str, scale: str) -> Recipe:
     """The one-step student of the coins under uniform noise always starts from t = 1, the only time it is
     used at; parity keeps the bridge, whose t < 1 break its symmetry."""
-    one_step = kind == "enumerable" and steps == 1 and process == "uniform"
-    settings = _switches(kind, steps, "start" if one_step and world == "coins" else "bridge")
-    generator_lr, auxiliary_lr = _size(kind, process, scale).dmmd_lr
-    lr = {"generator": generator_lr, "auxiliary": 3 * auxiliary_lr if one_step else auxiliary_lr}
+    only_start = world == "coins" and process == "uniform" and steps == 1
+    settings = _switches(kind, steps, "start" if only_start else "bridge")
     return _student(
         "dmmd",
         kind,
@@ -277,11 +283,19 @@ def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: 
         process,
         scale,
         settings,
-        lr,
+        _rates(kind, process, steps, scale),
         betas=(0.0, 0.99),
         noise=noise,
         variant=variant,
     )
+
+
+def _rates(kind: str, process: str, steps: int, scale: str) -> dict[str, float]:
+    """Of D-MMD's players and its relatives'. In one step from uniform noise on a tiny world the auxiliary has
+    to be quicker."""
+    generator, auxiliary = _size(kind, process, scale).dmmd_lr
+    quicker = 3 if kind == "enumerable" and process == "uniform" and steps == 1 else 1
+    return {"generator": generator, "auxiliary": quicker * auxiliary}
 
 
 def _sdtt(kind: str, world: str, process: str, steps: int, scale: str) -> Recipe:
@@ -303,29 +317,28 @@ def _in_rounds(
     updates = max(1, _updates(size, kind, role, settings) // settings.rounds)
     settings = replace(settings, round_updates=updates)
     lr = {"student": size.dmmd_lr[0]}
-    return _student(role, kind, world, process, scale, settings, lr, floor=floor)
+    rounds = settings.rounds
+    return _student(role, kind, world, process, scale, settings, lr, floor=floor, rounds=rounds)
 
 
 def _di4c(kind: str, world: str, process: str, steps: int, scale: str) -> Recipe:
-    """16 lambdas, as published, on the tiny worlds and at paper scale, else 8. On the coins 8 did less well
-    with twice the updates, and with 4 even the least loss is far from the truth. Weights of data are
-    those published, 1 for images, 0.1 for text. The learning rate is a teacher's: nobody chases anyone."""
+    """16 lambdas, as published, on the tiny worlds and at paper scale, else 8, and batches so much smaller,
+    as published too. On the coins 8 lambdas did less well, and with 4 even the least loss is far from the
+    truth. Weights of data are 1 for images, as published for pixels, and 0.1 for text. The learning rate is
+    a teacher's: nobody chases anyone."""
     samples = {"smoke": 2, "paper": 16}.get(scale, 16 if kind == "enumerable" else 8)
     settings = Di4CSettings(steps, samples, data_weight=1.0 if kind in ("enumerable", "digits") else 0.1)
     lr = {"student": _size(kind, process, scale).teacher_lr}
-    recipe = _student("di4c", kind, world, process, scale, settings, lr)
-    warmup = min(recipe.training.warmup, recipe.training.steps // 4)  # there are fewer updates than usual
-    return replace(
-        recipe,
-        network={**recipe.network, "mixture": CONTINUOUS},
-        training=replace(recipe.training, warmup=warmup),
-    )
+    recipe = _student("di4c", kind, world, process, scale, settings, lr, floor=1e-6, copies=samples)
+    return replace(recipe, network={**recipe.network, "mixture": CONTINUOUS})
 
 
 def _idlm(kind: str, world: str, process: str, steps: int, scale: str) -> Recipe:
-    """No noise input, as published. The bound of uniform noise is finite whatever a teacher excludes, and
-    converted laws magnify a floor, so that of exact posteriors is low there."""
-    floor = 1e-9 if process == "uniform" else None
+    """No noise input, as published. Exact posteriors have the floor of the network that the auxiliary starts
+    as: with a higher one it starts by calling impossible pairs too rare, and without an anchor that decides
+    which way a student goes. Converted laws magnify a floor, so it is lower under uniform noise, whose bound
+    is finite whatever a teacher excludes."""
+    floor = 1e-9 if process == "uniform" else 1e-6
     return _adversarial("idlm", idlm(steps, process), 0, kind, world, process, scale, floor)
 
 
@@ -344,8 +357,9 @@ def _adversarial(
     scale: str,
     floor: float | None = None,
 ) -> Recipe:
-    """A relative of D-MMD, with its rates. Players alternate, with Adam's own averages, as published."""
-    lr = dict(zip(("generator", "auxiliary"), _size(kind, process, scale).dmmd_lr, strict=True))
+    """A relative of D-MMD, with its rates and its turns. Adam has its own averages, as published."""
+    settings = replace(settings, updates=_switches(kind, settings.steps).updates)
+    lr = _rates(kind, process, settings.steps, scale)
     return _student(
         role, kind, world, process, scale, settings, lr, betas=(0.9, 0.999), floor=floor, noise=noise
     )
@@ -353,15 +367,22 @@ def _adversarial(
 
 def _redi(kind: str, world: str, process: str, steps: int, scale: str) -> Recipe:
     """Two rounds of equal length, after one on data for masked noise; one-step students are distilled in the
-    last. Tiny worlds show every step a sampler leaves out, so their pairs take more."""
-    pool_steps = 64 if kind == "enumerable" else 32
-    settings = ReDiSettings(steps, pool_steps=pool_steps, uses=100, distill=steps == 1)
-    rounds = settings.rounds + (process == "masked")
+    last. Tiny worlds show every step a sampler leaves out, so their pairs take more. The published 100 uses
+    of a pair go with 50,000 pairs; where the budget allows far fewer, a pair is used 8 times."""
+    tiny = kind == "enumerable"
+    settings = ReDiSettings(
+        steps,
+        pool_steps=64 if tiny else 32,
+        uses=100 if tiny else 8,
+        masked=0.3 if process == "masked" else 1.0,
+        distill=steps == 1,
+    )
+    rounds = settings.rounds + (settings.masked < 1)
     size = _size(kind, process, scale)
     updates = max(1, _updates(size, kind, "redi", settings) // rounds)
     settings = replace(settings, round_updates=updates)
     lr = {"student": size.dmmd_lr[0]}
-    return _student("redi", kind, world, process, scale, settings, lr, floor=1e-6)
+    return _student("redi", kind, world, process, scale, settings, lr, floor=1e-6, rounds=rounds)
 
 
 def _autoregressive(kind: str, world: str, role: str, scale: str) -> Recipe:

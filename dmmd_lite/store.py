@@ -116,8 +116,8 @@ def fingerprint(recipe: Recipe) -> str:
     """sha256 of what a recipe says beyond the defaults, and of the recipes it rests on."""
     defaults = Recipe("", "", "", "", "").to_dict()
     said = {key: value for key, value in recipe.to_dict().items() if value != defaults[key]}
-    if "method" in said:
-        said["method"] = {key: value for key, value in said["method"].items() if value is not None}
+    for part in said.keys() & {"method", "training"}:
+        said[part] = {key: value for key, value in said[part].items() if value is not None}
     chain = [said]
     others = [recipe.start, recipe.teacher]
     if recipe.validation == JUDGED:

@@ -39,6 +39,7 @@ class Options:
 
     steps: loop steps. batch_size: sequences a step over all processes and accumulation parts.
     lr: peak rates; warmup steps of linear rise; decay: "linear" or "cosine" to zero, or "constant".
+    decay_from: the part of the run, in [0, 1), before rates begin to fall; None: none.
     ema: decay of each averaged player (players not named are not averaged).
     validate_every: steps between validations (0: never); the best averaged weights are kept.
     """
@@ -50,6 +51,7 @@ class Options:
     weight_decay: float = 0.0
     warmup: int = 100
     decay: str = "constant"
+    decay_from: float | None = None
     clip: float = 1.0
     accumulation: int = 1
     ema: dict[str, float] = field(default_factory=dict)
@@ -63,6 +65,8 @@ class Options:
             raise ValueError(
                 f"decay: {self.decay!r} is not allowed; choose one of ('constant', 'linear', 'cosine')"
             )
+        if self.decay_from is not None and not 0 <= self.decay_from < 1:
+            raise ValueError(f"decay_from: {self.decay_from!r} is not allowed; it must lie in [0, 1)")
         for name in ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is not allowed; it must be at least 1")
@@ -77,7 +81,8 @@ class Options:
     def rate(self, step: int) -> float:
         """Factor on every learning rate at a step, in [0, 1]; a pure function of the step."""
         rise = min(1.0, (step + 1) / max(1, self.warmup))
-        left = 1 - step / self.steps
+        begin = (self.decay_from or 0) * self.steps
+        left = min(1.0, (self.steps - step) / (self.steps - begin))
         fall = {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}[self.decay]
         return rise * fall
 

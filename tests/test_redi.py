@@ -263,6 +263,8 @@ def test_rounds(process_name, first, rng):
         same = all(torch.equal(copied[key], before[key]) for key in before)
         if begins:
             assert same
+        elif step > 0:
+            assert not same  # copies are made where a round begins only
         with torch.no_grad():
             for p in student.parameters():
                 p.add_(0.01)  # an update

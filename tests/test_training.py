@@ -404,3 +404,11 @@ def test_training_and_sampling_on_cuda(recipe, tmp_path):
     assert main(["train", recipe, "--out", str(out), *arguments]) == 0
     assert main(["sample", str(out), "--out", str(samples), "--num", "8", "--device", "cuda"]) == 0
     assert samples.is_file()
+
+
+def test_rates_can_stay_at_their_peak_before_they_fall():
+    options = Options(100, 1, {"a": 1e-3}, warmup=10, decay="linear", decay_from=0.75)
+    assert [options.rate(step) for step in (4, 9, 50, 75)] == [0.5, 1, 1, 1]
+    assert options.rate(80) == pytest.approx(0.8) and options.rate(99) == pytest.approx(0.04)
+    with pytest.raises(ValueError, match="decay_from: 1 is not allowed"):
+        Options(100, 1, {"a": 1e-3}, decay_from=1)

@@ -24,8 +24,8 @@ Deviations
   rules for delta are all there, and L_0 is used as in its ImageNet branch: below a time, with one over that
   time as weight.
 - Without the control variate, the marginal terms give way to what the samples teach (all of that in L_c, a
-  part a(t) in L_d), so that expected gradients do not change. The paper's text as we have it leaves open
-  whether they stay.
+  part a(t) in L_d), so that expected gradients do not change. The released code then drops the marginal
+  term of L_d whole.
 - lambda's projection starts at zero, as the authors meant it: the student starts as the teacher. In their
   released code that line is commented out for images. At zero C has no gradient, being quadratic in what
   lambda changes; the noise of the other terms leads away from there, which takes a part of the updates.

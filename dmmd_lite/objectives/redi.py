@@ -57,8 +57,9 @@ class ReDiSettings:
     steps: k, the number of sampling steps the student is for.
     rounds: of rectification; round_updates: loop steps of each but the last, which goes on to the end, and of
         the one on data before them.
-    pool_steps: sampling steps a pair is drawn with; uses: how often a pair is used, on average.
-    masked: share of MASK in the start, for masked noise; 1 is the noise's own start.
+    pool_steps: sampling steps a pair is drawn with; uses: how often a pair is used, on average, by every part
+        of a batch.
+    masked: share of MASK in the start, for masked noise; 1 is the noise's own start, and uniform noise's.
     perturbed: paths begin at noised data. distill: the last round always trains at t = 1 (one-step students).
     """
 
