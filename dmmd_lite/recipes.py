@@ -104,6 +104,10 @@ SIZES = {
     },
 }
 
+SIZES["digits-masked"] = {  # on validation images longer runs help masked students, and uniform ones do not
+    **SIZES["digits"],
+    "laptop": replace(SIZES["digits"]["laptop"], dmmd_steps=1000, dmmd_lr=(1e-3, 2e-3), dmmd_ema=0.998),
+}
 
 EXACT_KINDS = ("enumerable", "markov")
 TEXT_WORLDS = ("docstrings", "books27", "books", "openwebtext")
@@ -162,13 +166,18 @@ def _add(name: str, make: Callable[[str], Recipe]) -> None:
     RECIPES[name] = make
 
 
+def _size(kind: str, process: str, scale: str) -> Size:
+    """A world's size, that of its process if it has one of its own."""
+    return SIZES.get(f"{kind}-{process}", SIZES[kind])[scale]
+
+
 def _exact(world: str, process: str, scale: str) -> Recipe:
     return Recipe(f"{world}-{process}-exact", scale, world, process, "exact")
 
 
 def _teacher(kind: str, world: str, process: str, scale: str) -> Recipe:
     """Networks learn from data; on exact worlds they are fitted to the exact posteriors."""
-    size, exact = SIZES[kind][scale], kind in EXACT_KINDS
+    size, exact = _size(kind, process, scale), kind in EXACT_KINDS
     training = Options(
         size.teacher_steps,
         size.batch_size,
@@ -191,9 +200,8 @@ def _teacher(kind: str, world: str, process: str, scale: str) -> Recipe:
     )
 
 
-def _updates(kind: str, scale: str, role: str, settings: Any, batch_size: int | None = None) -> int:
-    """Loop steps that evaluate as many sequences as D-MMD's at this scale; by default its batches, too."""
-    size = SIZES[kind][scale]
+def _updates(size: Size, kind: str, role: str, settings: Any, batch_size: int | None = None) -> int:
+    """Loop steps that evaluate as many sequences as D-MMD's at this size; by default its batches, too."""
     budget = size.dmmd_steps * size.dmmd_batch_size * METHODS["dmmd"].forwards(_switches(kind, 1))
     a_step = METHODS[role].forwards(settings) * (batch_size or size.dmmd_batch_size)
     return max(1, round(budget / a_step))
@@ -225,9 +233,9 @@ def _student(
     D-MMD's generator loss is unbounded where the teacher's probability vanishes, so a far smaller floor lets
     the repulsion from impossible pairs win over everything.
     """
-    size = SIZES[kind][scale]
+    size = _size(kind, process, scale)
     batch_size = max(1, size.dmmd_batch_size // copies)
-    updates = _updates(kind, scale, role, settings, batch_size)
+    updates = _updates(size, kind, role, settings, batch_size)
     training = Options(
         updates,
         batch_size,
@@ -285,7 +293,7 @@ def _dmmd(kind: str, world: str, process: str, steps: int, noise: int, variant: 
 def _rates(kind: str, process: str, steps: int, scale: str) -> dict[str, float]:
     """Of D-MMD's players and its relatives'. In one step from uniform noise on a tiny world the auxiliary has
     to be quicker."""
-    generator, auxiliary = SIZES[kind][scale].dmmd_lr
+    generator, auxiliary = _size(kind, process, scale).dmmd_lr
     quicker = 3 if kind == "enumerable" and process == "uniform" and steps == 1 else 1
     return {"generator": generator, "auxiliary": quicker * auxiliary}
 
@@ -305,9 +313,10 @@ def _in_rounds(
     role: str, settings: Rounds, floor: float, kind: str, world: str, process: str, scale: str
 ) -> Recipe:
     """A student that learns in rounds of equal length."""
-    updates = max(1, _updates(kind, scale, role, settings) // settings.rounds)
+    size = _size(kind, process, scale)
+    updates = max(1, _updates(size, kind, role, settings) // settings.rounds)
     settings = replace(settings, round_updates=updates)
-    lr = {"student": SIZES[kind][scale].dmmd_lr[0]}
+    lr = {"student": size.dmmd_lr[0]}
     rounds = settings.rounds
     return _student(role, kind, world, process, scale, settings, lr, floor=floor, rounds=rounds)
 
@@ -319,7 +328,7 @@ def _di4c(kind: str, world: str, process: str, steps: int, scale: str) -> Recipe
     a teacher's: nobody chases anyone."""
     samples = {"smoke": 2, "paper": 16}.get(scale, 16 if kind == "enumerable" else 8)
     settings = Di4CSettings(steps, samples, data_weight=1.0 if kind in ("enumerable", "digits") else 0.1)
-    lr = {"student": SIZES[kind][scale].teacher_lr}
+    lr = {"student": _size(kind, process, scale).teacher_lr}
     recipe = _student("di4c", kind, world, process, scale, settings, lr, floor=1e-6, copies=samples)
     return replace(recipe, network={**recipe.network, "mixture": CONTINUOUS})
 
@@ -369,9 +378,10 @@ def _redi(kind: str, world: str, process: str, steps: int, scale: str) -> Recipe
         distill=steps == 1,
     )
     rounds = settings.rounds + (settings.masked < 1)
-    updates = max(1, _updates(kind, scale, "redi", settings) // rounds)
+    size = _size(kind, process, scale)
+    updates = max(1, _updates(size, kind, "redi", settings) // rounds)
     settings = replace(settings, round_updates=updates)
-    lr = {"student": SIZES[kind][scale].dmmd_lr[0]}
+    lr = {"student": size.dmmd_lr[0]}
     return _student("redi", kind, world, process, scale, settings, lr, floor=1e-6, rounds=rounds)
 
 
