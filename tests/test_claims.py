@@ -36,14 +36,23 @@ def test_students_beat_their_teacher_at_equal_steps(process, steps):
     assert max(students) < teacher
 
 
-def test_uniform_students_of_sixteen_steps_beat_their_teacher_at_256():
-    (teacher,) = digits("frechet", "uniform-teacher", 256)
-    assert max(digits("frechet", "uniform-dmmd-16", 16)) < teacher
+@pytest.mark.parametrize("process", ["uniform", "masked"])
+def test_students_of_sixteen_steps_are_below_their_teacher_at_256(process):
+    (teacher,) = digits("frechet", f"{process}-teacher", 256)
+    assert max(digits("frechet", f"{process}-dmmd-16", 16)) < teacher
 
 
-def test_uniform_students_of_eight_steps_lose_a_fifth_of_the_excess_distance():
-    (teacher,), (floor,) = (digits(metric, "uniform-teacher", 8) for metric in ("frechet", "frechet_floor"))
-    assert max(digits("frechet", "uniform-dmmd-8", 8)) - floor <= 0.8 * (teacher - floor)
+@pytest.mark.parametrize("process", ["uniform", "masked"])
+def test_students_of_eight_steps_lose_a_fifth_of_the_excess_distance(process):
+    (teacher,), (floor,) = (digits(name, f"{process}-teacher", 8) for name in ("frechet", "frechet_floor"))
+    assert max(digits("frechet", f"{process}-dmmd-8", 8)) - floor <= 0.8 * (teacher - floor)
+
+
+def test_masked_students_of_four_steps_are_better_with_noise_input():
+    with_noise = digits("frechet", "masked-dmmd-4", 4)
+    without = digits("frechet", "masked-dmmd-4-nonoise", 4)
+    assert len(with_noise) == len(without) == 3
+    assert max(with_noise) < min(without)
 
 
 @pytest.mark.parametrize(("process", "steps"), [("uniform", 8), ("masked", 8), ("masked", 16)])
