@@ -174,7 +174,15 @@ table(select(committed, split="test"), ["model", "training_seed", "steps", "eval
 # %% [markdown]
 # ## The claim, seed by seed
 
+
 # %%
+def beside(source, metric, record, seed):
+    """The value of another metric for the samples behind a record."""
+    same = {field: record[field] for field in ("model", "steps", "top_p")}
+    (found,) = select(source, name=metric, split="test", training_seed=seed, **same)
+    return found["value"]
+
+
 for process in ("masked", "uniform"):
     teachers = rows(committed, "gradient_moment", f"docstrings-{process}-teacher")
     for seed in range(3):
@@ -186,9 +194,13 @@ for process in ("masked", "uniform"):
                 if t["steps"] in (16, 128):
                     verdict = "below" if r["value"] < t["value"] else "not below"
                     apart = "apart" if r["high"] < t["low"] or t["high"] < r["low"] else "overlapping"
+                    variety, copies = (
+                        f"{beside(committed, metric, r, seed):.3f} against {beside(committed, metric, t, 0):.3f}"
+                        for metric in ("distinct_4grams", "duplicates")
+                    )
                     print(
                         f"    {verdict} its teacher at {t['steps']:3d} steps, {t['value']:.3f} [{t['low']:.3f}, "
-                        f"{t['high']:.3f}], intervals {apart}"
+                        f"{t['high']:.3f}], intervals {apart}; distinct 4-grams {variety}, duplicates {copies}"
                     )
 
 # %% [markdown]
