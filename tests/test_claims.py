@@ -116,6 +116,16 @@ def test_masked_text_students_of_a_sharpened_teacher_beat_it_at_equal_steps():
     assert max(r["high"] for r in students) < teacher["low"]
 
 
+def test_uniform_text_students_beat_their_teacher_at_twice_the_steps():
+    """Gradient moment at each model's own top-p."""
+    records = [r for r in load_results("fig1_steps_text") if r["name"] == "gradient_moment"]
+    records = [r for r in records if r["details"]["split"] == "test"]
+    (teacher,) = [r for r in records if (r["model"], r["steps"]) == ("docstrings-uniform-teacher", 32)]
+    students = [r for r in records if r["model"] == "docstrings-uniform-dmmd-16"]
+    assert len(students) == 3
+    assert max(r["high"] for r in students) < teacher["low"]
+
+
 def test_the_block_student_keeps_up_with_its_teacher_at_four_times_the_steps():
     """One training seed: guards the committed records, and is no claim of the book."""
     records = [r for r in load_results("table3_block_autoregressive") if r["name"] == "gradient_moment"]
