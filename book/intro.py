@@ -41,6 +41,8 @@
 # | [Two coins](coins) | why one factorised step cannot make two coins agree, and how noise input solves it |
 # | [The whole method on one page](standalone) | D-MMD without the package, equal to the package to six digits |
 # | [Text whose truth is known](exact_text) | how an exactly right denoiser still errs in few steps, judged by exact laws |
+# | [How earlier methods collapse](collapse) | what each method's one-step student emits, and why |
+# | [Leaderboard](leaderboard) | methods by worlds by steps, with the command behind every number |
 # | [Figure 1 and Table 2](fig1_steps_text) | text quality, by the gradient moment, against sampling steps |
 # | [Figure 2](fig2_sample) | samples of teacher and student, not picked |
 # | [Figure 3](fig3_perplexity_vs_gradient_moment) | why perplexity lies and the gradient moment does not |

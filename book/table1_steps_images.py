@@ -15,7 +15,7 @@
 # # Table 1: quality against sampling steps on images
 #
 # **Claim.** On real images a student of a few steps beats its own teacher: at equal steps in every seed, and at 16
-# steps it comes to, or below, what the teacher reaches with 256. The paper shows it on CIFAR-10; this page shows the
+# steps it is level with, or below, what the teacher reaches with 256. The paper shows it on CIFAR-10; this page shows the
 # same shape on scikit-learn's handwritten digits (8×8 pixels, 17 grey levels without ordinal knowledge, 1,000 training
 # images), with networks of 0.3 M parameters that train in minutes on a laptop. How far it holds, seed by seed, is
 # printed below the table.
@@ -117,8 +117,9 @@ wide.rename(columns={"nearest_training": "near copies"})
 # ## The claims, seed by seed
 #
 # Each line compares one committed student with the committed teacher at 256 steps. The quotients are distances above
-# the floor of real images, student over teacher at the same eight steps. Training seeds differ more than the
-# intervals over samples: these runs are short, and the generator swings while it trains.
+# the floor of real images, student over teacher at the same eight steps. Where student and teacher at 256 steps are
+# within each other's intervals, read "below" as "level with". Training seeds differ about as much as the intervals over
+# samples, in some cells more: these runs are short, and the generator swings while it trains.
 
 
 # %%

@@ -1,7 +1,8 @@
 """The comparison of methods: who takes part on a world, what decides there, which command repeats a cell.
 
-Every student of a world starts from the same network and learns from the same teacher; its networks evaluate
-as many sequences (a backward pass counts two) as those of D-MMD, within a tenth (see `recipes`).
+Every student of a world and a noise starts from the same network and learns from the same teacher; its
+networks evaluate as many sequences (a backward pass counts two) as those of D-MMD, within a tenth (see
+`recipes`).
 """
 
 from collections.abc import Iterable
@@ -9,7 +10,9 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from dmmd_lite.cost import cost
+from dmmd_lite.evaluate import EXACT_METRICS
 from dmmd_lite.methods import METHODS
+from dmmd_lite.pages import load_results
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import COMPARED, ONE_STEP, RECIPES, get_recipe
 from dmmd_lite.results import field_of, select
@@ -36,10 +39,14 @@ JUDGED_BY = {  # the first decides, less is better; the others say what was give
     "digits": ("frechet", "coverage", "class_histogram"),
     "docstrings": ("gradient_moment", "perplexity", "distinct_4grams"),
 }
+PAGES = ("leaderboard", "coins", "exact_text", "table1_steps_images", "fig1_steps_text")  # with records
 WHY_NOT = {  # why a method is not defined for a process
     ("sdtt", "uniform"): "its targets are defined by which positions a sub-step reveals",
     ("dcd", "masked"): "its pairs of noise levels share a Gaussian, which only uniform noise comes from",
-    ("dimo", "uniform"): "it masks what was generated again; and it has students of one step only",
+    (
+        "dimo",
+        "uniform",
+    ): "it masks what was generated again; under masked noise, too, one step is all it takes",
 }
 
 
@@ -56,17 +63,21 @@ def students(world: str, steps: Iterable[int] = STEPS, roles: Iterable[str] = tu
     return [name for name in names if name in RECIPES]
 
 
+def committed_records() -> list[dict]:
+    """Every committed record against test data that a cell can be filled with, whatever page it is of."""
+    everything = (
+        r for page in PAGES for r in load_results(page) if r["name"] in JUDGED_BY.get(r["world"], ())
+    )
+    return select(everything, model=RECIPES.__contains__, split="test")
+
+
 def command(record: dict) -> str:
     """The command line that makes a record again, training its model first if it has to."""
     words = ["dmmd-lite evaluate", record["model"]]
     if seed := field_of(record, "training_seed"):
         words.append(f"--train-seed {seed}")
     words.append(f"--steps {record['steps']}")
-    if record["name"] not in (
-        "total_variation",
-        "kl",
-        "invalid_mass",
-    ):  # those enumerate, and draw no samples
+    if record["name"] not in EXACT_METRICS:  # those enumerate, and draw no samples
         words.append(f"--num {record['n']}")
     if record["seed"]:
         words.append(f"--seed {record['seed']}")
@@ -80,8 +91,8 @@ def board(records: list[dict], world: str, metric: str, steps: Iterable[int] = S
     """A world's methods by steps: the mean over training seeds, least and most of them, their number.
 
     "not defined" is a method that the noise or the steps do not suit (`WHY_NOT`), "–" a student the catalogue
-    does not have; cells that no record fills are empty. The teacher comes first. Values of single seeds
-    with their intervals are in `seeds`.
+    does not have; cells that no record fills are empty. Of several records of one training seed the last
+    counts. The teacher comes first. Values of single seeds with their intervals are in `seeds`.
     """
     import pandas as pd
 
@@ -106,7 +117,8 @@ def _missing(role: str, process: str, steps: int) -> str:
 
 
 def _cell(records: list[dict], model: str, steps: int, metric: str) -> str:
-    found = [r["value"] for r in select(records, name=metric, model=model, steps=steps)]
+    mine = select(records, name=metric, model=model, steps=steps)
+    found = list({field_of(r, "training_seed"): r["value"] for r in mine}.values())
     if not found:
         return ""
     if len(found) == 1:
@@ -148,9 +160,7 @@ def costs(world: str, steps: int, scale: str = "laptop") -> "DataFrame":
                 "updates": recipe.training.steps,
                 "batch": recipe.training.batch_size,
                 "forward passes an update": round(_forwards(recipe), 2),
-                "sequences": round(
-                    recipe.training.steps * recipe.training.batch_size * _forwards(recipe), -3
-                ),
+                "sequences": round(recipe.training.steps * recipe.training.batch_size * _forwards(recipe)),
                 "networks beside student and teacher": len(recipe.training.lr)
                 - 1
                 + METHODS[recipe.role].copies,

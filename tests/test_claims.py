@@ -5,7 +5,9 @@ Claims that hold for some seeds only are no claims; their pages print them seed 
 
 import pytest
 
+from dmmd_lite.metrics.limits import one_step_sdtt
 from dmmd_lite.pages import load_results
+from dmmd_lite.worlds import get_world
 
 
 def values(page: str, metric: str, model: str, steps: int) -> list[float]:
@@ -68,6 +70,48 @@ def test_coins_in_one_step():
     without = values("coins", "total_variation", "coins-masked-dmmd-1-nonoise", 1)
     assert len(without) == 5
     assert min(without) >= 0.349  # no product law is closer
+
+
+def one_step_on_coins(model: str, metric: str = "total_variation") -> list[float]:
+    found = values("leaderboard", metric, f"coins-{model}-1", 1)
+    assert len(found) == 5
+    return found
+
+
+def test_dmmd_makes_coins_from_uniform_noise_in_one_step():
+    assert max(one_step_on_coins("uniform-dmmd")) <= 0.10
+
+
+@pytest.mark.parametrize("model", ["masked-sdtt", "masked-idlm"])
+def test_reverse_kl_and_idlm_lose_a_face_under_masked_noise(model):
+    """Without tails-tails the distance is 0.4 less what little of it is left."""
+    assert min(one_step_on_coins(model)) > 0.38
+
+
+def test_discrete_consistency_is_far_off_in_one_step():
+    assert min(one_step_on_coins("uniform-dcd")) > 0.35
+
+
+@pytest.mark.parametrize("process", ["masked", "uniform"])
+def test_rectified_students_keep_impossible_pairs_in_one_step(process):
+    assert min(one_step_on_coins(f"{process}-redi", "invalid_mass")) > 0.25
+
+
+@pytest.mark.parametrize("process", ["masked", "uniform"])
+def test_mixtures_show_both_faces_and_hardly_anything_else_in_one_step(process):
+    assert max(one_step_on_coins(f"{process}-di4c", "invalid_mass")) < 0.01
+    assert max(one_step_on_coins(f"{process}-di4c")) < 0.15
+
+
+def test_one_round_of_sdtt_ends_where_its_clamp_says():
+    """Within 0.02 of the probability of heads at which the loss is least, by direct minimisation."""
+    records = [r for r in load_results("collapse") if "divergence" in r["details"]]
+    assert {r["details"]["clamp"] for r in records} == {1e-3, 1e-6, 1e-10, 1e-20}
+    assert len({r["provenance"]["training_seed"] for r in records}) == 5
+    for r in records:
+        clamp, divergence = r["details"]["clamp"], r["details"]["divergence"]
+        least = float(one_step_sdtt(get_world("coins"), clamp, divergence)[0, 0])
+        assert r["details"]["heads"] == pytest.approx([least, least], abs=0.02)
 
 
 def test_the_exact_text_teacher_errs_less_with_more_steps():
