@@ -54,9 +54,9 @@ from dmmd_lite.leaderboard import (
     teacher,
 )
 from dmmd_lite.pages import save_records
-from dmmd_lite.recipes import COMPARED
 from dmmd_lite.results import select
 from dmmd_lite.store import load_model
+from dmmd_lite.students import COMPARED
 
 records = []
 for world in worlds:

@@ -14,8 +14,9 @@ from dmmd_lite.evaluate import EXACT_METRICS
 from dmmd_lite.methods import METHODS
 from dmmd_lite.pages import load_results
 from dmmd_lite.recipe import Recipe
-from dmmd_lite.recipes import COMPARED, ONE_STEP, RECIPES, get_recipe
+from dmmd_lite.recipes import RECIPES, get_recipe
 from dmmd_lite.results import field_of, select
+from dmmd_lite.students import COMPARED, ONE_STEP
 
 if TYPE_CHECKING:  # pandas belongs to the extra `book`
     from pandas import DataFrame

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dmmd_lite.paths import PACKAGE, data_dir, external_data_dir, source_root
+from dmmd_lite.sizes import SCALES
 
-SCALES = ("smoke", "laptop", "gpu", "paper")
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
 
 

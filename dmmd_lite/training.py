@@ -39,7 +39,7 @@ class Options:
 
     steps: loop steps. batch_size: sequences a step over all processes and accumulation parts.
     lr: peak rates; warmup steps of linear rise; decay: "linear" or "cosine" to zero, or "constant".
-    decay_from: the part of the run, in [0, 1), before rates begin to fall; None: none.
+    decay_from: the part of the run, in [0, 1), before rates begin to fall; None: they fall from its start.
     ema: decay of each averaged player (players not named are not averaged).
     validate_every: steps between validations (0: never); the best averaged weights are kept.
     """
@@ -67,6 +67,8 @@ class Options:
             )
         if self.decay_from is not None and not 0 <= self.decay_from < 1:
             raise ValueError(f"decay_from: {self.decay_from!r} is not allowed; it must lie in [0, 1)")
+        if self.decay_from is not None and self.decay == "constant":
+            raise ValueError(f"decay_from: {self.decay_from!r} is not allowed where decay is 'constant'")
         for name in ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is not allowed; it must be at least 1")

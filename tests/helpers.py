@@ -29,6 +29,18 @@ every_schedule = pytest.mark.parametrize("schedule", sorted(SCHEDULES))
 every_process = pytest.mark.parametrize("process_name", sorted(PROCESSES))
 
 
+class Counting(Denoiser):
+    """Another denoiser, counting its evaluations in `calls`."""
+
+    def __init__(self, denoiser: Denoiser):
+        super().__init__()
+        self.denoiser, self.calls = denoiser, 0
+
+    def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        self.calls += 1
+        return self.denoiser(z, t, noise)
+
+
 def chi_square_p(counts: Tensor, probs: Tensor) -> float:
     """P-value of the hypothesis that each row of counts [R, N] comes from its law probs [R, N].
 

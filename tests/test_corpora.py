@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from tokenizers.implementations import ByteLevelBPETokenizer
 
 from dmmd_lite.cost import cost
-from dmmd_lite.recipes import SCALES, get_recipe
+from dmmd_lite.recipes import get_recipe
+from dmmd_lite.sizes import SCALES
 from dmmd_lite.store import train_recipe
 from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.corpora import END_OF_TEXT, Corpus, books, books27, openwebtext, text_world

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from helpers import LEAST_P, Table, chi_square_p, every_process, sequences, tiny_network, wake
+from helpers import LEAST_P, Counting, Table, chi_square_p, every_process, sequences, tiny_network, wake
 from scipy.stats import binomtest, kstest, ttest_1samp
 from torch import nn
 
@@ -53,18 +53,6 @@ class Constant(Denoiser):
         log_x = torch.full((*z.shape, V), LOG_ZERO)
         log_x[..., self.certain] = 0
         return self.process.carry_over(log_x, z)
-
-
-class Called(Denoiser):
-    """Counts the calls of another denoiser."""
-
-    def __init__(self, denoiser):
-        super().__init__()
-        self.denoiser, self.calls = denoiser, 0
-
-    def forward(self, z, t, noise=None):
-        self.calls += 1
-        return self.denoiser(z, t, noise)
 
 
 class Free(Denoiser):
@@ -456,7 +444,7 @@ def test_lambda_is_fresh_in_every_step_of_the_sampler(rng):
 )
 def test_hybrid_leaves_the_last_steps_to_the_teacher(steps, switch_time, by_teacher, rng):
     process = get_process("uniform", V)
-    student, teacher = (Called(Constant(process, c)) for c in range(V))
+    student, teacher = (Counting(Constant(process, c)) for c in range(V))
     hybrid = Hybrid(student, teacher, switch_time)
     tokens = sample(hybrid, process, 50, L, steps, generator=rng).tokens
     assert (student.calls, teacher.calls) == (steps - by_teacher, by_teacher)

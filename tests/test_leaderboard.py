@@ -3,9 +3,20 @@ import shlex
 import pytest
 
 from dmmd_lite import cli
-from dmmd_lite.leaderboard import JUDGED_BY, WHY_NOT, board, command, costs, seeds, students, teacher
+from dmmd_lite.leaderboard import (
+    JUDGED_BY,
+    WHY_NOT,
+    board,
+    command,
+    committed_records,
+    costs,
+    seeds,
+    students,
+    teacher,
+)
 from dmmd_lite.metrics import metrics_for
-from dmmd_lite.recipes import COMPARED, get_recipe
+from dmmd_lite.recipes import get_recipe
+from dmmd_lite.students import COMPARED
 from dmmd_lite.worlds import get_world
 
 
@@ -69,6 +80,18 @@ def test_a_command_says_what_its_record_was():
     assert (arguments.num, arguments.seed, arguments.top_p, arguments.temperature) == (64, 5, 0.9, 0.8)
     assert found["name"] in arguments.metrics.split(",")
     assert "--num" not in command(record())
+
+
+def test_every_committed_record_has_a_command_that_measures_it():
+    for found in committed_records():
+        arguments = cli._parser().parse_args(shlex.split(command(found))[1:])
+        assert (arguments.model, arguments.steps) == (found["model"], found["steps"])
+        assert found["name"] in arguments.metrics.split(",")
+
+
+def test_measuring_a_seed_again_makes_no_second_seed():
+    table = board([record(value=0.1), record(value=0.3)], "coins", "total_variation", [1])
+    assert table.loc[("masked", "SDTT"), "1 step"] == "0.300"
 
 
 def test_a_board_has_means_over_seeds_and_says_where_nothing_can_be():

@@ -11,8 +11,9 @@ from dmmd_lite.cost import cost
 from dmmd_lite.denoisers import NetworkDenoiser
 from dmmd_lite.methods import METHODS
 from dmmd_lite.recipe import Recipe
-from dmmd_lite.recipes import RECIPES, SCALES, get_recipe
+from dmmd_lite.recipes import RECIPES, get_recipe
 from dmmd_lite.sampling import sample
+from dmmd_lite.sizes import SCALES
 from dmmd_lite.store import load_model, train_recipe
 from dmmd_lite.training import CHECKPOINT, train
 from dmmd_lite.worlds import get_world

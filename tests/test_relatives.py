@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import (
     LEAST_P,
+    Counting,
     Table,
     chi_square_p,
     count,
@@ -103,18 +104,6 @@ def test_each_turn_reaches_its_player_only(process_name, switches, updates, rng)
                 assert all(reached) if other == name else not any(reached)
                 player.zero_grad()
     assert all(p.grad is None for p in method.teacher.parameters())
-
-
-class Counting(Denoiser):
-    """Another denoiser, counting its evaluations."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner, self.calls = inner, 0
-
-    def forward(self, z, t, noise=None):
-        self.calls += 1
-        return self.inner(z, t, noise)
 
 
 def test_the_teacher_is_not_asked_without_need(rng):

@@ -1,0 +1,134 @@
+"""The numbers of the catalogue: networks, batches, lengths and rates of every kind of world at four scales.
+
+Scales: "smoke" runs in seconds and proves only that the parts fit; "laptop" is what this book shows;
+"gpu" is for one accelerator; "paper" gives sizes of the kind used in the literature, to be read
+together with `cost`. The paper states no hyper-parameters; ours are written down here and in `students`.
+
+A world's kind is its own name, or "enumerable" for the tiny worlds, which share their numbers.
+"""
+
+from dataclasses import dataclass, replace
+
+SCALES = ("smoke", "laptop", "gpu", "paper")
+
+
+@dataclass(frozen=True)
+class Size:
+    """A world's network and training length at one scale."""
+
+    network: dict
+    batch_size: int
+    teacher_steps: int
+    teacher_lr: float
+    dmmd_batch_size: int
+    dmmd_steps: int
+    dmmd_lr: tuple[float, float]  # generator, auxiliary
+    dmmd_ema: float
+    accumulation: tuple[int, int] = (1, 1)  # parts of a batch: teacher, D-MMD
+
+
+TINY = {"width": 32, "depth": 2, "heads": 2, "time_width": 16}
+LAPTOP = {"width": 96, "depth": 3, "heads": 4}
+GPU = {"width": 512, "depth": 8, "heads": 8, "mlp_ratio": 4, "time_width": 128}
+PAPER = {"width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4, "time_width": 128}
+NEAR = {"rotary_base": 100, "local": 5}  # for text: a sense of who is next to whom
+TEXT = {"width": 128, "depth": 3, "heads": 4, **NEAR}
+TOKENS = {"width": 384, "depth": 8, "heads": 6, "mlp_ratio": 4, "time_width": 128}  # and 39 M for the tokens
+
+SIZES = {
+    "enumerable": {
+        "smoke": Size(TINY, 64, 20, 3e-3, 64, 20, (1e-3, 1e-3), 0.9),
+        "laptop": Size(TINY, 256, 600, 3e-3, 256, 3000, (1e-3, 1e-3), 0.995),
+        "gpu": Size(LAPTOP, 2048, 2000, 2e-3, 2048, 8000, (5e-4, 5e-4), 0.995),
+        "paper": Size(PAPER, 512, 10_000, 3e-4, 512, 50_000, (3e-5, 6e-5), 0.9999),
+    },
+    "digits": {
+        "smoke": Size(TINY, 32, 30, 2e-3, 16, 20, (1e-4, 2e-4), 0.9),
+        "laptop": Size(LAPTOP, 128, 2000, 2e-3, 64, 400, (2e-3, 4e-3), 0.997),
+        "gpu": Size(GPU, 512, 5000, 5e-4, 512, 10_000, (2e-4, 4e-4), 0.999),
+        "paper": Size(PAPER, 256, 1_000_000, 2e-4, 256, 200_000, (1e-5, 2e-5), 0.9999),
+    },
+    "docstrings": {
+        "smoke": Size(TINY, 16, 20, 2e-3, 16, 20, (1e-4, 2e-4), 0.9),
+        "laptop": Size(TEXT, 32, 4000, 3e-3, 32, 400, (1e-3, 2e-3), 0.995),
+        "gpu": Size(GPU, 512, 10_000, 5e-4, 512, 10_000, (2e-4, 4e-4), 0.999),
+        "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999),
+    },
+    "books27": {
+        "smoke": Size(TINY, 8, 10, 2e-3, 8, 10, (1e-4, 2e-4), 0.9),
+        "laptop": Size(TEXT, 32, 4000, 3e-3, 32, 400, (1e-3, 2e-3), 0.995),
+        "gpu": Size(GPU, 256, 10_000, 5e-4, 256, 5000, (2e-4, 4e-4), 0.999),
+        "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999, (4, 8)),
+    },
+    "books": {
+        "smoke": Size(TINY, 1, 2, 2e-3, 1, 2, (1e-4, 2e-4), 0.9),
+        "laptop": Size(TEXT, 8, 2000, 2e-3, 8, 200, (5e-4, 1e-3), 0.99, (4, 8)),
+        "gpu": Size(TOKENS, 64, 3000, 1e-3, 64, 1000, (2e-4, 4e-4), 0.995, (4, 8)),
+        "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999, (32, 64)),
+    },
+    "openwebtext": {
+        "smoke": Size(TINY, 1, 2, 2e-3, 1, 2, (1e-4, 2e-4), 0.9),
+        "laptop": Size(TEXT, 8, 2000, 2e-3, 8, 200, (5e-4, 1e-3), 0.99, (4, 8)),
+        "gpu": Size(TOKENS, 64, 30_000, 1e-3, 64, 5000, (2e-4, 4e-4), 0.999, (4, 8)),
+        "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999, (32, 64)),
+    },
+    "markov": {
+        "smoke": Size(TINY, 16, 20, 2e-3, 16, 20, (1e-4, 2e-4), 0.9),
+        "laptop": Size({**LAPTOP, **NEAR}, 32, 2000, 3e-3, 32, 1200, (1e-3, 2e-3), 0.998),
+        "gpu": Size(GPU, 512, 10_000, 5e-4, 512, 10_000, (2e-4, 4e-4), 0.999),
+        "paper": Size(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999),
+    },
+}
+
+SIZES["digits-masked"] = {  # on validation images longer runs help masked students, and uniform ones do not
+    **SIZES["digits"],
+    "laptop": replace(SIZES["digits"]["laptop"], dmmd_steps=1000, dmmd_lr=(1e-3, 2e-3), dmmd_ema=0.998),
+}
+
+EXACT_KINDS = ("enumerable", "markov")
+TEXT_WORLDS = ("docstrings", "books27", "books", "openwebtext")
+STUDENT_STEPS = {  # by world, else by kind
+    "enumerable": (1, 2, 4),
+    "permutations": (1, 2, 4, 16),
+    "digits": (1, 4, 8, 16),
+    "markov": (1, 4, 8, 16),
+    "docstrings": (1, 4, 16),
+    "books27": (8, 16, 32),
+    "books": (8, 16, 32),
+    "openwebtext": (8, 16, 32),
+}
+NOISE = {  # channels of input noise
+    "enumerable": 4,
+    "digits": 1,
+    "markov": 1,
+    "docstrings": 8,
+    "books27": 8,
+    "books": 8,
+    "openwebtext": 8,
+}
+BLOCK = 32  # tokens a block in the block-autoregressive variants
+VALIDATION = {
+    "enumerable": "",
+    "digits": "frechet",
+    "markov": "ngram_divergence",
+    "docstrings": "gradient_moment",
+    "books27": "gradient_moment",
+    "books": "",
+    "openwebtext": "",
+}
+
+
+def kind_of(world: str) -> str:
+    """The kind of world whose numbers a world has."""
+    return world if world in SIZES else "enumerable"
+
+
+def size_of(world: str, process: str, scale: str) -> Size:
+    """A world's size, that of its process if it has one of its own."""
+    kind = kind_of(world)
+    return SIZES.get(f"{kind}-{process}", SIZES[kind])[scale]
+
+
+def student_steps(world: str) -> tuple[int, ...]:
+    """Numbers of sampling steps that a world has students for."""
+    return STUDENT_STEPS.get(world, STUDENT_STEPS["enumerable"])
