@@ -16,8 +16,8 @@
 #
 # **The paper's claim.** Earlier ways to distil a discrete diffusion model drop modes or lose quality when few steps are
 # left. Here every method, as its authors describe it, distils the same world from the same teacher with the same work:
-# forward passes, a backward pass counting two, are equal within a tenth. Where a method had to be filled in or differs
-# from its paper, the docstring of its file in `dmmd_lite/objectives/` says so.
+# the sequences its networks evaluate, a backward pass counting two, are equal within a tenth. Where a method had to be
+# filled in or differs from its paper, the docstring of its file in `dmmd_lite/objectives/` says so.
 #
 # Two failures are possible on the two coins (HH with probability 0.6, TT with 0.4), and both are seen. A student that
 # matches marginals shows pairs that never occur (HT, TH). A student that avoids those shows one face only. To do neither
@@ -35,18 +35,19 @@ noise_draws: int = 4096  # draws behind the law of a student with noise input
 
 # %%
 import tempfile
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from dmmd_lite.evaluate import evaluate
 from dmmd_lite.leaderboard import NAMES, board, committed_records, students, teacher
 from dmmd_lite.metrics.exact import exact_law, total_variation
 from dmmd_lite.metrics.limits import best_mixture, one_step_sdtt
 from dmmd_lite.pages import load_results, save_records
 from dmmd_lite.plots import MARKERS, PALETTE, show
 from dmmd_lite.recipes import get_recipe
-from dmmd_lite.records import Record
 from dmmd_lite.rng import generator_for
 from dmmd_lite.store import load_model, read_model, train_recipe
 from dmmd_lite.worlds import get_world
@@ -113,9 +114,9 @@ board(committed_records(), "coins", "total_variation", steps=[1])
 # and uniform. So does Di4C, whose mixture is trained towards the same end, with shares that are further off in some
 # seeds. Masked IDLM and SDTT end on heads: nothing in their losses rewards the face that is missing, and SDTT keeps a part
 # of the impossible pairs besides. Di[M]O, which starts from random tokens and has the noise input, too, gets it right in
-# one seed and all but loses a face in the four others; uniform IDLM loses one in three seeds and has the wrong shares in two. DCD
-# keeps many impossible pairs in four seeds and shows one face in the fifth. ReDi keeps both faces and three impossible
-# pairs in ten: it is made for a few steps, and each of its rounds takes away a part only.
+# one seed and all but loses a face in the four others; uniform IDLM loses one in three seeds and has the wrong shares in
+# two. DCD keeps many impossible pairs in four seeds and shows one face in the fifth. ReDi keeps both faces and three
+# impossible pairs in ten: it is made for a few steps, and each of its rounds takes away a part only.
 #
 # **How fair is this?** All students start from the same network, have the same teacher (its floor on probabilities is
 # the one each method stands) and the same work. D-MMD's recipe for this world was lengthened after its first seeds had
@@ -134,7 +135,7 @@ board(committed_records(), "coins", "total_variation", steps=[1])
 
 # %%
 def one_round(clamp, divergence="reverse_kl"):
-    """The probability of heads, on either coin, that a one-round SDTT student ends at."""
+    """What a one-round SDTT student ends at, with the probability of heads of either coin, as a record."""
     changes = {
         "method.rounds": 1,
         "method.clamp": clamp,
@@ -145,22 +146,10 @@ def one_round(clamp, divergence="reverse_kl"):
     recipe = get_recipe("coins-masked-sdtt-1", changes=changes)
     with tempfile.TemporaryDirectory() as folder:
         model = read_model(train_recipe(recipe, folder, seed=train_seed))
+    (record,) = evaluate(model, ["total_variation"], steps=1)
     law = law_of(model)
-    record = Record(
-        "total_variation",
-        float(total_variation(law, coins)),
-        None,
-        None,
-        0,
-        "the world's law",
-        {"clamp": clamp, "divergence": divergence, "heads": [float(law[:2].sum()), float(law[::2].sum())]},
-        model.name,
-        coins.name,
-        model.weights,
-        1,
-        provenance=model.provenance,
-    )
-    return record.to_dict()
+    heads = [float(law[:2].sum()), float(law[::2].sum())]
+    return replace(record, details={"clamp": clamp, "divergence": divergence, "heads": heads}).to_dict()
 
 
 records = [one_round(clamp) for clamp in clamps] + [one_round(clamps[0], "forward_kl")]
@@ -194,8 +183,8 @@ show(
 # ## Di4C: as many faces as components
 #
 # Its student is a mixture. With M equal components no more than M product laws can be mixed; the least distance that
-# allows is found by direct optimisation; the trained ones are `coins-masked-di4c-1` with `network.mixture` set to M. With one component its loss leaves the student the teacher's marginals, which
-# is not the best product law.
+# allows is found by direct optimisation. The trained ones are `coins-masked-di4c-1` with `network.mixture` set to M. With
+# one component the loss leaves the student the teacher's marginals, which are not the best product law.
 
 # %%
 limits = {m: best_mixture(coins, m)[0] for m in components}

@@ -162,8 +162,9 @@ show(fig, "Gradient moment against sampling steps for teacher, students and the 
 
 # %% [markdown]
 # Lower is better, both axes are logarithmic, bars are 95 % bootstrap intervals. The autoregressive baseline has a
-# network of the same size and learned from the same modules; it is far below every diffusion model here, as in the paper. A masked model of 128 tokens makes at
-# most 128 evaluations that change anything; the table's column "evaluations" counts what was really made, per sequence.
+# network of the same size and learned from the same modules; it is far below every diffusion model here, as in the
+# paper. A masked model of 128 tokens makes at most 128 evaluations that change anything; the table's column
+# "evaluations" counts what was really made, per sequence.
 #
 # ## Table 2, here
 #

@@ -44,7 +44,6 @@ from dmmd_lite.evaluate import evaluate
 from dmmd_lite.leaderboard import (
     JUDGED_BY,
     NAMES,
-    PROCESSES,
     WHY_NOT,
     board,
     committed_records,
@@ -54,6 +53,7 @@ from dmmd_lite.leaderboard import (
     teacher,
 )
 from dmmd_lite.pages import save_records
+from dmmd_lite.processes import PROCESSES
 from dmmd_lite.results import select
 from dmmd_lite.store import load_model
 from dmmd_lite.students import COMPARED

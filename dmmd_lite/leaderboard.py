@@ -2,7 +2,7 @@
 
 Every student of a world and a noise starts from the same network and learns from the same teacher; its
 networks evaluate as many sequences (a backward pass counts two) as those of D-MMD, within a tenth (see
-`recipes`).
+`students`).
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,7 @@ from dmmd_lite.cost import cost
 from dmmd_lite.evaluate import EXACT_METRICS
 from dmmd_lite.methods import METHODS
 from dmmd_lite.pages import load_results
+from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import RECIPES, get_recipe
 from dmmd_lite.results import field_of, select
@@ -21,7 +22,6 @@ from dmmd_lite.students import COMPARED, ONE_STEP
 if TYPE_CHECKING:  # pandas belongs to the extra `book`
     from pandas import DataFrame
 
-PROCESSES = ("masked", "uniform")
 STEPS = (1, 4, 16)
 NAMES = {
     "dmmd": "D-MMD",
@@ -44,10 +44,7 @@ PAGES = ("leaderboard", "coins", "exact_text", "table1_steps_images", "fig1_step
 WHY_NOT = {  # why a method is not defined for a process
     ("sdtt", "uniform"): "its targets are defined by which positions a sub-step reveals",
     ("dcd", "masked"): "its pairs of noise levels share a Gaussian, which only uniform noise comes from",
-    (
-        "dimo",
-        "uniform",
-    ): "it masks what was generated again; under masked noise, too, one step is all it takes",
+    ("dimo", "uniform"): "it masks what it generated; beyond one step it has no students at all",
 }
 
 

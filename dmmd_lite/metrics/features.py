@@ -7,6 +7,7 @@ shipped, checked against the SHA-256 in their provenance file, and named in ever
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -69,16 +70,17 @@ class Features:
         self.model, self.name = model, name
         self.num_classes = model.out.out_features
 
-    @torch.no_grad()
     def __call__(self, tokens: Tensor) -> np.ndarray:
-        parts = [self.model.features(self.model.images(part)) for part in tokens.cpu().split(1000)]
-        return torch.cat(parts).double().numpy()
+        return self._of_images(self.model.features, tokens).double().numpy()
 
-    @torch.no_grad()
     def classes(self, tokens: Tensor) -> np.ndarray:
         """The likeliest class of every image, [n]."""
-        parts = [self.model(self.model.images(part)).argmax(-1) for part in tokens.cpu().split(1000)]
-        return torch.cat(parts).numpy()
+        return self._of_images(self.model, tokens).argmax(-1).numpy()
+
+    @torch.no_grad()
+    def _of_images(self, function: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+        """What a function of images gives for tokens [n, L], a thousand at a time."""
+        return torch.cat([function(self.model.images(part)) for part in tokens.cpu().split(1000)])
 
 
 def extractor_files(name: str) -> tuple[Path, Path]:
