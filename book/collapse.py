@@ -71,7 +71,7 @@ def law_of(model):
 laws = {"the world": coins.law()}
 for process in ("masked", "uniform"):
     laws[f"teacher, {process}"] = law_of(load_model(teacher("coins", process)))
-for name in students("coins", [1]):
+for name, _ in students("coins", [1]):
     model = load_model(name)
     laws[f"{NAMES[model.recipe.role]}, {model.recipe.process}"] = law_of(model)
 

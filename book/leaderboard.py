@@ -61,7 +61,7 @@ from dmmd_lite.students import COMPARED
 records = []
 for world in worlds:
     cells = [(teacher(world, process), k, 0) for process in PROCESSES for k in steps] if teachers else []
-    cells += [(name, None, seed) for name in students(world, steps, methods) for seed in train_seeds]
+    cells += [(*cell, seed) for cell in students(world, steps, methods) for seed in train_seeds]
     for name, k, seed in cells:
         measured = evaluate(load_model(name, seed=seed), list(JUDGED_BY[world]), steps=k, num=n)
         records += [r.to_dict() for r in measured]

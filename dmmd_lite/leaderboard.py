@@ -17,7 +17,7 @@ from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import RECIPES, get_recipe
 from dmmd_lite.results import field_of, select
-from dmmd_lite.students import COMPARED, ONE_STEP
+from dmmd_lite.students import COMPARED, ONE_STEP, student_for
 
 if TYPE_CHECKING:  # pandas belongs to the extra `book`
     from pandas import DataFrame
@@ -53,12 +53,19 @@ def teacher(world: str, process: str) -> str:
     return get_recipe(f"{world}-{process}-dmmd-1").teacher
 
 
-def students(world: str, steps: Iterable[int] = STEPS, roles: Iterable[str] = tuple(METHODS)) -> list[str]:
-    """Names of the recipes that take part on a world, by process, method and steps."""
+def students(
+    world: str, steps: Iterable[int] = STEPS, roles: Iterable[str] = tuple(METHODS)
+) -> list[tuple[str, int]]:
+    """The students that take part on a world, (recipe's name, sampling steps), by process, method and steps.
+
+    A method whose training knows no number of steps has one student for several.
+    """
     if world not in COMPARED:
         raise ValueError(f"world: {world!r} is not allowed; methods are compared on {COMPARED}")
-    names = (f"{world}-{process}-{role}-{k}" for process, role, k in product(PROCESSES, roles, steps))
-    return [name for name in names if name in RECIPES]
+    cells = (
+        (student_for(role, world, process, k), k) for process, role, k in product(PROCESSES, roles, steps)
+    )
+    return [(name, k) for name, k in cells if name]
 
 
 def committed_records() -> list[dict]:
@@ -99,9 +106,9 @@ def board(records: list[dict], world: str, metric: str, steps: Iterable[int] = S
         start = teacher(world, process)
         lines[process, "teacher"] = [_cell(records, start, k, metric) for k in steps]
         for role, label in NAMES.items():
-            names = {k: f"{world}-{process}-{role}-{k}" for k in steps}
+            names = {k: student_for(role, world, process, k) for k in steps}
             lines[process, label] = [
-                _cell(records, name, k, metric) if name in RECIPES else _missing(role, process, k)
+                _cell(records, name, k, metric) if name else _missing(role, process, k)
                 for k, name in names.items()
             ]
     columns = [f"{k} step" if k == 1 else f"{k} steps" for k in steps]
@@ -149,7 +156,7 @@ def costs(world: str, steps: int, scale: str = "laptop") -> "DataFrame":
     import pandas as pd
 
     rows = []
-    for name in students(world, [steps]):
+    for name, _ in students(world, [steps]):
         recipe = get_recipe(name, scale)
         rows.append(
             {

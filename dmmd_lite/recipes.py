@@ -15,7 +15,7 @@ from typing import Any
 
 from dmmd_lite.recipe import AUTOREGRESSIVE, Recipe
 from dmmd_lite.sizes import BLOCK, EXACT_KINDS, SCALES, TEXT_WORLDS, kind_of, size_of, student_steps
-from dmmd_lite.students import COMPARED, ONE_STEP, OTHERS, make_dmmd
+from dmmd_lite.students import COMPARED, OTHERS, make_dmmd, trained_for
 from dmmd_lite.training import Options
 from dmmd_lite.worlds import WORLDS
 
@@ -137,7 +137,7 @@ def _register() -> None:
             RECIPES[f"{name}-block{BLOCK}"] = partial(_blocked, RECIPES[name])
     for role, (make, processes) in OTHERS.items():
         for process, world in product(processes, COMPARED):
-            for steps in (1,) if role in ONE_STEP else student_steps(world):
+            for steps in trained_for(role, world):
                 RECIPES[f"{world}-{process}-{role}-{steps}"] = partial(make, world, process, steps)
     for role in ("baseline", "judge"):
         for world in ("docstrings", "books27", "books"):

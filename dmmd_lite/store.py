@@ -66,11 +66,16 @@ def load_model(name: str, scale: str = "laptop", seed: int = 0, device: torch.de
     trained into the cache now. ValueError for an unknown name or a damaged file.
     """
     recipe = recipe_of(name, scale)
-    if _is_folder(name):
-        return read_model(Path(name) / MODEL, device)
+    return read_model(Path(name) / MODEL, device) if _is_folder(name) else model_of(recipe, seed, device)
+
+
+def model_of(recipe: Recipe, seed: int = 0, device: torch.device | str = "cpu") -> Model:
+    """The model of a recipe, which may have been changed; found or trained as by `load_model`."""
     if recipe.role == "exact":
         world, process = get_world(recipe.world), _process(recipe)
-        return Model(name, recipe, ExactDenoiser(world, process, recipe.floor), process, world, "exact", {})
+        return Model(
+            recipe.name, recipe, ExactDenoiser(world, process, recipe.floor), process, world, "exact", {}
+        )
     path = released_path(recipe, seed)
     if path is None:
         folder = cached_folder(recipe, seed)

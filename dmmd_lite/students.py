@@ -21,7 +21,7 @@ from dmmd_lite.objectives.redi import ReDiSettings
 from dmmd_lite.objectives.rounds import Rounds
 from dmmd_lite.objectives.sdtt import SDTTSettings
 from dmmd_lite.recipe import Recipe
-from dmmd_lite.sizes import EXACT_KINDS, NOISE, VALIDATION, Size, kind_of, size_of
+from dmmd_lite.sizes import EXACT_KINDS, NOISE, VALIDATION, Size, kind_of, size_of, student_steps
 from dmmd_lite.training import Options
 
 
@@ -203,4 +203,30 @@ OTHERS: dict[str, tuple[Callable[[str, str, int, str], Recipe], tuple[str, ...]]
     "redi": (make_redi, ("masked", "uniform")),
 }
 ONE_STEP = ("dimo",)  # methods for one sampling step only
+ANY_STEPS = ("di4c", "idlm")  # whose loss knows no number of steps: one student serves all
 COMPARED = ("coins", "parity", "permutations", "markov", "digits", "docstrings")  # worlds they are made for
+
+
+def trained_for(role: str, world: str) -> tuple[int, ...]:
+    """Numbers of sampling steps that a method has students of its own for on a world.
+
+    A student of `ANY_STEPS` bears the number its checkpoint is chosen at. ReDi's know no number either, but
+    the one-step student, which is distilled besides.
+    """
+    chosen_at = 4 if VALIDATION[kind_of(world)] else 1
+    if role in ONE_STEP:
+        return (1,)
+    if role in ANY_STEPS:
+        return (chosen_at,)
+    return (1, max(2, chosen_at)) if role == "redi" else student_steps(world)
+
+
+def student_for(role: str, world: str, process: str, steps: int) -> str | None:
+    """Name of the recipe of the student that takes so many steps; None where there is none."""
+    defined = role == "dmmd" or (role in OTHERS and process in OTHERS[role][1])
+    own = trained_for(role, world)
+    if not defined or steps not in student_steps(world) or (role in ONE_STEP and steps > 1):
+        return None
+    if role in ANY_STEPS or role == "redi":
+        steps = max((k for k in own if k <= steps), default=own[0])
+    return f"{world}-{process}-{role}-{steps}"

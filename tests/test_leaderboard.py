@@ -41,7 +41,7 @@ def record(model="coins-masked-sdtt-1", value=0.25, train_seed=0, **fields):
 @pytest.mark.parametrize("world", COMPARED)
 def test_students_of_a_world_share_a_teacher_and_a_start(world):
     for process in ("masked", "uniform"):
-        recipes = [get_recipe(name) for name in students(world) if f"-{process}-" in name]
+        recipes = [get_recipe(name) for name, _ in students(world) if f"-{process}-" in name]
         assert {r.teacher for r in recipes} == {teacher(world, process)}
         assert len({r.start for r in recipes}) == 1
         assert {"dmmd", "di4c", "idlm", "redi"} <= {r.role for r in recipes}
@@ -53,7 +53,7 @@ def test_worlds_are_judged_by_metrics_that_apply(world):
 
 
 def test_no_method_has_students_where_it_is_not_defined():
-    roles = {(get_recipe(name).role, get_recipe(name).process) for w in COMPARED for name in students(w)}
+    roles = {(get_recipe(name).role, get_recipe(name).process) for w in COMPARED for name, _ in students(w)}
     assert not roles & set(WHY_NOT)
 
 
