@@ -31,8 +31,6 @@ watch_every: int = 100  # training steps between frames of the filmstrip
 train_seeds: list[int] = [0]  # training seeds of the students to measure
 
 # %%
-import tempfile
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -44,7 +42,8 @@ from dmmd_lite.pages import load_results, save_records
 from dmmd_lite.plots import PALETTE, filmstrip, show
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.rng import generator_for
-from dmmd_lite.store import load_model, train_recipe
+from dmmd_lite.store import load_model
+from dmmd_lite.watching import watch
 from dmmd_lite.worlds import get_world
 
 world = get_world("coins")
@@ -143,20 +142,8 @@ show(
 # Move the slider.
 
 # %%
-frames = {}
-
-
-def watch(players):
-    """Keep the averaged student's law; training calls this every `watch_every` steps."""
-    law = law_of(players["generator"], model_process)
-    frames[min(watch_every * (len(frames) + 1), watch_steps)] = law
-    return float((law - world.law()).abs().sum() / 2)
-
-
-model_process = load_model("coins-masked-exact").process
-changes = {"training.steps": watch_steps, "training.validate_every": watch_every}
-with tempfile.TemporaryDirectory() as folder:
-    train_recipe(get_recipe("coins-masked-dmmd-1", changes=changes), folder, validate=watch)
+shorter = get_recipe("coins-masked-dmmd-1", changes={"training.steps": watch_steps})
+frames = watch(shorter, watch_every, draws=noise_draws)
 
 
 def frame(step):

@@ -27,6 +27,11 @@
 # Run time: about a minute on one core of a laptop; tables with several training seeds come from committed records.
 
 # %% tags=["parameters"]
+scale: str = "laptop"  # of everything trained live
+watched: list[str] = []  # coins students to train and watch anew (a minute or two each)
+frames: int = 24  # frames of a watched student
+digit_students: list[str] = ["digits-masked-dmmd-4", "digits-uniform-dmmd-4"]  # digits students to sample
+n_digits: int = 500  # digits sampled of each
 clamps: list[float] = [1e-3, 1e-10]  # least probability of a target, for the curve of SDTT
 sdtt_updates: int = 400  # updates of the one-round SDTT students trained live
 components: list[int] = [1, 2, 4, 16]  # equal components of a mixture of product laws, for the limits
@@ -41,17 +46,31 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from dmmd_lite.evaluate import evaluate
-from dmmd_lite.leaderboard import NAMES, board, committed_records, students, teacher
+from dmmd_lite.boards import board
+from dmmd_lite.evaluate import draw_samples, evaluate
+from dmmd_lite.figures import (
+    class_shares,
+    laws_on_the_way,
+    methods_against_steps,
+    rows_of_images,
+    stacked_laws,
+)
+from dmmd_lite.leaderboard import JUDGED_BY, NAMES, committed_records, students, teacher
 from dmmd_lite.metrics.exact import exact_law, total_variation
 from dmmd_lite.metrics.limits import best_mixture, one_step_sdtt
 from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.plots import MARKERS, PALETTE, show
-from dmmd_lite.recipes import get_recipe
+from dmmd_lite.plots import MARKERS, PALETTE, filmstrip, show
+from dmmd_lite.processes import PROCESSES
+from dmmd_lite.recipes import UNTUNED, get_recipe
+from dmmd_lite.results import select
 from dmmd_lite.rng import generator_for
+from dmmd_lite.samples import from_text, to_text
 from dmmd_lite.store import load_model, read_model, train_recipe
+from dmmd_lite.watching import film
 from dmmd_lite.worlds import get_world
 
+committed = load_results("collapse")
+everything = committed_records()
 coins = get_world("coins")
 outcomes = coins.show(coins.all_sequences())
 
@@ -75,19 +94,8 @@ for name, _ in students("coins", [1]):
     model = load_model(name)
     laws[f"{NAMES[model.recipe.role]}, {model.recipe.process}"] = law_of(model)
 
-fig, ax = plt.subplots(figsize=(8, 0.34 * len(laws) + 1.2))
-left = np.zeros(len(laws))
-for k, outcome in enumerate(outcomes):
-    share = np.array([float(law[k]) for law in laws.values()])
-    impossible = coins.law()[k] == 0
-    ax.barh(list(laws), share, left=left, color=PALETTE[k], hatch="//" if impossible else "", label=outcome)
-    left += share
-ax.invert_yaxis()
-ax.set_xlim(0, 1)
-ax.set_xlabel("probability (hatched: never occurs in the world)")
-ax.legend(ncols=4, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 show(
-    fig,
+    stacked_laws(laws, coins),
     "Stacked bars: the share of HH, HT, TH and TT that the world, the teachers and each method's student emit",
 )
 
@@ -107,7 +115,7 @@ pd.DataFrame(
 # Over training seeds, from the committed records: mean (least to most).
 
 # %%
-board(committed_records(), "coins", "total_variation", steps=[1])
+board(everything, "coins", "total_variation", steps=[1])
 
 # %% [markdown]
 # Read it by what is lost. D-MMD with its noise input shows both faces and hardly anything else in all five seeds, masked
@@ -124,6 +132,35 @@ board(committed_records(), "coins", "total_variation", steps=[1])
 # Di4C's lambdas, its batch and where lambda enters, rates that fell before the last round. A method's best setting may
 # well do better than its row.
 #
+# ## Watching the modes come and go
+#
+# Every student's law at equal distances on its way, training seed 0: the picture has both faces and everything that
+# never occurs as lines, the filmstrip all four outcomes. The length of the axis is the whole training, whose updates
+# differ in number because methods differ in what an update takes. Move the slider.
+
+# %%
+records = [
+    film(get_recipe(name, scale), frames, seed=train_seed, draws=noise_draws).to_dict() for name in watched
+]
+films = {r["model"]: r["details"]["film"] for r in committed + records if "film" in r["details"]}
+films = {
+    f"{NAMES[get_recipe(name).role]}, {get_recipe(name).process}": strip for name, strip in films.items()
+}
+alt = "Probability of two heads, of two tails and of mixed pairs while every method trains; dotted: the world"
+show(laws_on_the_way(films, coins), alt)
+
+
+# %%
+def frame(part):
+    """All laws at a part of the training."""
+    at = {name: strip["laws"][round(part * len(strip["laws"])) - 1] for name, strip in films.items()}
+    return stacked_laws(at, coins)
+
+
+parts = [round(k / 12, 2) for k in range(1, 13)]
+filmstrip(frame, parts, "part of the training", "Every method's law over HH, HT, TH and TT on the way")
+
+# %% [markdown]
 # ## SDTT: the clamp decides
 #
 # SDTT's student is one product law, and its target for a position is what the teacher says of it in one of two
@@ -143,7 +180,7 @@ def one_round(clamp, divergence="reverse_kl"):
         "floor": 1e-21,  # of the teacher, below every clamp
         "training.steps": sdtt_updates,
     }
-    recipe = get_recipe("coins-masked-sdtt-1", changes=changes)
+    recipe = UNTUNED["coins-masked-sdtt-1"]("laptop").with_changes(changes)
     with tempfile.TemporaryDirectory() as folder:
         model = read_model(train_recipe(recipe, folder, seed=train_seed))
     (record,) = evaluate(model, ["total_variation"], steps=1)
@@ -152,7 +189,7 @@ def one_round(clamp, divergence="reverse_kl"):
     return replace(record, details={"clamp": clamp, "divergence": divergence, "heads": heads}).to_dict()
 
 
-records = [one_round(clamp) for clamp in clamps] + [one_round(clamps[0], "forward_kl")]
+rounds = [one_round(clamp) for clamp in clamps] + [one_round(clamps[0], "forward_kl")]
 curve = np.logspace(-20, -3, 18)
 least = [float(one_step_sdtt(coins, clamp)[0, 0]) for clamp in curve]
 
@@ -160,11 +197,11 @@ fig, ax = plt.subplots(figsize=(6, 3.6))
 ax.plot(curve, least, color=PALETTE[0], label="reverse KL, least loss")
 ax.axhline(0.6, color="black", linestyle=":", label="marginal of the world")
 for k, divergence in enumerate(("reverse_kl", "forward_kl")):
-    for source, colour in ((load_results("collapse"), PALETTE[k]), (records, "white")):
+    for source, colour in ((committed, PALETTE[k]), (rounds, "white")):
         points = [r for r in source if r["details"].get("divergence") == divergence]
         at = [r["details"]["clamp"] for r in points]
         heads = [sum(r["details"]["heads"]) / 2 for r in points]
-        label = divergence.replace("_kl", " KL") + (", computed here" if source is records else ", seeds")
+        label = divergence.replace("_kl", " KL") + (", computed here" if source is rounds else ", seeds")
         ax.plot(at, heads, MARKERS[k], color=PALETTE[k], markerfacecolor=colour, label=label)
 ax.set_xscale("log")
 ax.set_xlabel("clamp: least probability of a target")
@@ -188,9 +225,7 @@ show(
 
 # %%
 limits = {m: best_mixture(coins, m)[0] for m in components}
-mixtures = [
-    r for r in load_results("collapse") if r["name"] == "total_variation" and "components" in r["details"]
-]
+mixtures = [r for r in committed if r["name"] == "total_variation" and "components" in r["details"]]
 trained = {
     m: ", ".join(
         f"{r['value']:.4f} [{r['low']:.4f}, {r['high']:.4f}]"
@@ -205,5 +240,56 @@ pd.DataFrame(columns).rename_axis("components").round(4)
 # %% [markdown]
 # Intervals are over the draws of the component, of which there are finitely many in a record.
 
+# %% [markdown]
+# ## Digits
+#
+# Real images: 64 tokens of 17 levels, no truth to compare with but held-out images. Students in four steps (Di[M]O in
+# one) of training seed 0, teachers in four steps on top: the first samples of each, nothing picked.
+
+
 # %%
-save_records("collapse", records)
+def measured(name, steps):
+    """A digits model's records, with its first samples in that of the classes."""
+    model = load_model(name, scale)
+    drawn = draw_samples(model, n_digits, steps)
+    found = evaluate(model, list(JUDGED_BY["digits"]), steps=steps, num=n_digits, samples=drawn)
+    details = {"samples": to_text(drawn.tokens[:16])}
+    return [
+        replace(r, details={**r.details, **details} if "shares" in r.details else r.details) for r in found
+    ]
+
+
+drawn_here = [r.to_dict() for name in digit_students for r in measured(name, get_recipe(name).method.steps)]
+digits = get_world("digits")
+compared = {f"teacher, {process}": (teacher("digits", process), 4) for process in PROCESSES}
+for name, k in students("digits", [4]) + students("digits", [1], ["dimo"]):
+    compared[f"{NAMES[get_recipe(name).role]}, {get_recipe(name).process}"] = name, k
+shown = {}
+for label, (name, k) in compared.items():
+    found = select(drawn_here + committed, name="class_histogram", model=name, steps=k)
+    shown |= {label: found[0]["details"]} if found else {}
+
+show(
+    rows_of_images({label: digits.show(from_text(d["samples"])) for label, d in shown.items()}),
+    "Sixteen digits sampled by each of these, a row each: " + "; ".join(shown),
+)
+
+# %% [markdown]
+# Which digits are there? Shares of the ten classes as a classifier sees them; the line is held-out images.
+
+# %%
+alt = "Shares of the ten digit classes among each model's samples, with those of held-out images as a line"
+show(class_shares(shown), alt)
+
+# %% [markdown]
+# Fréchet distance (less is better) and coverage (more is better) against sampling steps. Lines are means over three
+# training seeds, bars go from the least to the most of them; teachers are trained once.
+
+# %%
+alt = (
+    "Fréchet distance and coverage on the digits against sampling steps for every method, masked and uniform"
+)
+show(methods_against_steps(everything, "digits", ["frechet", "coverage"], logarithmic=("frechet",)), alt)
+
+# %%
+save_records("collapse", records + rounds + drawn_here)

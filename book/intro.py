@@ -49,6 +49,7 @@
 # | [Figure 4](fig4_sampling_temperature) | what sampling temperature and top-p do to base models |
 # | [Table 1](table1_steps_images) | quality against sampling steps on real images |
 # | [Table 3](table3_block_autoregressive) | diffusion block after block, and its student |
+# | [Table 4](table4_against_di4c) | D-MMD and Di4C on images |
 # | [Table 5](table5_text_methods) | text methods side by side |
 #
 # ## How to read numbers here

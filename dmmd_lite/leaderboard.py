@@ -6,21 +6,19 @@ networks evaluate as many sequences (a backward pass counts two) as those of D-M
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING
 
-from dmmd_lite.cost import cost
-from dmmd_lite.evaluate import EXACT_METRICS
+from dmmd_lite.evaluate import EXACT_METRICS, evaluate
 from dmmd_lite.methods import METHODS
 from dmmd_lite.pages import load_results
 from dmmd_lite.processes import PROCESSES
-from dmmd_lite.recipe import Recipe
-from dmmd_lite.recipes import RECIPES, get_recipe
-from dmmd_lite.results import field_of, select
-from dmmd_lite.students import COMPARED, ONE_STEP, student_for
-
-if TYPE_CHECKING:  # pandas belongs to the extra `book`
-    from pandas import DataFrame
+from dmmd_lite.recipes import RECIPES, UNTUNED, get_recipe
+from dmmd_lite.records import Record
+from dmmd_lite.results import best_top_p, field_of, select
+from dmmd_lite.store import model_of
+from dmmd_lite.students import COMPARED, student_for
+from dmmd_lite.tuning import trials_of
 
 STEPS = (1, 4, 16)
 NAMES = {
@@ -39,6 +37,16 @@ JUDGED_BY = {  # the first decides, less is better; the others say what was give
     "markov": ("ngram_divergence", "log_likelihood"),
     "digits": ("frechet", "coverage", "class_histogram"),
     "docstrings": ("gradient_moment", "perplexity", "distinct_4grams"),
+}
+SAMPLES = {"markov": 10_000, "docstrings": 512}  # per cell, where a metric draws them; elsewhere 2,000
+RECOMMENDED = {  # steps at which its authors recommend a method, among those of the boards
+    "dmmd": (16, "8 to 64"),
+    "sdtt": (16, "8 and more"),
+    "dcd": (16, "8 to 32"),
+    "di4c": (16, "half of its teacher's"),
+    "idlm": (16, "4 to 32"),
+    "dimo": (1, "1"),
+    "redi": (4, "1 to 16"),
 }
 PAGES = ("leaderboard", "coins", "exact_text", "table1_steps_images", "fig1_steps_text")  # with records
 WHY_NOT = {  # why a method is not defined for a process
@@ -76,6 +84,16 @@ def committed_records() -> list[dict]:
     return select(everything, model=RECIPES.__contains__, split="test")
 
 
+def samples_of(world: str) -> int:
+    """Samples a cell takes on a world."""
+    return SAMPLES.get(world, 2000)
+
+
+def top_p_of(model: str) -> float:
+    """The top-p a model is sampled with: for text the best one of the committed validation records."""
+    return best_top_p((r for page in PAGES for r in load_results(page)), model)
+
+
 def command(record: dict) -> str:
     """The command line that makes a record again, training its model first if it has to."""
     words = ["dmmd-lite evaluate", record["model"]]
@@ -92,88 +110,16 @@ def command(record: dict) -> str:
     return " ".join([*words, "--metrics", ",".join(JUDGED_BY[record["world"]])])
 
 
-def board(records: list[dict], world: str, metric: str, steps: Iterable[int] = STEPS) -> "DataFrame":
-    """A world's methods by steps: the mean over training seeds, least and most of them, their number.
+def try_out(name: str, trial: str, *, num: int = 2000, seed: int = 1) -> Record:
+    """Train a student's trial (training seed 0, kept in the cache) and measure it on validation data
+    by its world's first metric.
 
-    "not defined" is a method that the noise or the steps do not suit (`WHY_NOT`), "–" a student the catalogue
-    does not have; cells that no record fills are empty. Of several records of one training seed the last
-    counts. The teacher comes first. Values of single seeds with their intervals are in `seeds`.
+    num: samples, where the metric draws any; seed: of the samples. ValueError for an unknown trial.
     """
-    import pandas as pd
-
-    steps, lines = list(steps), {}
-    for process in PROCESSES:
-        start = teacher(world, process)
-        lines[process, "teacher"] = [_cell(records, start, k, metric) for k in steps]
-        for role, label in NAMES.items():
-            names = {k: student_for(role, world, process, k) for k in steps}
-            lines[process, label] = [
-                _cell(records, name, k, metric) if name else _missing(role, process, k)
-                for k, name in names.items()
-            ]
-    columns = [f"{k} step" if k == 1 else f"{k} steps" for k in steps]
-    frame = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
-    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["noise", "method"])
-    return frame
-
-
-def _missing(role: str, process: str, steps: int) -> str:
-    return "not defined" if (role, process) in WHY_NOT or (role in ONE_STEP and steps > 1) else "–"
-
-
-def _cell(records: list[dict], model: str, steps: int, metric: str) -> str:
-    mine = select(records, name=metric, model=model, steps=steps)
-    found = list({field_of(r, "training_seed"): r["value"] for r in mine}.values())
-    if not found:
-        return ""
-    if len(found) == 1:
-        return f"{found[0]:.3f}"
-    return f"{sum(found) / len(found):.3f} ({min(found):.3f} to {max(found):.3f}, {len(found)} seeds)"
-
-
-def seeds(records: list[dict], world: str) -> "DataFrame":
-    """Every record of a world by itself: value, 95 % interval, samples and the command that repeats it."""
-    import pandas as pd
-
-    rows = [
-        {
-            "model": r["model"],
-            "steps": r["steps"],
-            "training seed": field_of(r, "training_seed"),
-            "metric": r["name"],
-            "value": f"{r['value']:.4f}",
-            "95 % interval": "exact" if r["low"] is None else f"{r['low']:.4f} to {r['high']:.4f}",
-            "n": r["n"],
-            "command": command(r),
-        }
-        for r in select(records, world=world)
-    ]
-    return pd.DataFrame(rows)
-
-
-def costs(world: str, steps: int, scale: str = "laptop") -> "DataFrame":
-    """What the methods take on a world: updates, sequences evaluated, networks beside student and teacher."""
-    import pandas as pd
-
-    rows = []
-    for name, _ in students(world, [steps]):
-        recipe = get_recipe(name, scale)
-        rows.append(
-            {
-                "noise": recipe.process,
-                "method": NAMES[recipe.role],
-                "updates": recipe.training.steps,
-                "batch": recipe.training.batch_size,
-                "forward passes an update": round(_forwards(recipe), 2),
-                "sequences": round(recipe.training.steps * recipe.training.batch_size * _forwards(recipe)),
-                "networks beside student and teacher": len(recipe.training.lr)
-                - 1
-                + METHODS[recipe.role].copies,
-                "operations": f"{cost(recipe)['flop']:.1e}",
-            }
-        )
-    return pd.DataFrame(rows).set_index(["noise", "method"])
-
-
-def _forwards(recipe: Recipe) -> float:
-    return METHODS[recipe.role].forwards(recipe.method)
+    recipe = UNTUNED[name]("laptop")
+    changes = trials_of(recipe)
+    if trial not in changes:
+        raise ValueError(f"trial: {trial!r} is not allowed; choose from {list(changes)}")
+    model = model_of(recipe.with_changes(changes[trial]))
+    (record,) = evaluate(model, [JUDGED_BY[recipe.world][0]], num=num, seed=seed, split="valid")
+    return replace(record, details={**record.details, "trial": trial, "changes": changes[trial]})

@@ -118,3 +118,12 @@ def log_steps(ax, steps: Iterable[int], label: str = "sampling steps") -> None:
     ax.set_xscale("log", base=2)
     ax.set_xticks(steps, [str(s) for s in steps])
     ax.set_xlabel(label)
+
+
+def seeds_line(ax, values: dict[int, list[float]], label: str, series: int) -> None:
+    """Means over training seeds, {x: one value a seed}, with bars from the least to the most of them."""
+    at = sorted(x for x, found in values.items() if found)
+    means = np.array([np.mean(values[x]) for x in at])
+    spread = [means - [min(values[x]) for x in at], [max(values[x]) for x in at] - means]
+    look = {"color": PALETTE[series % len(PALETTE)], "marker": MARKERS[series % len(MARKERS)]}
+    ax.errorbar(at, means, yerr=np.clip(spread, 0, None), label=label, capsize=2, markersize=6, **look)

@@ -17,9 +17,11 @@ from dmmd_lite.recipe import AUTOREGRESSIVE, Recipe
 from dmmd_lite.sizes import BLOCK, EXACT_KINDS, SCALES, TEXT_WORLDS, kind_of, size_of, student_steps
 from dmmd_lite.students import COMPARED, OTHERS, make_dmmd, trained_for
 from dmmd_lite.training import Options
+from dmmd_lite.tuning import tuned
 from dmmd_lite.worlds import WORLDS
 
 RECIPES: dict[str, Callable[[str], Recipe]] = {}
+UNTUNED: dict[str, Callable[[str], Recipe]] = {}  # students as they were before their trials (`tuning`)
 
 
 def get_recipe(name: str, scale: str = "laptop", changes: dict[str, Any] | None = None) -> Recipe:
@@ -128,7 +130,8 @@ def _register() -> None:
             RECIPES[f"{world}-{process}-teacher"] = partial(_teacher, world, process)
             for steps in student_steps(world):
                 name = f"{world}-{process}-dmmd-{steps}"
-                RECIPES[name] = partial(make_dmmd, world, process, steps)
+                UNTUNED[name] = partial(make_dmmd, world, process, steps)
+                RECIPES[name] = partial(tuned, UNTUNED[name])
                 RECIPES[f"{name}-nonoise"] = partial(make_dmmd, world, process, steps, variant="-nonoise")
                 if world in TEXT_WORLDS:
                     RECIPES[f"{name}-p85"] = partial(_sharpened, RECIPES[name])
@@ -138,7 +141,9 @@ def _register() -> None:
     for role, (make, processes) in OTHERS.items():
         for process, world in product(processes, COMPARED):
             for steps in trained_for(role, world):
-                RECIPES[f"{world}-{process}-{role}-{steps}"] = partial(make, world, process, steps)
+                name = f"{world}-{process}-{role}-{steps}"
+                UNTUNED[name] = partial(make, world, process, steps)
+                RECIPES[name] = partial(tuned, UNTUNED[name])
     for role in ("baseline", "judge"):
         for world in ("docstrings", "books27", "books"):
             RECIPES[f"{world}-ar-{role}"] = partial(_autoregressive, world, role)

@@ -72,7 +72,7 @@ def load_model(name: str, scale: str = "laptop", seed: int = 0, device: torch.de
 def model_of(recipe: Recipe, seed: int = 0, device: torch.device | str = "cpu") -> Model:
     """The model of a recipe, which may have been changed; found or trained as by `load_model`."""
     if recipe.role == "exact":
-        world, process = get_world(recipe.world), _process(recipe)
+        world, process = get_world(recipe.world), process_of(recipe)
         return Model(
             recipe.name, recipe, ExactDenoiser(world, process, recipe.floor), process, world, "exact", {}
         )
@@ -150,7 +150,7 @@ def train_recipe(
         raise ValueError(
             f"validation: {recipe.validation!r} is not allowed; choose from {list(_VALIDATIONS)}"
         )
-    world, process = get_world(recipe.world), _process(recipe)
+    world, process = get_world(recipe.world), process_of(recipe)
     world.prepare({recipe.split, "valid"} if recipe.validation else {recipe.split})
     if validate is None and recipe.validation == JUDGED:
         load_model(judge_of(recipe.world), recipe.scale, device=device)  # trained now if it is missing
@@ -224,7 +224,7 @@ def read_model(path: Path, device: torch.device | str = "cpu") -> Model:
         raise ValueError(
             f"model: {weights_file} does not fit its recipe ({str(error).splitlines()[0]})"
         ) from None
-    process, world = _process(recipe), get_world(recipe.world)
+    process, world = process_of(recipe), get_world(recipe.world)
     denoiser = _as_model(recipe, network, process).to(device).eval().requires_grad_(False)
     provenance = {**{key: facts[key] for key in PROVENANCE}, "training_seed": facts["seed"]}
     return Model(recipe.name, recipe, denoiser, process, world, facts["weights"], provenance)
@@ -238,8 +238,9 @@ def _noise(recipe: Recipe) -> Process | None:
     return Blocked(process, recipe.block) if recipe.block else process
 
 
-def _process(recipe: Recipe) -> Process | None:
-    """What the recipe's model undoes: its noise, or what its method makes of that."""
+def process_of(recipe: Recipe) -> Process | None:
+    """What a recipe's model undoes: its noise, or what its method makes of that; None for autoregressive
+    models."""
     kind, noise = METHODS.get(recipe.role), _noise(recipe)
     return kind.process(recipe.method, noise) if kind and recipe.method else noise
 

@@ -1,50 +1,51 @@
-"""Equal tuning: the same few trials for every method, chosen between on validation data.
+"""Equal tuning: the same four trials for every method, and which of them its recipes have.
 
-A method's trials on a world are its recipe as it is, with half and with twice its learning rates, and with
-one other value of a knob of its own. All of them take the recipe's own work. They are judged by the world's
-first metric (`leaderboard.JUDGED_BY`), for training seed 0, and the best one becomes the recipe.
+Trials are a method's recipe as it is first written down, with half and with twice its learning rates, and
+with one other value of a knob of its own. All of them take the recipe's own work. What was best for training
+seed 0 on validation data (`trials_of`, on the coins and the digits) is set for all students of that method,
+noise and kind of world, at laptop scale.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
-from dmmd_lite.evaluate import evaluate
-from dmmd_lite.leaderboard import JUDGED_BY
-from dmmd_lite.recipes import get_recipe
-from dmmd_lite.records import Record
-from dmmd_lite.store import model_of
+from dmmd_lite.recipe import Recipe
+from dmmd_lite.sizes import kind_of
 
-KNOBS: dict[str, dict[str, Any]] = {  # role -> another value of its own knob, as changes to the recipe
-    "dmmd": {"method.temperature": 0.8},
-    "sdtt": {"method.divergence": "forward_kl"},
-    "dcd": {"method.divergence": "forward_kl"},
-    "di4c": {"method.data_weight": 0.1},
-    "idlm": {"training.betas": [0.0, 0.99]},
-    "dimo": {"method.beta": -0.2},
-    "redi": {"method.pool_steps": 64, "method.uses": 16},
-}
+RATES = {"the recipe": 1.0, "rates x 1/2": 0.5, "rates x 2": 2.0}
+BEST: dict[tuple[str, str, str], str] = {}  # (kind of world, noise, role) -> trial, where not the recipe
 
 
-def trials(name: str) -> dict[str, dict[str, Any]]:
+def trials_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """The trials of a student's recipe: what each is called -> changes to the recipe."""
-    recipe = get_recipe(name)
-    knob = KNOBS[recipe.role]
+    rates = recipe.training.lr.items()
+    scaled = {
+        trial: {f"training.lr.{player}": factor * rate for player, rate in rates}
+        for trial, factor in RATES.items()
+    }
+    knob = _knob(recipe)
+    return scaled | {", ".join(f"{key.split('.')[-1]} {value}" for key, value in knob.items()): knob}
 
-    def scaled(factor: float) -> dict[str, Any]:
-        return {f"training.lr.{player}": factor * rate for player, rate in recipe.training.lr.items()}
 
-    called = ", ".join(f"{key.split('.')[-1]} {value}" for key, value in knob.items())
-    return {"the recipe": {}, "rates x 1/2": scaled(0.5), "rates x 2": scaled(2), called: knob}
+def _knob(recipe: Recipe) -> dict[str, Any]:
+    """Another value of the method's own knob, as changes to the recipe."""
+    match recipe.role:
+        case "dmmd":
+            return {"method.temperature": 0.8}  # of the teacher
+        case "sdtt" | "dcd":
+            return {"method.divergence": "forward_kl"}
+        case "di4c":
+            return {"method.data_weight": 0.1}
+        case "idlm":
+            return {"training.betas": [0.0, 0.99]}  # D-MMD's
+        case "dimo":
+            return {"method.beta": -0.2}
+        case "redi":  # better pairs for the same work
+            return {f"method.{key}": 2 * getattr(recipe.method, key) for key in ("pool_steps", "uses")}
 
 
-def try_out(name: str, trial: str, *, num: int = 2000, seed: int = 1) -> Record:
-    """Train a student's trial (training seed 0, kept in the cache) and measure it on validation data.
-
-    num: samples, where the metric draws any; seed: of the samples. ValueError for an unknown trial.
-    """
-    known = trials(name)
-    if trial not in known:
-        raise ValueError(f"trial: {trial!r} is not allowed; choose from {list(known)}")
-    recipe = get_recipe(name, changes=known[trial])
-    (record,) = evaluate(model_of(recipe), [JUDGED_BY[recipe.world][0]], num=num, seed=seed, split="valid")
-    return replace(record, details={**record.details, "trial": trial, "changes": known[trial]})
+def tuned(make: Callable[[str], Recipe], scale: str) -> Recipe:
+    """A student's recipe with the best of its trials."""
+    recipe = make(scale)
+    trial = BEST.get((kind_of(recipe.world), recipe.process, recipe.role))
+    return recipe.with_changes(trials_of(recipe)[trial]) if trial and scale == "laptop" else recipe

@@ -3,20 +3,22 @@ import shlex
 import pytest
 
 from dmmd_lite import cli
+from dmmd_lite.boards import against_teacher, board, costs, seeds, trials_table
 from dmmd_lite.leaderboard import (
     JUDGED_BY,
     WHY_NOT,
-    board,
     command,
     committed_records,
-    costs,
-    seeds,
     students,
     teacher,
+    try_out,
 )
+from dmmd_lite.methods import METHODS
 from dmmd_lite.metrics import metrics_for
-from dmmd_lite.recipes import get_recipe
+from dmmd_lite.pages import load_results
+from dmmd_lite.recipes import UNTUNED, get_recipe
 from dmmd_lite.students import COMPARED
+from dmmd_lite.tuning import trials_of
 from dmmd_lite.worlds import get_world
 
 
@@ -114,3 +116,62 @@ def test_costs_are_equal_within_a_tenth():
     for process in ("masked", "uniform"):
         sequences = costs("digits", 4).loc[process]["sequences"]
         assert len(sequences) >= 5 and sequences.max() <= 1.1 * sequences.min()
+
+
+def test_a_method_without_a_number_of_steps_has_one_student_for_all():
+    assert {name for name, _ in students("digits", roles=["di4c"])} == {
+        "digits-masked-di4c-4",
+        "digits-uniform-di4c-4",
+    }
+    assert students("permutations", [2, 16], ["redi"])[:2] == [
+        ("permutations-masked-redi-2", 2),
+        ("permutations-masked-redi-2", 16),
+    ]
+    assert students("digits", [4], ["dimo"]) == []
+
+
+def test_beside_its_teacher_a_student_is_as_good_seed_by_seed():
+    found = [record("coins-masked-dimo-1", value, seed) for seed, value in enumerate((0.1, 0.6))]
+    found += [record("coins-masked-exact", 0.5), record("coins-uniform-exact", 0.5)]
+    table = against_teacher(found, "coins", "total_variation")
+    assert list(table["method"]) == ["Di[M]O"] and list(table["as good"]) == ["in 1"]
+    assert against_teacher([record("coins-masked-dimo-1")], "coins", "total_variation").empty
+
+
+def test_trials_are_four_of_equal_work():
+    for name in ("digits-masked-sdtt-4", "coins-uniform-redi-1", "digits-uniform-dmmd-4"):
+        recipe = UNTUNED[name]("laptop")
+        changes = trials_of(recipe)
+        assert len(changes) == 4 and recipe.with_changes(changes["the recipe"]) == recipe
+        work = {round(_sequences(recipe.with_changes(c)), -3) for c in changes.values()}
+        assert max(work) <= 1.1 * min(work)
+
+
+def _sequences(recipe):
+    return recipe.training.steps * recipe.training.batch_size * METHODS[recipe.role].forwards(recipe.method)
+
+
+def test_every_committed_best_trial_is_the_recipe():
+    """What was best on validation is what the catalogue has, for every method that was tuned."""
+    found = {}
+    for r in load_results("tuning"):
+        found.setdefault(r["model"], []).append(r)
+    assert found
+    for name, records in found.items():
+        assert len(records) == 4
+        best = min(records, key=lambda r: r["value"])["details"]["trial"]
+        base = UNTUNED[name]("laptop")
+        assert get_recipe(name) == base.with_changes(trials_of(base)[best])
+
+
+def test_an_unknown_trial_is_refused():
+    with pytest.raises(ValueError, match="trial: 'more' is not allowed; choose from"):
+        try_out("coins-masked-sdtt-1", "more")
+
+
+def test_a_table_of_trials_names_the_best():
+    trials = {"the recipe": 0.3, "rates x 2": 0.2, "clamp 1": 0.4}
+    found = [record(value=v, details={"trial": t}) for t, v in trials.items()]
+    table = trials_table(found)
+    assert table.loc["coins-masked-sdtt-1", "best"] == "rates x 2"
+    assert table.loc["coins-masked-sdtt-1", "own knob"] == "clamp 1: 0.400"

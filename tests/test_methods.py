@@ -71,7 +71,7 @@ def test_a_killed_run_resumes_to_the_same_bits(name, killed, tmp_path):
     world = get_world(recipe.world)
 
     def run(folder, data):
-        method, _ = store._method(recipe, world, store._process(recipe), 0, "cpu")
+        method, _ = store._method(recipe, world, store.process_of(recipe), 0, "cpu")
         return train(method, data, recipe.training, folder)
 
     run(tmp_path / "whole", world.sample)
@@ -106,7 +106,7 @@ def test_a_step_costs_the_forward_passes_it_is_said_to(name, monkeypatch):
     recipe = get_recipe(name, "smoke", {"training.batch_size": 8})
     if recipe.role == "redi":  # a round's pairs are drawn at its beginning, for all of it
         recipe = recipe.with_changes({"method.round_updates": 24 // (2 + (recipe.process == "masked"))})
-    method, _ = store._method(recipe, get_world("digits"), store._process(recipe), 0, "cpu")
+    method, _ = store._method(recipe, get_world("digits"), store.process_of(recipe), 0, "cpu")
     plain, counted = NetworkDenoiser.hidden, []
     players = {id(player): name for name, player in method.players.items()}
 

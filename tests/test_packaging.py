@@ -95,8 +95,8 @@ class Block:
 sys.meta_path.insert(0, Block())
 import dmmd_lite
 for module in pkgutil.walk_packages(dmmd_lite.__path__, "dmmd_lite."):
-    if module.name == "dmmd_lite.plots":
-        continue                                # figures are what the extra `book` is for
+    if module.name.removeprefix("dmmd_lite.") in ("plots", "figures", "boards"):
+        continue                                # figures and tables are what the extra `book` is for
     try:
         importlib.import_module(module.name)
     except ImportError as error:

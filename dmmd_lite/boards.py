@@ -1,0 +1,140 @@
+"""The tables of the comparison of methods, made of records as dictionaries (`pages.load_results`)."""
+
+from collections.abc import Iterable
+from itertools import product
+
+import pandas as pd
+from pandas import DataFrame
+
+from dmmd_lite.cost import cost
+from dmmd_lite.leaderboard import NAMES, RECOMMENDED, STEPS, WHY_NOT, command, students, teacher
+from dmmd_lite.methods import METHODS
+from dmmd_lite.processes import PROCESSES
+from dmmd_lite.recipe import Recipe
+from dmmd_lite.recipes import get_recipe
+from dmmd_lite.results import field_of, select
+from dmmd_lite.students import ONE_STEP, student_for
+from dmmd_lite.tuning import RATES
+
+
+def board(records: list[dict], world: str, metric: str, steps: Iterable[int] = STEPS) -> DataFrame:
+    """A world's methods by steps: the mean over training seeds, least and most of them, their number.
+
+    "not defined" is a method that the noise or the steps do not suit (`WHY_NOT`), "–" a student the catalogue
+    does not have; cells that no record fills are empty. Of several records of one training seed the last
+    counts. The teacher comes first. Values of single seeds with their intervals are in `seeds`.
+    """
+    steps, lines = list(steps), {}
+    for process in PROCESSES:
+        start = teacher(world, process)
+        lines[process, "teacher"] = [_cell(records, start, k, metric) for k in steps]
+        for role, label in NAMES.items():
+            names = {k: student_for(role, world, process, k) for k in steps}
+            lines[process, label] = [
+                _cell(records, name, k, metric) if name else _missing(role, process, k)
+                for k, name in names.items()
+            ]
+    columns = [f"{k} step" if k == 1 else f"{k} steps" for k in steps]
+    frame = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
+    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["noise", "method"])
+    return frame
+
+
+def _cell(records: list[dict], model: str, steps: int, metric: str) -> str:
+    found = of_seeds(records, model, steps, metric)
+    if not found:
+        return ""
+    if len(found) == 1:
+        return f"{found[0]:.3f}"
+    return f"{sum(found) / len(found):.3f} ({min(found):.3f} to {max(found):.3f}, {len(found)} seeds)"
+
+
+def of_seeds(records: list[dict], model: str, steps: int, metric: str) -> list[float]:
+    """One value a training seed; of several the last counts."""
+    mine = select(records, name=metric, model=model, steps=steps)
+    return list({field_of(r, "training_seed"): r["value"] for r in mine}.values())
+
+
+def _missing(role: str, process: str, steps: int) -> str:
+    return "not defined" if (role, process) in WHY_NOT or (role in ONE_STEP and steps > 1) else "–"
+
+
+def against_teacher(records: list[dict], world: str, metric: str) -> DataFrame:
+    """Every method at a number of steps its authors recommend, beside its teacher at as many.
+
+    "as good": in every training seed no worse than the teacher (point values), "in some", or "in none".
+    """
+    rows = []
+    for process, (role, (steps, published)) in product(PROCESSES, RECOMMENDED.items()):
+        name = student_for(role, world, process, steps)
+        own = of_seeds(records, name, steps, metric) if name else []
+        above = of_seeds(records, teacher(world, process), steps, metric)
+        if not own or not above:
+            continue
+        wins = sum(value <= above[0] for value in own)
+        row = {"noise": process, "method": NAMES[role], "recommended steps": published, "steps": steps}
+        row |= {"student": _cell(records, name, steps, metric), "teacher": f"{above[0]:.3f}"}
+        rows.append(row | {"as good": {len(own): "in every seed", 0: "in none"}.get(wins, f"in {wins}")})
+    return pd.DataFrame(rows)
+
+
+def trials_table(records: Iterable[dict]) -> DataFrame:
+    """Trials by student: the value of each with its 95 % interval, where it has one, and the best of them."""
+    lines: dict[str, dict[str, str]] = {}
+    least: dict[str, dict] = {}
+    for r in records:
+        spread = "" if r["low"] is None else f" [{r['low']:.2f}, {r['high']:.2f}]"
+        trial, cell = r["details"]["trial"], f"{r['value']:.3f}{spread}"
+        column, cell = (trial, cell) if trial in RATES else ("own knob", f"{trial}: {cell}")
+        lines.setdefault(r["model"], {})[column] = cell
+        if r["value"] < least.setdefault(r["model"], r)["value"]:
+            least[r["model"]] = r
+    rows = [{**line, "best": least[model]["details"]["trial"]} for model, line in lines.items()]
+    columns = [*RATES, "own knob", "best"]
+    return pd.DataFrame(
+        rows, index=pd.Index(list(lines), name="student"), columns=columns, dtype=object
+    ).fillna("")
+
+
+def seeds(records: list[dict], world: str) -> DataFrame:
+    """Every record of a world by itself: value, 95 % interval, samples and the command that repeats it."""
+    rows = [
+        {
+            "model": r["model"],
+            "steps": r["steps"],
+            "training seed": field_of(r, "training_seed"),
+            "metric": r["name"],
+            "value": f"{r['value']:.4f}",
+            "95 % interval": "exact" if r["low"] is None else f"{r['low']:.4f} to {r['high']:.4f}",
+            "n": r["n"],
+            "command": command(r),
+        }
+        for r in select(records, world=world)
+    ]
+    return pd.DataFrame(rows)
+
+
+def costs(world: str, steps: int, scale: str = "laptop") -> DataFrame:
+    """What the methods take on a world: updates, sequences evaluated, networks beside student and teacher."""
+    rows = []
+    for name, _ in students(world, [steps]):
+        recipe = get_recipe(name, scale)
+        rows.append(
+            {
+                "noise": recipe.process,
+                "method": NAMES[recipe.role],
+                "updates": recipe.training.steps,
+                "batch": recipe.training.batch_size,
+                "forward passes an update": round(_forwards(recipe), 2),
+                "sequences": round(recipe.training.steps * recipe.training.batch_size * _forwards(recipe)),
+                "networks beside student and teacher": len(recipe.training.lr)
+                - 1
+                + METHODS[recipe.role].copies,
+                "operations": f"{cost(recipe)['flop']:.1e}",
+            }
+        )
+    return pd.DataFrame(rows).set_index(["noise", "method"])
+
+
+def _forwards(recipe: Recipe) -> float:
+    return METHODS[recipe.role].forwards(recipe.method)

@@ -1,0 +1,127 @@
+"""Figures of the comparison of methods; each takes what it shows and returns a figure."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from dmmd_lite.boards import of_seeds
+from dmmd_lite.leaderboard import NAMES, STEPS, teacher
+from dmmd_lite.plots import MARKERS, PALETTE, image_grid, seeds_line
+from dmmd_lite.processes import PROCESSES
+from dmmd_lite.students import student_for
+from dmmd_lite.worlds.enumerable import EnumerableWorld
+
+
+def stacked_laws(laws: dict[str, np.ndarray], world: EnumerableWorld) -> Figure:
+    """Laws [V^L] as stacked bars, one a name; what never occurs in the world is hatched."""
+    fig, ax = plt.subplots(figsize=(8, 0.34 * len(laws) + 1.2))
+    left = np.zeros(len(laws))
+    for k, outcome in enumerate(world.show(world.all_sequences())):
+        share = np.array([float(law[k]) for law in laws.values()])
+        hatch = "//" if world.law()[k] == 0 else ""
+        ax.barh(list(laws), share, left=left, color=PALETTE[k], hatch=hatch, label=outcome)
+        left += share
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("probability (hatched: never occurs in the world)")
+    ax.tick_params(labelsize=9)
+    ax.legend(ncols=4, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    fig.tight_layout()
+    return fig
+
+
+def laws_on_the_way(films: dict[str, dict], world: EnumerableWorld) -> Figure:
+    """Films (`watching.film`) of several students: the probability of every outcome that occurs, and of all
+    that never do, against the part of the training; dotted where the world has them."""
+    truth, outcomes = world.law().numpy(), world.show(world.all_sequences())
+    fig, axes = _panels(len(films), 4, 2.3)
+    for ax, (name, strip) in zip(axes, films.items(), strict=True):
+        way, law = np.array(strip["updates"]) / strip["updates"][-1], np.array(strip["laws"])
+        lines = {outcomes[k]: law[:, k] for k in np.flatnonzero(truth)}
+        lines["never occur"] = law[:, truth == 0].sum(1)
+        for k, (label, mass) in enumerate(lines.items()):
+            look = {"color": PALETTE[k], "markersize": 3, "linewidth": 1}
+            ax.plot(way, mass, MARKERS[k] + "-", label=label, **look)
+        for k, probability in enumerate(truth[truth > 0]):
+            ax.axhline(probability, color=PALETTE[k], linestyle=":", linewidth=1)
+        ax.set_title(name, fontsize=9)
+        ax.set_ylim(0, 1)
+    axes[0].legend(fontsize=7)
+    fig.supxlabel("part of the training", fontsize=9)
+    fig.supylabel("probability", fontsize=9)
+    fig.tight_layout()
+    return fig
+
+
+def rows_of_images(images: dict[str, np.ndarray]) -> Figure:
+    """Equally many images [n, height, width] of every name, a titled row each."""
+    columns = len(next(iter(images.values())))
+    fig = image_grid([image for row in images.values() for image in row], columns)
+    for row, name in enumerate(images):
+        fig.axes[columns * row].set_title(name, fontsize=8, loc="left", pad=2)
+    fig.set_figheight(0.66 * len(images))
+    fig.subplots_adjust(hspace=0.45)
+    return fig
+
+
+def class_shares(found: dict[str, dict]) -> Figure:
+    """Details of `class_histogram` records: shares of the classes as bars, the reference's as a line."""
+    fig, axes = _panels(len(found), 5, 1.7)
+    for ax, (name, details) in zip(axes, found.items(), strict=True):
+        real = details["reference_shares"]
+        ax.bar(range(len(real)), details["shares"], color=PALETTE[0])
+        ax.step(np.arange(-0.5, len(real)), [*real, real[-1]], where="post", color="black")
+        ax.set_title(name, fontsize=8)
+        ax.set_xticks(range(len(real)))
+        ax.tick_params(labelsize=7)
+    fig.tight_layout()
+    return fig
+
+
+def methods_against_steps(
+    records: list[dict], world: str, metrics: list[str], logarithmic: tuple[str, ...] = ()
+) -> Figure:
+    """Every method and the teacher against sampling steps, a row a metric, a column a noise: means over
+    training seeds, bars from the least to the most of them."""
+    fig, axes = plt.subplots(
+        len(metrics),
+        2,
+        figsize=(10, 3.4 * len(metrics)),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, metric in zip(axes, metrics, strict=True):
+        for ax, process in zip(row, PROCESSES, strict=True):
+            _against_steps(ax, records, world, process, metric)
+            ax.set_yscale("log" if metric in logarithmic else "linear")
+    return fig
+
+
+def _against_steps(ax, records: list[dict], world: str, process: str, metric: str) -> None:
+    series = {"teacher": {k: teacher(world, process) for k in STEPS}}
+    for role, label in NAMES.items():
+        names = {k: student_for(role, world, process, k) for k in STEPS}
+        series[label] = {k: name for k, name in names.items() if name}
+    for place, (label, names) in enumerate(series.items()):
+        values = {k: of_seeds(records, name, k, metric) for k, name in names.items()}
+        if any(values.values()):
+            seeds_line(ax, values, label, place)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(STEPS, STEPS)
+    ax.set_xlabel("sampling steps")
+    ax.set_ylabel(metric.replace("_", " "))
+    ax.set_title(f"{world}, {process}", fontsize=10)
+    ax.legend(fontsize=7)
+
+
+def _panels(number: int, columns: int, height: float) -> tuple[Figure, list]:
+    """So many small panels of equal axes."""
+    rows = -(-number // columns)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(11, height * rows), sharex=True, sharey=True, squeeze=False
+    )
+    for ax in axes.flat[number:]:
+        ax.axis("off")
+    return fig, list(axes.flat[:number])

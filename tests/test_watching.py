@@ -1,0 +1,30 @@
+import pytest
+import torch
+
+from dmmd_lite.recipes import get_recipe
+from dmmd_lite.samples import from_text, to_text
+from dmmd_lite.watching import film, watch
+
+
+def test_watching_gives_a_law_after_every_few_updates_and_the_last():
+    recipe = get_recipe("coins-masked-dmmd-1", "smoke")
+    laws = watch(recipe, 8, draws=64)
+    assert list(laws) == [8, 16, 20]
+    assert all(law.sum().item() == pytest.approx(1) for law in laws.values())
+    assert not torch.equal(laws[8], laws[20])
+
+
+def test_a_film_is_a_record_of_the_last_law():
+    record = film(get_recipe("coins-masked-sdtt-1", "smoke"), 4, draws=64, seed=3)
+    strip = record.details["film"]
+    last = torch.tensor(strip["laws"][-1])
+    truth = torch.tensor([0.6, 0.0, 0.0, 0.4])
+    assert record.value == pytest.approx(float((last - truth).abs().sum() / 2), abs=1e-4)
+    assert record.provenance["training_seed"] == 3 and len(strip["updates"]) == len(strip["laws"])
+
+
+def test_samples_survive_as_text():
+    tokens = torch.randint(17, (5, 64), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(from_text(to_text(tokens)), tokens)
+    with pytest.raises(ValueError, match="tokens: 36 is not allowed"):
+        to_text(torch.tensor([[36]]))
