@@ -8,6 +8,7 @@ from dmmd_lite.boards import of_seeds
 from dmmd_lite.leaderboard import NAMES, STEPS, teacher
 from dmmd_lite.plots import MARKERS, PALETTE, image_grid, seeds_line
 from dmmd_lite.processes import PROCESSES
+from dmmd_lite.results import select
 from dmmd_lite.students import student_for
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 
@@ -125,3 +126,27 @@ def _panels(number: int, columns: int, height: float) -> tuple[Figure, list]:
     for ax in axes.flat[number:]:
         ax.axis("off")
     return fig, list(axes.flat[:number])
+
+
+def text_frontier(records: list[dict]) -> Figure:
+    """Text models sampled at several top-p: perplexity against the share of distinct 4-grams, and the
+    gradient moment against top-p. Records of one world and one number of steps."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    models = list(dict.fromkeys(r["model"] for r in records))
+    for place, model in enumerate(models):
+        found = {
+            metric: {r["top_p"]: r["value"] for r in select(records, model=model, name=metric)}
+            for metric in ("perplexity", "distinct_4grams", "gradient_moment")
+        }
+        at = sorted(found["gradient_moment"])
+        look = {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)]}
+        across = [[found[metric][p] for p in at] for metric in ("perplexity", "distinct_4grams")]
+        left.plot(*across, label=model.split("-", 1)[1], **look)
+        right.plot(at, [found["gradient_moment"][p] for p in at], **look)
+    left.set_xlabel("perplexity")
+    left.set_xscale("log")
+    left.set_ylabel("distinct 4-grams")
+    left.legend(fontsize=7)
+    right.set_xlabel("sampling top-p")
+    right.set_ylabel("gradient moment")
+    return fig
