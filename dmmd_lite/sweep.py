@@ -130,9 +130,7 @@ def run_once(run: Run, threads: int) -> None:
     with FileLock(run.folder / ".lock"):
         values = resolve_parameters(run.page, run.scale, run.parameters)
         if fingerprint(run.page, run.scale, values) != run.mark:
-            raise PageError(
-                "the page, code, data or versions are no longer, or not here, what the sweep began with"
-            )
+            raise PageError("page, code, data or versions are not those the sweep began with")
         for leftover in run.folder.glob(f".{run.page.stem}-*"):
             shutil.rmtree(leftover)
         run_page(run.page, run.folder, run.scale, run.parameters, reuse=True, threads=threads)
