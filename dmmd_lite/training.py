@@ -312,11 +312,7 @@ class _Run:
             "best_value": self.best_value,
         }
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        save_file(
-            {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-            part,
-            {"state": json.dumps(facts)},
-        )
+        save_file(_apart(tensors), part, {"state": json.dumps(facts)})
         os.replace(part, self.path)
 
     def restore(self) -> None:
@@ -360,6 +356,16 @@ class _Run:
         torch.set_rng_state(tensors["random/torch"])
         self.step, self.seconds = facts["step"], facts["seconds"]
         self.best_step, self.best_value = facts["best_step"], facts["best_value"]
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU, none sharing memory with another: tied weights are written twice."""
+    plain, seen = {}, set()
+    for key, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        plain[key] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    return plain
 
 
 def _check_finite(values: dict[str, float], step: int, workdir: Path) -> None:
