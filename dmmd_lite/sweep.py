@@ -32,18 +32,15 @@ CONNECT_SECONDS = 10
 
 
 class Run(NamedTuple):
-    """One point of a grid. parameters: what the sweep sets. mark: the fingerprint of all it depends on."""
+    """One point of a grid. parameters: what the sweep sets. label: those that vary, "steps=4 top_p=0.9".
+    mark: the fingerprint of all it depends on."""
 
     page: Path
     scale: str
     parameters: dict
+    label: str
     folder: Path
     mark: str
-
-    @property
-    def label(self) -> str:
-        """The parameters as a reader writes them: "steps=4 top_p=0.9"."""
-        return " ".join(f"{key}={_compact(value)}" for key, value in self.parameters.items()) or "defaults"
 
     @property
     def notebook(self) -> Path:
@@ -108,17 +105,18 @@ def plan(page: str | Path, grid: dict[str, list], out: str | Path, scale: str = 
     for name, values in grid.items():
         if not values:
             raise ValueError(f"page {path.stem}: parameter {name}: has no value; give at least one")
-    runs = {}
+    runs, varying = {}, [name for name, values in grid.items() if len(values) > 1] or list(grid)
     for point in product(*grid.values()):
         values = resolve_parameters(path, scale, dict(zip(grid, point, strict=True)))
         parameters = {name: values[name] for name in grid}
         mark = fingerprint(path, scale, values)
         key = hashlib.sha256(json.dumps([scale, values], sort_keys=True).encode()).hexdigest()[:10]
-        run = Run(path, scale, parameters, Path(), mark)
-        folder = out / path.stem / f"{re.sub(r'[^A-Za-z0-9_.=+-]+', '_', run.label)[:60]}-{key}"
+        label = _label({name: parameters[name] for name in varying})
+        folder = re.sub(r"[^A-Za-z0-9_.=+-]+", "_", _label(parameters))[:60]
+        folder = out / path.stem / f"{folder}-{key}"
         if folder in runs:
-            raise ValueError(f"page {path.stem}: {run.label} is there twice; give every value once")
-        runs[folder] = run._replace(folder=folder)
+            raise ValueError(f"page {path.stem}: {label} is there twice; give every value once")
+        runs[folder] = Run(path, scale, parameters, label, folder, mark)
     return list(runs.values())
 
 
@@ -249,5 +247,7 @@ def _column(values: list):
         return pyarrow.array([None if value is None else json.dumps(value) for value in values])
 
 
-def _compact(value) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+def _label(parameters: dict) -> str:
+    """Parameters as a reader writes them; "defaults" where there are none."""
+    shown = {name: v if isinstance(v, str) else json.dumps(v) for name, v in parameters.items()}
+    return " ".join(f"{name}={value}" for name, value in shown.items()) or "defaults"
