@@ -8,16 +8,21 @@ STAMP := .venv/.installed
 export HF_HUB_OFFLINE := 1
 export HF_DATASETS_OFFLINE := 1
 
-.PHONY: help book test lint clean
+.PHONY: help book lab test lint clean
 
 help:
 	@echo "make book    run every page at laptop scale and build the site in _build/html"
+	@echo "make lab     open JupyterLab with the first page; every page opens as a notebook"
 	@echo "make test    check the style, run the tests (pages and site at smoke scale)"
 	@echo "make lint    check the style only"
 	@echo "make clean   remove what was built (the environment in .venv stays)"
 
 book: $(STAMP)
 	$(BIN)/python -m dmmd_lite.pages book --scale laptop
+
+# A page opens as a notebook because of .jupyter/labconfig, which goes before the user's own settings of that kind.
+lab: $(STAMP)
+	JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab book/intro.py
 
 test: lint
 	$(BIN)/python -m pytest -q

@@ -51,6 +51,8 @@
 # | [Table 3](table3_block_autoregressive) | diffusion block after block, and its student |
 # | [Table 4](table4_against_di4c) | D-MMD and Di4C on images |
 # | [Table 5](table5_text_methods) | text methods side by side |
+# | [Distil your own model](distil_your_own) | from your tokens, or from your network, to a saved student |
+# | [Sweeps](sweeps) | a page at every point of a grid, on one machine or many |
 #
 # ## How to read numbers here
 #

@@ -12,6 +12,7 @@ from dmmd_lite.networks import BlockTransformer, Transformer
 from dmmd_lite.processes import get_process
 from dmmd_lite.training import Options
 from dmmd_lite.worlds import get_world
+from dmmd_lite.worlds.base import World
 
 AUTOREGRESSIVE = "ar"  # in the place of a process: models that predict token by token
 
@@ -76,9 +77,9 @@ class Recipe:
             place[last] = value
         return Recipe.from_dict(values)
 
-    def make_network(self) -> Transformer:
-        """The recipe's network, freshly initialised."""
-        world, causal = get_world(self.world), self.process == AUTOREGRESSIVE
+    def make_network(self, world: World | None = None) -> Transformer:
+        """The recipe's network, freshly initialised. world: the recipe's, if it is none of the package's."""
+        world, causal = world or get_world(self.world), self.process == AUTOREGRESSIVE
         num_symbols = (
             world.vocab_size + 1
             if causal

@@ -230,19 +230,29 @@ def read_model(path: Path, device: torch.device | str = "cpu") -> Model:
     return Model(recipe.name, recipe, denoiser, process, world, facts["weights"], provenance)
 
 
-def _noise(recipe: Recipe) -> Process | None:
+def _noise(recipe: Recipe, world: World | None = None) -> Process | None:
     """The recipe's noise; None for autoregressive models."""
     if recipe.process == AUTOREGRESSIVE:
         return None
-    process = get_process(recipe.process, get_world(recipe.world).vocab_size, recipe.schedule)
+    world = world or get_world(recipe.world)
+    process = get_process(recipe.process, world.vocab_size, recipe.schedule)
     return Blocked(process, recipe.block) if recipe.block else process
 
 
-def process_of(recipe: Recipe) -> Process | None:
+def process_of(recipe: Recipe, world: World | None = None) -> Process | None:
     """What a recipe's model undoes: its noise, or what its method makes of that; None for autoregressive
-    models."""
-    kind, noise = METHODS.get(recipe.role), _noise(recipe)
+    models. world: the recipe's, where it is none of the package's."""
+    kind, noise = METHODS.get(recipe.role), _noise(recipe, world)
     return kind.process(recipe.method, noise) if kind and recipe.method else noise
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """sha256 of a module's weights and their names."""
+    digest = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _as_model(recipe: Recipe, network: nn.Module, process: Process | None) -> Denoiser | Autoregressive:
@@ -318,7 +328,7 @@ def _method(recipe: Recipe, world: World, process: Process | None, seed: int, de
 VALIDATION_SEED, VALIDATION_SAMPLES, JUDGED_SAMPLES = 1_000_003, 2000, 500
 
 
-def _validate_bound(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> float:
+def validate_bound(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> float:
     """Nats per token of the bound on validation data."""
     denoiser, generator = players["denoiser"], _generator(players["denoiser"])
     x = _validation_data(world, generator)
@@ -390,7 +400,7 @@ def _generator(player: nn.Module) -> torch.Generator:
 
 
 _VALIDATIONS = {
-    "bound": _validate_bound,
+    "bound": validate_bound,
     "negative_log_likelihood": _validate_likelihood,
     "frechet": partial(_validate_samples, "frechet"),
     "ngram_divergence": partial(_validate_samples, "ngram_divergence"),

@@ -13,13 +13,14 @@ from dmmd_lite.metrics import gradient_moment as moments
 from dmmd_lite.metrics import images, text
 from dmmd_lite.metrics.diversity import DIVERSITY
 from dmmd_lite.metrics.exact import exact_metrics
-from dmmd_lite.metrics.features import EXTRACTORS, load_features
+from dmmd_lite.metrics.features import EXTRACTORS, MOST_FEATURES, features_of
 from dmmd_lite.metrics.judges import Judge, check_judge, load_judge
 from dmmd_lite.metrics.text import output_entropy
 from dmmd_lite.records import Record
 from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 from dmmd_lite.worlds.markov import Markov
+from dmmd_lite.worlds.own import TokensWorld
 from dmmd_lite.worlds.text import SYMBOLS, TextWorld
 
 __all__ = [
@@ -41,9 +42,9 @@ METRICS = {  # name: the kind of world it applies to
     "ngram_divergence": "chain",
     "frechet": "images",
     "frechet_floor": "images",
-    "kernel_distance": "images",
-    "coverage": "images",
-    "density": "images",
+    "kernel_distance": "features",
+    "coverage": "features",
+    "density": "features",
     "class_histogram": "images",
     "nearest_training": "images",
     "gradient_moment": "judged",
@@ -57,20 +58,24 @@ METRICS = {  # name: the kind of world it applies to
 }
 OF_DENOISERS = ("total_variation", "kl", "invalid_mass", "output_entropy")  # not to be had from samples
 OF_FEATURES = ("frechet", "frechet_floor", "kernel_distance", "coverage", "density")
+MOST_REFERENCES = 2000  # real ones that features are compared with, the first of a split
 OF_JUDGES = ("gradient_moment", "perplexity")
 
 
 def metrics_for(world: World) -> list[str]:
     """Names of the metrics that apply to a world.
 
-    "images" are the worlds with a feature extractor, "letters" the texts in the 27 symbols.
+    "images" are the worlds with a feature extractor, "features" those and your own, where each token is a
+    feature of its own; "letters" the texts in the 27 symbols.
     """
-    is_text = isinstance(world, TextWorld)
+    is_text, extracted = isinstance(world, TextWorld), world.name in EXTRACTORS
+    own = isinstance(world, TokensWorld) and world.length * world.vocab_size <= MOST_FEATURES
     kinds = {
         "any": True,
         "enumerable": isinstance(world, EnumerableWorld),
         "chain": isinstance(world, Markov),
-        "images": world.name in EXTRACTORS,
+        "images": extracted,
+        "features": extracted or own,
         "judged": is_text or isinstance(world, Markov),
         "text": is_text,
         "letters": is_text and world.vocab_size == len(SYMBOLS),
@@ -116,16 +121,20 @@ def _on_features(tokens: Tensor, world: World, names: list[str], seed: int, spli
     classes = "class_histogram" in names
     if not wanted and not classes:
         return {}
-    extract, records = load_features(world.name), {}
+    extract, records = features_of(world), {}
     if classes:
         ours, theirs = extract.classes(tokens), extract.classes(world.split(split))
         records["class_histogram"] = images.class_histogram(ours, theirs, extract.num_classes, seed)
     if wanted:
-        samples, training, reference = map(extract, (tokens, world.split("train"), world.split(split)))
+        samples, reference = extract(tokens), extract(world.split(split)[:MOST_REFERENCES])
     for name in wanted:
-        sample = training if name == "frechet_floor" else samples
+        sample = extract(world.split("train")) if name == "frechet_floor" else samples
         records[name] = getattr(images, name)(sample, reference, seed)
     origin = {"extractor": extract.name, "split": split}
+    if isinstance(world, TokensWorld):
+        records = {
+            n: replace(r, reference=r.reference.replace("images", "sequences")) for n, r in records.items()
+        }
     return {name: replace(r, details={**r.details, **origin}) for name, r in records.items()}
 
 

@@ -16,12 +16,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d, relu, silu
+from torch.nn.functional import max_pool2d, one_hot, relu, silu
 
 from dmmd_lite.paths import data_dir
 from dmmd_lite.worlds import get_world
+from dmmd_lite.worlds.base import World
 
 EXTRACTORS = {"digits": "digits-classifier"}  # world: file name under data/models/
+MOST_FEATURES = 32_768  # of sequences whose tokens are their own features; 260 MB for a thousand
 
 
 class Classifier(nn.Module):
@@ -81,6 +83,27 @@ class Features:
     def _of_images(self, function: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
         """What a function of images gives for tokens [n, L], a thousand at a time."""
         return torch.cat([function(self.model.images(part)) for part in tokens.cpu().split(1000)])
+
+
+class OneHot:
+    """Tokens [n, L] as float64 features [n, L V]: sqrt(V) at the class of every position, 0 elsewhere.
+
+    The kernel of `kernel_distance` is then (share of equal tokens + 1)^3, which sees the joint law of every
+    three positions, and distances are those of Hamming.
+    """
+
+    name = "one-hot tokens"
+
+    def __init__(self, vocab_size: int):
+        self.vocab_size = vocab_size
+
+    def __call__(self, tokens: Tensor) -> np.ndarray:
+        return np.sqrt(self.vocab_size) * one_hot(tokens.cpu(), self.vocab_size).flatten(1).double().numpy()
+
+
+def features_of(world: World) -> Features | OneHot:
+    """The extractor of a world: its classifier, or its tokens as they are."""
+    return load_features(world.name) if world.name in EXTRACTORS else OneHot(world.vocab_size)
 
 
 def extractor_files(name: str) -> tuple[Path, Path]:

@@ -4,7 +4,6 @@ A judge is one of our autoregressive models, a causal language model of Hugging 
 first-order chain of the Markov world. Values under different judges are not comparable.
 """
 
-import hashlib
 import os
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from dmmd_lite.recipe import AUTOREGRESSIVE, Recipe
 from dmmd_lite.recipes import RECIPES, get_recipe, judge_of
 from dmmd_lite.rng import float64_device
-from dmmd_lite.store import Model, load_model, recipe_of
+from dmmd_lite.store import Model, load_model, recipe_of, weights_sha256
 from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.markov import Markov
@@ -41,7 +40,7 @@ class Judge:
     @classmethod
     def of(cls, name: str, module: nn.Module, vocab_size: int, device="cpu", sha256: str = "") -> "Judge":
         """A judge that owns `module`, moved to `device`; every parameter of it counts."""
-        digest, device = sha256 or _sha256(module), torch.device(device)
+        digest, device = sha256 or weights_sha256(module), torch.device(device)
         return cls(name, digest, vocab_size, module.to(device).eval().requires_grad_(True), device)
 
 
@@ -176,11 +175,3 @@ def _check_symbols(name: str, vocab_size: int, world: World) -> None:
             f"judge: {name!r} is not allowed for {world.name}; "
             f"it reads {vocab_size} symbols, the samples have {world.vocab_size}"
         )
-
-
-def _sha256(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
