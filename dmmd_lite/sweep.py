@@ -148,7 +148,7 @@ def _executor(jobs: int | None, cluster: str | None, threads: int) -> Iterator[E
     try:
         from distributed import Client
     except ImportError:
-        raise ValueError(f"cluster: {cluster!r} needs Dask; pip install 'dmmd-lite[cluster]'") from None
+        raise ValueError(f"cluster: {cluster!r} needs Dask; pip install distributed") from None
     if not re.fullmatch(r"\w+://\S+", cluster):
         raise ValueError(f"cluster: {cluster!r} is not allowed; write a scheduler's address, tcp://HOST:PORT")
     try:

@@ -19,9 +19,7 @@ from dmmd_lite.cli import main
 from dmmd_lite.pages import PageError
 from dmmd_lite.sweep import sweep
 
-pytest.importorskip(
-    "distributed", reason="Dask is not installed; pip install 'dmmd-lite[cluster]' runs this test"
-)
+pytest.importorskip("distributed", reason="Dask is not installed; pip install distributed runs this test")
 pytestmark = pytest.mark.slow
 RUNS = int(os.environ.get("DMMD_SWEEP_RUNS", "6"))
 
