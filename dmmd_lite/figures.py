@@ -38,13 +38,11 @@ def laws_on_the_way(films: dict[str, dict], world: EnumerableWorld) -> Figure:
     fig, axes = _panels(len(films), 4, 2.3)
     for ax, (name, strip) in zip(axes, films.items(), strict=True):
         way, law = np.array(strip["updates"]) / strip["updates"][-1], np.array(strip["laws"])
-        lines = {outcomes[k]: law[:, k] for k in np.flatnonzero(truth)}
-        lines["never occur"] = law[:, truth == 0].sum(1)
-        for k, (label, mass) in enumerate(lines.items()):
-            look = {"color": PALETTE[k], "markersize": 3, "linewidth": 1}
-            ax.plot(way, mass, MARKERS[k] + "-", label=label, **look)
-        for k, probability in enumerate(truth[truth > 0]):
-            ax.axhline(probability, color=PALETTE[k], linestyle=":", linewidth=1)
+        for k in np.flatnonzero(truth):  # in the colours of `stacked_laws`
+            look = {"color": PALETTE[k], "marker": MARKERS[k], "markersize": 3, "linewidth": 1}
+            ax.plot(way, law[:, k], label=outcomes[k], **look)
+            ax.axhline(truth[k], color=PALETTE[k], linestyle=":", linewidth=1)
+        ax.plot(way, law[:, truth == 0].sum(1), "--", color="gray", label="never occur", linewidth=1)
         ax.set_title(name, fontsize=9)
         ax.set_ylim(0, 1)
     axes[0].legend(fontsize=7)
