@@ -13,7 +13,12 @@ from dmmd_lite.recipe import Recipe
 from dmmd_lite.sizes import kind_of
 
 RATES = {"the recipe": 1.0, "rates x 1/2": 0.5, "rates x 2": 2.0}
-BEST: dict[tuple[str, str, str], str] = {}  # (kind of world, noise, role) -> trial, where not the recipe
+BEST = {  # (kind of world, noise, role) -> its best trial, where that was not the recipe
+    ("digits", "uniform", "dcd"): "rates x 1/2",
+    ("digits", "uniform", "di4c"): "rates x 1/2",
+    ("digits", "uniform", "idlm"): "rates x 1/2",
+    ("digits", "uniform", "redi"): "pool_steps 64, uses 16",
+}
 
 
 def trials_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
