@@ -77,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--features",
-        help="of the metrics that compare images: WORLD-classifier, resnet20, resnet56, or one of the latter two "
-        "with weights of your own, resnet20:FILE; default: the world's own",
+        help="of the metrics that compare images: WORLD-classifier, resnet20, resnet56, or one of the latter "
+        "two with weights of your own, resnet20:FILE; default: the world's own",
     )
     p.add_argument("--json", action="store_true")
 
@@ -280,8 +280,11 @@ def _doctor(arguments) -> None:
     import torch
 
     from dmmd_lite import paths
+    from dmmd_lite.metrics.features import local_resnets
+    from dmmd_lite.metrics.inception import local_inception
     from dmmd_lite.recipes import RECIPES
     from dmmd_lite.records import machine
+    from dmmd_lite.worlds import WORLDS
     from dmmd_lite.worlds.corpora import local_data_sets, local_tokenizer_files
 
     models = paths.data_dir() / "models"
@@ -289,12 +292,15 @@ def _doctor(arguments) -> None:
         **machine(),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "mps": torch.backends.mps.is_available(),
+        "worlds": list(WORLDS),
         "released_models": sorted(p.stem for p in models.glob("*.safetensors") if p.stem in RECIPES),
         "released_results": sorted(p.stem for p in (paths.data_dir() / "results").glob("*.json")),
         "cache": str(paths.cache_dir()),
         "DMMD_DATA_DIR": str(paths.external_data_dir() or "not set"),
         "local_data_sets": local_data_sets(),
         "local_tokenizer": [file.name for file in local_tokenizer_files()],
+        "local_resnets": local_resnets(),
+        "local_inception": str(local_inception() or "not found"),
         "may_download": paths.may_download(),
     }
     if arguments.json:

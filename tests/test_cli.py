@@ -222,7 +222,7 @@ REFUSED = [
     (["evaluate", "images", "--features", "beauty"], "features: 'beauty' is not allowed; choose from"),
     (
         ["evaluate", "images", "--features", "resnet20"],
-        "it reads images of 32x32x3, not 8x8x1|no cifar10_resnet/",
+        "no cifar10_resnet/resnet20.safetensors",
     ),
     (["evaluate", "images", "--features", "resnet20:nowhere"], "features: 'nowhere' is not a file"),
     (["evaluate", "images", "--features", "glyphs-classifier"], "it reads images of 16x16x1, not 8x8x1"),
@@ -230,7 +230,7 @@ REFUSED = [
     ([*EVALUATE, "--features", "resnet20"], "features: 'resnet20' is not allowed; none of the metrics"),
     (
         [*TRAIN, "--set", "world=glyphs@1"],
-        "levels: 1 is not allowed; it must be a whole number from 2 to 256",
+        "levels: 1 is not allowed; it must be a whole",
     ),
     ([*TRAIN, "--set", "world=coins@4"], "world: 'coins' is not allowed with levels; choose one of"),
     (

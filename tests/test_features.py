@@ -261,7 +261,7 @@ def test_many_features_have_an_interval_too(rng, monkeypatch):
 
 
 class Fake(torch.nn.Module):
-    """In the place of torch-fidelity's network: some numbers of every image, and checks of what it is given."""
+    """In the place of torch-fidelity's network: some numbers of every image. It checks what it is given."""
 
     def __init__(self, name, features_list, feature_extractor_weights_path=None):
         super().__init__()
@@ -277,7 +277,7 @@ class Fake(torch.nn.Module):
 
 @pytest.fixture
 def library(tmp_path, monkeypatch):
-    """Stand-ins for torch-fidelity, with 12 features, and for its weights; their path, which nothing names."""
+    """Stand-ins for torch-fidelity, with 12 features, and its weights; their path, which nothing names."""
     module = types.ModuleType("inceptionv3")
     module.FeatureExtractorInceptionV3 = Fake
     monkeypatch.setitem(sys.modules, "torch_fidelity", types.ModuleType("torch_fidelity"))

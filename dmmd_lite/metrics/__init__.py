@@ -1,8 +1,8 @@
 """Metrics: each returns a `Record`. Here they are by name, with the worlds they apply to.
 
 `exact_metrics` and `output_entropy` look at a denoiser; everything else judges samples, `evaluate_samples`.
-`gradient_moment` and `perplexity` need a judge, see `judges.py`; distances between sets of images need features,
-see `features.py`, and `fid` those of `inception.py`.
+`gradient_moment` and `perplexity` need a judge, see `judges.py`; distances between sets of images need
+features, see `features.py`, and `fid` those of `inception.py`.
 """
 
 from collections.abc import Iterable

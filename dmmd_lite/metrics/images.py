@@ -46,7 +46,8 @@ def check_number(images: int, dim: int) -> None:
     """ValueError for fewer images than features, too few for a Fréchet distance."""
     if images < dim:
         raise ValueError(
-            f"samples: {images} images are not allowed; a Fréchet distance on {dim} features needs {dim} or more"
+            f"samples: {images} images are not allowed; a Fréchet distance on {dim} features needs {dim} or"
+            " more"
         )
 
 

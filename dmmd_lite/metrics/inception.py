@@ -63,20 +63,14 @@ def load_inception(world_name: str, device: torch.device | str = "cpu") -> Featu
 
 
 def inception_file() -> Path:
-    """The weights: $DMMD_INCEPTION, or in $DMMD_DATA_DIR, or in the cache, where DMMD_DOWNLOAD=1 fetches
-    them; else ValueError."""
-    named = os.environ.get(VARIABLE)
-    if named:
-        file = Path(named).expanduser()
-        if not file.is_file():
-            raise ValueError(f"{VARIABLE}: {named!r} is not a file; get {URL}")
-        return file
+    """The weights: `local_inception`, or fetched into the cache where DMMD_DOWNLOAD=1; else ValueError."""
     found = local_inception()
     if found:
         return found
     if not may_download():
         raise ValueError(
-            f"fid: no {FILES[0]} in DMMD_DATA_DIR; get {URL} and name it in {VARIABLE}, or set DMMD_DOWNLOAD=1"
+            f"fid: no {FILES[0]} in DMMD_DATA_DIR; get {URL} and name it in {VARIABLE}, or set"
+            " DMMD_DOWNLOAD=1"
         )
     target = cache_dir() / "features" / FILES[0]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +82,13 @@ def inception_file() -> Path:
 
 
 def local_inception() -> Path | None:
-    """The weights where they lie by themselves: in $DMMD_DATA_DIR, or downloaded before."""
+    """The weights on this machine: $DMMD_INCEPTION, else in $DMMD_DATA_DIR, else downloaded before.
+
+    ValueError where the variable names something that is not a file."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        if not Path(named).expanduser().is_file():
+            raise ValueError(f"{VARIABLE}: {named!r} is not a file; get {URL}")
+        return Path(named).expanduser()
     folders = [folder for folder in (external_data_dir(), cache_dir() / "features") if folder]
     return next((folder / name for folder in folders for name in FILES if (folder / name).is_file()), None)
