@@ -9,8 +9,9 @@ import os
 import sys
 from pathlib import Path
 
+from dmmd_lite.interrupts import Interrupted
 from dmmd_lite.pages import PageError, parse_value
-from dmmd_lite.training import Interrupted, NonFiniteLoss
+from dmmd_lite.training import NonFiniteLoss
 
 SAMPLE_ENDINGS = (".npz", ".png", ".txt")
 
@@ -87,6 +88,24 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--scale", default="laptop")
     p.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters")
     p.add_argument("--out", required=True, type=Path)
+
+    p = command("sweep", _sweep, "run a page at every point of a grid; run again to go on where it stopped")
+    p.add_argument("page")
+    p.add_argument(
+        "-p",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        dest="grid",
+        help="a parameter and its values, each JSON or a Python literal",
+    )
+    p.add_argument("--scale", default="laptop")
+    where = p.add_mutually_exclusive_group()
+    where.add_argument("--jobs", type=int, help="runs at a time; default: as many as there are cores for")
+    where.add_argument("--cluster", help="address of a Dask scheduler, tcp://HOST:PORT")
+    p.add_argument("--threads", type=int, default=1, help="threads of one run (1)")
+    p.add_argument("--out", required=True, type=Path, help="folder of all runs and their results")
 
     p = command("doctor", _doctor, "say what was found: devices, data, weights, versions")
     p.add_argument("--json", action="store_true")
@@ -274,6 +293,26 @@ def _page(arguments) -> None:
 
     parameters = {name: parse_value(value) for name, value in arguments.parameters}
     print(run_page(arguments.page, arguments.out, arguments.scale, parameters))
+
+
+def _sweep(arguments) -> None:
+    from dmmd_lite.sweep import sweep
+
+    grid = {}
+    for name, *values in arguments.grid:
+        if name in grid:
+            raise ValueError(f"p: {name!r} is there twice; give all its values after one -p")
+        grid[name] = [parse_value(value) for value in values]
+    _check_folder(arguments.out)
+    sweep(
+        arguments.page,
+        grid,
+        arguments.out,
+        arguments.scale,
+        jobs=arguments.jobs,
+        cluster=arguments.cluster,
+        threads=arguments.threads,
+    )
 
 
 def _doctor(arguments) -> None:

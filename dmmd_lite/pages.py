@@ -17,10 +17,12 @@ import sys
 import tempfile
 import time
 import tomllib
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from dmmd_lite.kernels import kernel_manager
 from dmmd_lite.paths import PACKAGE, data_dir, external_data_dir, source_root
 from dmmd_lite.sizes import SCALES
 
@@ -61,12 +63,32 @@ def page_names() -> list[str]:
 
 def read_page(path: Path):
     """A page source as a notebook object, with the kernel name every notebook tool asks for."""
+    return _as_notebook(path.read_text())
+
+
+def _as_notebook(source: str):
     import jupytext
 
-    notebook = jupytext.read(path, fmt="py:percent")
+    notebook = jupytext.reads(source, fmt="py:percent")
     kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
     notebook.metadata.setdefault("kernelspec", kernel)
     return notebook
+
+
+class JupytextReader:
+    """What papermill reads `jupytext://PAGE.py` with, once it has found this class by its entry point."""
+
+    @staticmethod
+    def read(address: str) -> str:
+        """The page at `jupytext://PATH` as a notebook in JSON."""
+        import nbformat
+
+        return nbformat.writes(read_page(page_path(address.removeprefix("jupytext://"))))
+
+    @staticmethod
+    def pretty_path(address: str) -> str:
+        """The address as it stands."""
+        return address
 
 
 def page_parameters(page: str | Path) -> dict[str, Parameter]:
@@ -75,7 +97,13 @@ def page_parameters(page: str | Path) -> dict[str, Parameter]:
     Raises ValueError for an unknown page, and for a parameters cell with anything but annotated literals.
     """
     path = page_path(page)
-    cells = [cell for cell in read_page(path).cells if "parameters" in cell.metadata.get("tags", [])]
+    return dict(_parameters(path.stem, path.read_text()))
+
+
+@lru_cache(maxsize=64)
+def _parameters(stem: str, source: str) -> dict[str, Parameter]:
+    notebook = _as_notebook(source)
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     found = {}
     for cell in cells:
         lines = cell.source.splitlines()
@@ -90,9 +118,9 @@ def page_parameters(page: str | Path) -> dict[str, Parameter]:
                 base = None
             if base not in TYPES:
                 allowed = f"`name: type = literal` with type one of {list(TYPES)}"
-                raise ValueError(f"page {path.stem}: parameters: {text!r} is not allowed; write {allowed}")
+                raise ValueError(f"page {stem}: parameters: {text!r} is not allowed; write {allowed}")
             found[name] = Parameter(kind, default, comment.strip(" #"))
-            _check(path.stem, name, found[name], default)
+            _check(stem, name, found[name], default)
     return found
 
 
@@ -148,14 +176,25 @@ def fingerprint(page: str | Path, scale: str, values: dict) -> str:
     for name in ("torch", "numpy", "matplotlib"):
         add(name, metadata.version(name).encode())
     for path in sorted(PACKAGE.rglob("*.py")):
-        add(path.relative_to(PACKAGE), path.read_bytes())
+        add(path.relative_to(PACKAGE), _sha256(path))
     for path in sorted(data_dir().rglob("*")):
         if path.is_file():
-            add(path.relative_to(data_dir()), path.read_bytes())
+            add(path.relative_to(data_dir()), _sha256(path))
     external = external_data_dir()
     for path in sorted(external.glob("*")) if external else []:
         add(path.name, str(path.stat().st_size).encode())
     return digest.hexdigest()
+
+
+def _sha256(path: Path) -> bytes:
+    """A file's digest, read again only where its size or its time has changed: sweeps ask many times."""
+    found = path.stat()
+    return _digest(path, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: Path, size: int, time_ns: int) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def run_page(
@@ -164,11 +203,13 @@ def run_page(
     scale: str = "laptop",
     parameters: dict | None = None,
     reuse: bool = False,
+    threads: int | None = None,
 ) -> Path:
     """Run a page and write `<out>/<page>.ipynb`, and `<out>/<page>.json` if the page saves records.
 
     page: a name such as "coins", or a path to a page script. parameters: values that go before the scale's.
     reuse: keep what an earlier run left in `out` if nothing it depends on has changed (see `fingerprint`).
+    threads: of the page's kernel (see `kernel_manager`).
     Returns the notebook's path. Raises ValueError, before anything is run or written, if the input is wrong,
     and PageError if a cell fails; the results of an earlier run then stay, and `<out>/<page>.failed.ipynb`
     shows how far this one came.
@@ -196,9 +237,8 @@ def run_page(
                 read_page(path),
                 partial,
                 parameters=values,
-                cwd=path.parent,
                 progress_bar=False,
-                kernel_manager_class=_kernel_manager(folder),
+                kernel_manager_class=kernel_manager(folder, path.parent, threads),
             )
         except Exception as error:
             if partial.exists():
@@ -221,10 +261,12 @@ def run_page(
     return target
 
 
-def up_to_date(page: str | Path, out: str | Path, scale: str = "laptop") -> bool:
+def up_to_date(
+    page: str | Path, out: str | Path, scale: str = "laptop", parameters: dict | None = None
+) -> bool:
     """Whether `run_page` with `reuse` would find its work done. Raises ValueError for wrong input."""
     path = page_path(page)
-    values = resolve_parameters(path, scale)
+    values = resolve_parameters(path, scale, parameters)
     return _carries(Path(out) / f"{path.stem}.ipynb", fingerprint(path, scale, values))
 
 
@@ -242,27 +284,6 @@ def _last_line(error: Exception) -> str:
     """The last line of a traceback, from the page's kernel where the error comes from there."""
     name, value = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
     return f"{name}: {(value.strip().splitlines() or [''])[-1]}"
-
-
-def _kernel_manager(folder: str):
-    """A class of kernel managers that start this interpreter, whatever kernels are registered."""
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-
-    environment = {
-        "DMMD_PAGE_OUT": folder,
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-        "TQDM_DISABLE": "1",  # a progress widget would ask the site for scripts
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # with another, figures are lost
-    }
-
-    class PageKernelManager(AsyncKernelManager):
-        def __init__(self, **kwargs):
-            super().__init__(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), **kwargs)
-            self.kernel_spec.env.update(environment)
-            self.kernel_spec.argv.append("--log-level=CRITICAL")  # no word on unencrypted loopback
-
-    return PageKernelManager
 
 
 def save_records(page: str, records: list[dict], **extra) -> None:

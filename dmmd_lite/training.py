@@ -12,11 +12,9 @@ import copy
 import json
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dmmd_lite.interrupts import Interrupted, collect_signals
 from dmmd_lite.objectives import Method
 from dmmd_lite.progress import progress_bar
 from dmmd_lite.rng import generator_for
@@ -93,14 +92,6 @@ class NonFiniteLoss(RuntimeError):
     """A loss term became NaN or infinite; the message names step, term and the last good checkpoint."""
 
 
-class Interrupted(RuntimeError):
-    """The run was asked to stop and saved a checkpoint first. `signal` is the signal's number."""
-
-    def __init__(self, message: str, number: int):
-        super().__init__(message)
-        self.signal = number
-
-
 @dataclass
 class Result:
     """What a run leaves: averaged players (raw where not averaged), the raw ones, and numbers."""
@@ -154,7 +145,7 @@ def train(
     validate_every = options.validate_every if validate is not None else 0
     latest = {}  # of every term, because players take turns
 
-    with _signals() as asked, progress_bar(options.steps, run.step, workdir.name, rank == 0) as bar:
+    with collect_signals() as asked, progress_bar(options.steps, run.step, workdir.name, rank == 0) as bar:
         while run.step < options.steps:
             step, logged = run.step, {}
             for _ in range(options.accumulation):
@@ -401,21 +392,3 @@ def _cut_log(path: Path, step: int) -> None:
         part = path.with_name(f".{path.name}.part")
         part.write_text("".join(line + "\n" for line in lines if json.loads(line)["step"] <= step))
         os.replace(part, path)
-
-
-@contextmanager
-def _signals():
-    """Collect SIGINT and SIGTERM in a list while the loop runs (only the main thread can)."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = {
-        number: signal.signal(number, lambda n, _: asked.append(n))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

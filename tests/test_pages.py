@@ -1,7 +1,10 @@
 """Pages run headless: strict parameters, whole results or none, and every page of the book at smoke scale."""
 
+import importlib.metadata
 import json
 import math
+import os
+import subprocess
 import sys
 import tomllib
 
@@ -194,6 +197,38 @@ def test_a_run_writes_notebook_and_records_and_is_reused(page, tmp_path):
     assert up_to_date(page, out, "smoke") and not up_to_date(page, out, "gpu")
     (out / "page.json").unlink()
     assert not up_to_date(page, out, "smoke"), "a run without its records counts as whole"
+
+
+@pytest.mark.parametrize("form", ["address", "pipe"])
+def test_plain_papermill_runs_a_page(page, tmp_path, form):
+    """Both recipes of the page on sweeps; parameters of wrong names pass there, so nothing here is strict."""
+    out, text = tmp_path / "out.ipynb", None
+    if form == "address":
+        group = importlib.metadata.entry_points(group="papermill.io")
+        if "jupytext://" not in group.names:
+            pytest.skip("the package was installed before papermill could find it; install it again")
+        source = f"jupytext://{page}"
+    else:
+        convert = [sys.executable, "-m", "jupytext", "--to", "ipynb", "--output", "-", str(page)]
+        text, source = subprocess.run(convert, capture_output=True, text=True, check=True).stdout, "-"
+    command = [sys.executable, "-m", "papermill", source, str(out), "-p", "steps", "6"]
+    environment = {**os.environ, "DMMD_PAGE_OUT": str(tmp_path / "records")}
+    (tmp_path / "records").mkdir()
+    done = subprocess.run(command, input=text, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    saved = json.loads((tmp_path / "records" / "page.json").read_text())
+    assert saved["records"][0]["value"] == 6
+    assert json.loads(out.read_text())["metadata"]["papermill"]["exception"] is None
+
+
+def test_papermill_is_told_of_the_reader(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [(scheme, target)] = project["entry-points"]["papermill.io"].items()
+    reader = importlib.metadata.EntryPoint(scheme, target, "papermill.io").load()
+    cells = json.loads(reader.read(f"{scheme}{page}"))["cells"]
+    assert ["parameters"] in [cell["metadata"].get("tags") for cell in cells]
+    with pytest.raises(ValueError, match="nosuch.py"):
+        reader.read(f"{scheme}{page.with_name('nosuch.py')}")
 
 
 def test_fingerprint_follows_what_the_output_depends_on(page, tmp_path, monkeypatch):
