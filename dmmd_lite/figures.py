@@ -126,30 +126,6 @@ def _panels(number: int, columns: int, height: float) -> tuple[Figure, list]:
     return fig, list(axes.flat[:number])
 
 
-def text_frontier(records: list[dict]) -> Figure:
-    """Text models sampled at several top-p: perplexity against the share of distinct 4-grams, and the
-    gradient moment against top-p. Records of one world and one number of steps."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    models = list(dict.fromkeys(r["model"] for r in records))
-    for place, model in enumerate(models):
-        found = {
-            metric: {r["top_p"]: r["value"] for r in select(records, model=model, name=metric)}
-            for metric in ("perplexity", "distinct_4grams", "gradient_moment")
-        }
-        at = sorted(found["gradient_moment"])
-        look = {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)]}
-        across = [[found[metric][p] for p in at] for metric in ("perplexity", "distinct_4grams")]
-        left.plot(*across, label=model.split("-", 1)[1], **look)
-        right.plot(at, [found["gradient_moment"][p] for p in at], **look)
-    left.set_xlabel("perplexity")
-    left.set_xscale("log")
-    left.set_ylabel("distinct 4-grams")
-    left.legend(fontsize=7)
-    right.set_xlabel("sampling top-p")
-    right.set_ylabel("gradient moment")
-    return fig
-
-
 def swept_metrics(rows: list[dict], swept: list[str]) -> Figure:
     """Records of a sweep (`sweep.gather`), a panel a metric, against the first swept column that varies.
 
