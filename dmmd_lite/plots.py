@@ -45,10 +45,10 @@ def show(fig: Figure, alt: str) -> None:
 
 
 def filmstrip(draw: Callable[[object], Figure | str], values: Sequence, label: str, alt: str = "") -> None:
-    """One frame per value behind a plain HTML slider, which works without any library.
+    """One frame per value behind a plain HTML slider, which works without any library and with the keyboard.
 
     draw(value) makes the frame: a figure, described by `alt`, or HTML that describes itself. The last frame
-    shows first: a strip ends with its result.
+    shows first: a strip ends with its result. A screen reader is told the value, not the slider's position.
     """
 
     def content(value: object) -> str:
@@ -60,19 +60,21 @@ def filmstrip(draw: Callable[[object], Figure | str], values: Sequence, label: s
 
     frames, last = [content(value) for value in values], len(values) - 1
     names = html.escape("|".join(map(str, values)), quote=True)
+    last_name = html.escape(str(values[-1]), quote=True)
     move = (
-        "const f=this.closest('figure');"
+        "const f=this.closest('figure'),v=this.dataset.names.split('|')[this.value];"
         "f.querySelectorAll('.frame').forEach((m,k)=>m.hidden=(k!=this.value));"
-        "f.querySelector('output').value=this.dataset.names.split('|')[this.value]"
+        "f.querySelector('output').value=v;this.setAttribute('aria-valuetext',v)"
     )
     slider = (
         f'<label>{html.escape(label)} <input type="range" min="0" max="{last}" value="{last}" '
-        f'data-names="{names}" oninput="{move}"> <output>{html.escape(str(values[-1]))}</output></label>'
+        f'autocomplete="off" aria-valuetext="{last_name}" data-names="{names}" oninput="{move}"> '
+        f"<output>{last_name}</output></label>"
     )
-    shown = "".join(
+    strip = "".join(
         f'<div class="frame"{"" if k == last else " hidden"}>{frame}</div>' for k, frame in enumerate(frames)
     )
-    text = {"text/html": f'<figure class="filmstrip">{slider}{shown}</figure>', "text/plain": alt or label}
+    text = {"text/html": f'<figure class="filmstrip">{slider}{strip}</figure>', "text/plain": alt or label}
     display(text, raw=True)
 
 
