@@ -38,7 +38,7 @@ from torch import nn
 from dmmd_lite.denoisers import ExactDenoiser
 from dmmd_lite.evaluate import evaluate
 from dmmd_lite.metrics.exact import exact_law, total_variation
-from dmmd_lite.metrics.kernels import (
+from dmmd_lite.metrics.reverse import (
     all_states,
     distance,
     implied_posterior,

@@ -8,7 +8,7 @@ from helpers import every_process
 
 from dmmd_lite.denoisers import ExactDenoiser
 from dmmd_lite.metrics.exact import exact_law
-from dmmd_lite.metrics.kernels import (
+from dmmd_lite.metrics.reverse import (
     all_states,
     distance,
     implied_posterior,
