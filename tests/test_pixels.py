@@ -9,6 +9,7 @@ import torch
 from conftest import ROOT
 from helpers import every_process
 
+from dmmd_lite import store
 from dmmd_lite.processes import Masked
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.sampling import sample
@@ -67,6 +68,17 @@ def test_a_step_at_batch_32_stays_below_3_gb(process_name):
     measured = json.loads(done.stdout)
     assert (measured["batch"], measured["tokens"], measured["levels"]) == (32, 3072, 256)
     assert 0.3 < measured["peak_gb"] < 3
+
+
+def test_validation_reads_what_the_scale_can_bear(rng):
+    """All of the digits at every scale; of larger images fewer, and fewer samples of students."""
+    expected = {"digits": (297, 2000, 297), "glyphs": (512, 2000, 128), "photos": (341, 170, 10)}
+    for name, (laptop, samples, smoke) in expected.items():
+        world = get_world(name)
+        assert len(store._validation_data(world, rng, "laptop")) == laptop
+        assert len(store._validation_data(world, rng, "smoke")) == smoke
+        assert store._validation_num("laptop", world) == samples
+        assert (store._validation_num("smoke", world), store._validation_num("gpu", world)) == (128, 2000)
 
 
 def test_glyph_students_are_trained_and_validated(tmp_path, monkeypatch):
