@@ -73,10 +73,12 @@ class SequenceStem(nn.Module):
 
 
 class ImageStem(nn.Module):
-    """Patches in, one categorical head per pixel out.
+    """Patches in, one categorical head per pixel and channel out.
 
-    The pixels of a patch share one vector: given it they are predicted independently, which is what a
-    factorised denoiser does anyway, so a patch costs capacity but breaks no symmetry of the model.
+    Attention has a position a patch, so 3,072 tokens are 256 positions; noise, masks and loss know nothing of
+    patches. What it assumes: that one vector can carry the laws of all pixels of its patch. Given it they are
+    predicted independently, which is what a factorised denoiser does anyway, so a patch costs capacity but
+    breaks no symmetry of the model. Levels are classes without an order, each with an embedding of its own.
     Symbols are ordered row by row, channels last.
     """
 

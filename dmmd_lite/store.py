@@ -320,7 +320,7 @@ def _method(recipe: Recipe, world: World, process: Process | None, seed: int, de
 # --- validation: a number to be minimised, from averaged players, on the validation split ------------------
 
 VALIDATION_SEED, VALIDATION_SAMPLES, JUDGED_SAMPLES = 1_000_003, 2000, 500
-SMOKE_SAMPLES = 128  # at scale "smoke"
+SMOKE_SAMPLES, LAPTOP_TOKENS = 128, 2**19  # samples at scale "smoke"; most of their tokens at "laptop"
 VALIDATION_IMAGES, VALIDATION_TOKENS = 512, 2**20  # most images, and most of their tokens, for the bound
 
 
@@ -378,9 +378,15 @@ def _validate_samples(
     """A sample metric of the averaged student at its own number of steps."""
     from dmmd_lite.metrics import evaluate_samples
 
-    num = SMOKE_SAMPLES if recipe.scale == "smoke" else VALIDATION_SAMPLES
-    tokens = _student_samples(recipe, world, process, players, num)
+    tokens = _student_samples(recipe, world, process, players, _validation_num(recipe.scale, world))
     return evaluate_samples(tokens, world, [metric], split="valid")[0].value
+
+
+def _validation_num(scale: str, world: World) -> int:
+    """How many samples a student is validated on."""
+    if scale == "smoke":
+        return SMOKE_SAMPLES
+    return min(VALIDATION_SAMPLES, LAPTOP_TOKENS // world.length) if scale == "laptop" else VALIDATION_SAMPLES
 
 
 def _validate_judged(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> float:

@@ -9,7 +9,8 @@ import torch
 from conftest import ROOT
 from helpers import every_process
 
-from dmmd_lite.processes import Masked, get_process
+from dmmd_lite import store
+from dmmd_lite.processes import Masked
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.sampling import sample
 from dmmd_lite.store import load_model, train_recipe
@@ -69,14 +70,22 @@ def test_a_step_at_batch_32_stays_below_3_gb(process_name):
     assert 0.3 < measured["peak_gb"] < 3
 
 
-@pytest.mark.parametrize("name", ["glyphs-masked-dmmd-8", "glyphs-uniform-dmmd-8-nonoise"])
-def test_glyph_students_are_trained_and_validated(name, tmp_path, monkeypatch):
+def test_validation_reads_what_the_scale_can_bear(rng):
+    """All of the digits at every scale; of larger images fewer, and fewer samples of students."""
+    expected = {"digits": (297, 2000, 297), "glyphs": (512, 2000, 128), "photos": (341, 170, 10)}
+    for name, (laptop, samples, smoke) in expected.items():
+        world = get_world(name)
+        assert len(store._validation_data(world, rng, "laptop")) == laptop
+        assert len(store._validation_data(world, rng, "smoke")) == smoke
+        assert store._validation_num("laptop", world) == samples
+        assert (store._validation_num("smoke", world), store._validation_num("gpu", world)) == (128, 2000)
+
+
+def test_glyph_students_are_trained_and_validated(tmp_path, monkeypatch):
     monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path / "cache"))
-    recipe = get_recipe(name, "smoke")
-    path = train_recipe(recipe, tmp_path / "run")
+    path = train_recipe(get_recipe("glyphs-masked-dmmd-8", "smoke"), tmp_path / "run")
     facts = json.loads(path.with_suffix(".json").read_text())
     assert facts["training"]["validation"] == "frechet" and facts["training"]["best_value"] > 0
     assert "DejaVuSans" in facts["provenance"]["fonts"] and facts["provenance"]["glyphs_sha256"]
-    assert recipe.network["noise"] == (0 if name.endswith("nonoise") else 1)
-    world = get_world(recipe.world)
-    assert get_process(recipe.process, world.vocab_size).num_symbols in (16, 17)
+    assert (facts["recipe"]["network"]["noise"], facts["weights"]) == (1, "ema")
+    assert get_recipe("glyphs-masked-dmmd-8-nonoise").network["noise"] == 0

@@ -64,7 +64,7 @@ class Glyphs(ImageWorld):
                 )
             except OSError:
                 raise ValueError(
-                    f"glyphs: matplotlib {matplotlib.__version__} has no font {name!r}; it needs {FONTS}"
+                    f"glyphs: matplotlib {matplotlib.__version__} has no font {name!r}; all are needed"
                 ) from None
             for character in CHARACTERS:
                 image = Image.new("L", (LARGE, LARGE))
