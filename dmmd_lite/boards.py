@@ -218,9 +218,8 @@ def claim_section(claim: Claim, findings: list[Finding]) -> str:
         for f in findings
     ]
     said = f"<p><b>{claim.source}.</b> {claim.text} <b>{verdict(findings).capitalize()}.</b><br>"
-    return f"{said}<i>The paper's numbers:</i> {claim.paper}.</p>" + (
-        as_html(pd.DataFrame(rows)) if rows else ""
-    )
+    said += f"<i>The paper's numbers:</i> {claim.paper}.</p>"
+    return said + (as_html(pd.DataFrame(rows)) if rows else "")
 
 
 def as_html(table: DataFrame) -> str:

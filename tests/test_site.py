@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.site, pytest.mark.slow]
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 LOADED = {"script", "img", "iframe", "source", "video", "audio", "embed", "object"}
-TEX = re.compile(r"\\[a-zA-Z]{2,}|\\[\[\]()]|\$\$|\$[^$]+\$")
+TEX = re.compile(r"\\[a-zA-Z]{2,}|\\[\[\]()]|\$\$|\$(?!DMMD_)[^$]+\$")  # $DMMD_... is a variable
 
 
 class Page(HTMLParser):
