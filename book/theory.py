@@ -35,9 +35,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from dmmd_lite.denoisers import ExactDenoiser
 from dmmd_lite.evaluate import evaluate
-from dmmd_lite.metrics.exact import exact_law, total_variation
 from dmmd_lite.metrics.reverse import (
     all_states,
     distance,
@@ -51,8 +49,7 @@ from dmmd_lite.objectives.dmmd import DMMD, Draw, Switches
 from dmmd_lite.pages import save_records
 from dmmd_lite.processes import get_process
 from dmmd_lite.recipes import get_recipe
-from dmmd_lite.rng import generator_for
-from dmmd_lite.store import model_of
+from dmmd_lite.store import load_model, model_of
 from dmmd_lite.worlds import get_world
 
 world = get_world(world_name)
@@ -103,9 +100,8 @@ def compare(name, a, b):
 # %%
 classes = torch.eye(world.vocab_size, dtype=torch.float64)
 phi = half.clone().requires_grad_()
-to_generator = (g * (classes - phi.unsqueeze(-2)).square().sum(-1)).sum(
-    -1
-)  # E_g |x - phi|^2 at each position
+squares = (classes - phi.unsqueeze(-2)).square().sum(-1)
+to_generator = (g * squares).sum(-1)  # E_g |x - phi|^2 at each position
 to_teacher = (phi - theta).square().sum(-1)
 compare(
     "(8) has no slope half-way between g and the teacher",
@@ -259,13 +255,9 @@ pd.DataFrame(
 )
 
 # %%
-exact = ExactDenoiser(world, process, floor=0)
+exact = load_model(f"{world_name}-{process_name}-exact")
 steps = [1, 2, 4, 8, 16, 32, 64, 128]
-records = []
-for k in steps:
-    law = exact_law(exact, process, world, k, 0, generator_for("cpu", 0))
-    records.append({"name": "total_variation", "value": float(total_variation(law.mean(0), world)), "steps": k,
-                    "model": f"{world_name}-{process_name}-exact", "n": 0})  # fmt: skip
+records = [r.to_dict() for k in steps for r in evaluate(exact, ["total_variation"], steps=k)]
 pd.DataFrame(
     {
         "steps": steps,
