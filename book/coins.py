@@ -34,16 +34,18 @@ train_seeds: list[int] = [0]  # training seeds of the students to measure
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import display
 
 from dmmd_lite.evaluate import evaluate
-from dmmd_lite.metrics.exact import exact_law
+from dmmd_lite.explorers import Live, explore, headless, predictions
+from dmmd_lite.metrics.exact import exact_law, total_variation
 from dmmd_lite.metrics.limits import best_mixture
 from dmmd_lite.pages import load_results, save_records
 from dmmd_lite.plots import PALETTE, filmstrip, show
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.rng import generator_for
 from dmmd_lite.store import load_model
-from dmmd_lite.watching import watch
+from dmmd_lite.watching import law_of, watch
 from dmmd_lite.worlds import get_world
 
 world = get_world("coins")
@@ -98,14 +100,14 @@ table.pivot_table(index=["model", "seed"], columns="name", values="value", sort=
 
 
 # %%
-def law_of(denoiser, process):
+def one_step_law(denoiser, process):
     return exact_law(denoiser, process, world, 1, noise_draws, generator_for("cpu", 0)).mean(0)
 
 
 laws = {"the world": world.law()}
 for name, label in LABELS.items():
     model = load_model(name)
-    laws[label] = law_of(model.denoiser, model.process)
+    laws[label] = one_step_law(model.denoiser, model.process)
 
 fig, ax = plt.subplots(figsize=(9, 3.6))
 width = 0.8 / len(laws)
@@ -143,28 +145,54 @@ show(
 
 # %%
 shorter = get_recipe("coins-masked-dmmd-1", changes={"training.steps": watch_steps})
-frames = watch(shorter, watch_every, draws=noise_draws)
+MASK, HEADS, TAILS = 2, 0, 1
+states = {
+    "both hidden": ([MASK, MASK], 1.0),
+    "the other is H": ([MASK, HEADS], 0.5),
+    "the other is T": ([MASK, TAILS], 0.5),
+}
+law, predicted = (
+    law_of(shorter, noise_draws),
+    predictions(shorter, load_model("coins-masked-exact").denoiser, states),
+)
+seen, _ = watch(shorter, watch_every, lambda players: (law(players), predicted(players)))
 
 
 def frame(step):
+    now = seen[step][0]
     fig, ax = plt.subplots(figsize=(5, 2.8))
-    ax.bar(outcomes, frames[step], color=PALETTE[0])
+    ax.bar(outcomes, now, color=PALETTE[0])
     ax.plot(outcomes, world.law(), "o", color="black", label="the world")
     ax.set_ylim(0, 1)
-    ax.set_title(
-        f"after {step} steps: total variation {(frames[step] - world.law()).abs().sum() / 2:.3f}",
-        fontsize=10,
-    )
+    ax.set_title(f"after {step} steps: total variation {total_variation(now, world):.3f}", fontsize=10)
     ax.legend()
     return fig
 
 
-filmstrip(frame, sorted(frames), "training steps", "The student's law over the four outcomes while it trains")
+filmstrip(frame, sorted(seen), "training steps", "The student's law over the four outcomes while it trains")
 
 # %% [markdown]
 # At first the student is the product of the marginals. Its noise input starts with weight zero, so nothing can tell
 # two samples apart; then the auxiliary notices which pairs the teacher does not want, and the noise learns to
 # choose a face.
+
+# %% [markdown]
+# ## Generator, auxiliary and teacher at one coin
+#
+# What the players of that run predict for the first coin: class 0 is heads. With both coins hidden the generator's
+# prediction, averaged over its noise, stays at the marginal of 0.6: only single noises choose a face. With the other
+# coin shown the teacher is certain. Where the generator makes pairs that never occur, the auxiliary, which learns from
+# it, is less certain than the teacher, and this difference is what trains the generator.
+
+# %%
+explore({"after_step": sorted(seen)}, lambda after_step: seen[after_step][1], strip="after_step")
+
+# %% [markdown]
+# In JupyterLab the training can be watched live, and stopped:
+
+# %%
+if not headless():
+    display(Live(shorter, predicted, every=20).box)
 
 # %%
 save_records("coins", records)

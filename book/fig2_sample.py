@@ -33,6 +33,7 @@ top_p: float = 1.0  # sampling top-p of both models
 import matplotlib.pyplot as plt
 
 from dmmd_lite.evaluate import draw_samples, evaluate
+from dmmd_lite.explorers import explore, trajectory
 from dmmd_lite.pages import save_records
 from dmmd_lite.plots import filmstrip
 from dmmd_lite.store import load_model
@@ -82,6 +83,17 @@ def frame(seed):
 filmstrip(
     frame, list(range(seed, seed + num_seeds)), "seed", "Samples of teacher and student beside real text"
 )
+
+# %% [markdown]
+# ## How a sample comes about
+#
+# The student's reverse process step by step: a dot is a masked position, marked symbols are new. All of a step's
+# symbols are drawn independently given what stands before it; the fewer steps, the more has to fit by itself.
+
+# %%
+steps_shown = {"after_step": list(range(steps + 1))}
+path = trajectory(models[f"student, {steps} steps"], steps, lines, seed, top_p)
+explore(steps_shown, path, strip="after_step", start={"after_step": steps // 2})
 
 # %% [markdown]
 # ## What the models cost and score

@@ -27,13 +27,15 @@ steps: int = 64  # sampling steps of the base models
 temperatures: list[float] = [0.6, 0.8, 1.0]  # sampling temperatures computed live
 top_ps: list[float] = [0.8, 0.95]  # sampling top-p values computed live
 sampling_seed: int = 0  # seed of the samples
+explorer_n: int = 512  # samples the explorer goes up to
 
 # %%
 import matplotlib.pyplot as plt
 
-from dmmd_lite.evaluate import draw_samples, evaluate
+from dmmd_lite.evaluate import evaluate
+from dmmd_lite.explorers import explore, sampler
 from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.plots import filmstrip, image_grid, interval_line, show
+from dmmd_lite.plots import interval_line, show
 from dmmd_lite.results import select, table
 from dmmd_lite.store import load_model
 
@@ -83,19 +85,19 @@ table(select(committed, name="frechet"), ["temperature", "top_p"], columns="mode
 # %% [markdown]
 # ## What sharpening does to samples
 #
-# The same seed at every temperature. At 0 every step takes the most likely level and the digits lose their variety.
-
+# The same seed at every temperature. At 0 every step takes the most likely level and the digits lose their variety. In
+# JupyterLab every slider moves, and the distance and its interval follow as more samples come.
 
 # %%
-def frame(temperature):
-    drawn = draw_samples(models["masked"], 32, steps, seed=sampling_seed, temperature=temperature)
-    return image_grid(
-        models["masked"].world.show(drawn.tokens),
-        title=f"masked teacher, {steps} steps, temperature {temperature}",
-    )
-
-
-filmstrip(frame, [0.0, *temperatures], "temperature", "Sampled digits of the masked teacher")
+first, longer = sampler(models, ["frechet", "coverage"], num=explorer_n, seed=sampling_seed)
+controls = {
+    "model": list(models),
+    "steps": [4, 8, 16, 32, 64],
+    "temperature": [0.0, 0.6, 0.7, 0.8, 0.9, 1.0],
+    "top_p": [0.6, 0.7, 0.8, 0.9, 1.0],
+}
+start = {"steps": 8, "temperature": 1.0, "top_p": 1.0}
+explore(controls, first, longer, strip="temperature", start=start)
 
 # %%
 save_records("fig4_sampling_temperature", records)

@@ -29,10 +29,12 @@
 # teacher finds a class more likely than the auxiliary does, push the generator's probability up; where less, down.
 #
 # $$L_\mathrm{GEN} = -\sum_c \hat x_\eta(z_t)_c\,\bigl(\log \hat x_\theta(z_s) - \log \hat x_\varphi(z_s)\bigr)_c
-# \qquad
-# L_\mathrm{AUX} = -\sum_c \bigl(x + \hat x_\theta(z_s)\bigr)_c \log \hat x_\varphi(z_s)_c$$
+# \tag{11}$$
 #
-# (equations 11 and 12). When the two agree everywhere, the generator samples the teacher's law.
+# $$L_\mathrm{AUX} = -\sum_c \bigl(x + \hat x_\theta(z_s)\bigr)_c \log \hat x_\varphi(z_s)_c \tag{12}$$
+#
+# Equations have the paper's numbers everywhere in this book. When teacher and auxiliary agree everywhere, the generator
+# samples the teacher's law; [Theory, checked](theory) says why and measures it.
 #
 # ## The pages
 #
@@ -41,6 +43,8 @@
 # | [Two coins](coins) | why one factorised step cannot make two coins agree, and how noise input solves it |
 # | [The whole method on one page](standalone) | D-MMD without the package, equal to the package to six digits |
 # | [Text whose truth is known](exact_text) | how an exactly right denoiser still errs in few steps, judged by exact laws |
+# | [Theory, checked](theory) | equations 6 to 12 and appendices A, B, D in numbers |
+# | [How single precision flatters teachers](sampler_bias) | a confounder of plots against steps, measured |
 # | [How earlier methods collapse](collapse) | what each method's one-step student emits, and why |
 # | [Leaderboard](leaderboard) | methods by worlds by steps, with the command behind every number |
 # | [Figure 1 and Table 2](fig1_steps_text) | text quality, by the gradient moment, against sampling steps |
@@ -53,6 +57,11 @@
 # | [Table 5](table5_text_methods) | text methods side by side |
 # | [Distil your own model](distil_your_own) | from your tokens, or from your network, to a saved student |
 # | [Sweeps](sweeps) | a page at every point of a grid, on one machine or many |
+# | [The paper against us](paper_against_us) | every figure, table and claim: reproduced or not, at which scale |
+# | [What it costs](cost) | what every scale needs |
+#
+# Words are in the [glossary](glossary), papers in the [bibliography](references), functions in the pages from
+# [noise and samplers](api/processes) on.
 #
 # ## How to read numbers here
 #
@@ -60,7 +69,8 @@
 # seeds, the steps, the model (a recipe's name), the commit and the hardware. Records of larger runs are committed in
 # `data/results/` and drawn filled; what a page computes while it runs is drawn hollow beside them. Numbers of the paper
 # appear only where they are marked as the paper's. A distance on the features of a small classifier is called a
-# Fréchet distance and never an FID.
+# Fréchet distance and never an FID. Every page ends with what is behind it: its code, its records, where and when they
+# were made, and the command that runs it again.
 #
 # ## What is in this copy
 

@@ -21,9 +21,11 @@
 # been run. "–" is a student the catalogue does not have. Less is better in all boards. The table of single seeds at the end has the 95 % intervals over samples, and the
 # command that makes each number again.
 #
-# **Not equally tuned yet.** Learning rates and lengths were tried out for D-MMD; of the others only what stood in the way
-# was mended before their runs (floors of exact posteriors, Di4C's batch and number of lambdas, rates that fell before the
-# last round). A method's best setting may do better than its cell.
+# **How they were tuned.** On the digits every method, D-MMD included, had the same four trials of its recipe's own work,
+# chosen between on validation images for training seed 0 (below). On the exact worlds learning rates and lengths were
+# tried out for D-MMD; of the others only what stood in the way was mended before their runs (floors of exact posteriors,
+# Di4C's batch and number of lambdas, rates that fell before the last round), so a method's best setting may do better than
+# its cell there.
 #
 # All cells are committed records. To add some, name worlds and methods among the parameters: what is missing is
 # trained, the notebook's JSON file then holds the new records.
@@ -107,10 +109,9 @@ for world in filled:
 # %% [markdown]
 # ## Tuning
 #
-# Every method had the same four trials on the coins and on the digits, of its recipe's own work each: the recipe, half
-# and twice its rates, another value of one knob of its own. Training seed 0; on the digits the Fréchet distance to
-# *validation* images of 2,000 samples in four steps (Di[M]O: one), on the coins the total variation in one. Recipes are
-# set by the best of the four.
+# Each student's four trials: the recipe as first written down, half and twice its rates, another value of one knob of its
+# own. Training seed 0, Fréchet distance to *validation* images of 2,000 samples in four steps (Di[M]O: one). The best of
+# the four is the recipe of all the method's students on the digits.
 
 # %%
 trials_table(load_results("tuning") + tried)

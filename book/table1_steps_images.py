@@ -46,6 +46,7 @@ import pandas as pd
 
 from dmmd_lite.evaluate import draw_samples, evaluate
 from dmmd_lite.pages import load_results, save_records
+from dmmd_lite.paper import TABLE_1
 from dmmd_lite.plots import image_grid, interval_line, log_steps, show
 from dmmd_lite.results import field_of, select, table
 from dmmd_lite.store import load_model
@@ -170,13 +171,7 @@ for process in PROCESSES:
 # FID on CIFAR-10 by steps, **the paper's numbers** (arXiv 2603.20155, Table 1). Shapes compare; scales do not.
 
 # %%
-PAPER = {  # the paper's
-    "Uniform teacher": {16: 36.3, 32: 17.1, 64: 10.7, 128: 8.6, 256: 7.9, 512: 7.6, 1024: 7.5},
-    "Uniform D-MMD": {4: 7.1, 8: 5.0, 16: 4.1, 32: 3.7, 64: 3.8},
-    "Masked teacher": {16: 122.9, 32: 47.1, 64: 20.0, 128: 11.1, 256: 7.8, 512: 6.7, 1024: 6.4},
-    "Masked D-MMD": {4: 22.3, 8: 12.7, 16: 5.3, 32: 3.8, 64: 3.5},
-}
-pd.DataFrame(PAPER).T.sort_index(axis=1).astype(object).fillna("")
+pd.DataFrame(TABLE_1).T.sort_index(axis=1).astype(object).fillna("")
 
 # %%
 save_records("table1_steps_images", records)

@@ -35,6 +35,7 @@ import pandas as pd
 
 from dmmd_lite.evaluate import evaluate
 from dmmd_lite.pages import load_results, save_records
+from dmmd_lite.paper import TABLE_5
 from dmmd_lite.results import table
 from dmmd_lite.store import load_model
 
@@ -66,30 +67,8 @@ table(records, ROWS)
 # (arXiv 2603.20155, Table 5). Its first five rows are taken by its authors from arXiv 2602.16813.
 
 # %%
-PAPER = [  # the paper's: method, steps, GM, PPL, sample entropy
-    ("Duo + DCD", 4, None, 108.2, 4.82),
-    ("Duo + Di4C", 4, None, 150.7, 4.81),
-    ("MDLM + SDTT", 4, None, 339.7, 5.38),
-    ("MDLM + Di4C", 4, None, 239.3, 5.40),
-    ("FMLM", 4, None, 76.4, 5.05),
-    ("Masked teacher (p = 0.85)", 256, 0.275, 22.5, 5.13),
-    ("Masked teacher (p = 0.85)", 128, 0.295, 23.9, 5.17),
-    ("Masked teacher (p = 0.85)", 64, 0.307, 26.0, 5.19),
-    ("SDTT reimplemented (p = 0.85)", 64, 0.293, 26.9, 5.17),
-    ("SDTT reimplemented (p = 0.85)", 32, 0.340, 30.4, 5.18),
-    ("Masked D-MMD (p = 0.85)", 4, 0.820, 20.3, 4.60),
-    ("Masked D-MMD (p = 0.85)", 16, 0.236, 17.2, 5.00),
-    ("Masked D-MMD (p = 0.85)", 32, 0.225, 19.4, 5.05),
-    ("Data", None, 0.000, 15.4, 5.44),
-    ("Masked teacher (p = 1.0)", 256, 0.672, 85.9, 5.59),
-    ("Masked teacher (p = 1.0)", 128, 0.711, 91.1, 5.61),
-    ("Masked teacher (p = 1.0)", 64, 0.781, 101.0, 5.63),
-    ("Masked D-MMD (p = 1.0)", 4, 0.719, 66.1, 5.44),
-    ("Masked D-MMD (p = 1.0)", 16, 0.558, 67.7, 5.57),
-    ("Masked D-MMD (p = 1.0)", 32, 0.578, 72.1, 5.57),
-]
 columns = ["method", "steps", "GM", "PPL", "sample entropy"]
-pd.DataFrame(PAPER, columns=columns).set_index("method").astype(object).fillna("")
+pd.DataFrame(TABLE_5, columns=columns).set_index("method").astype(object).fillna("")
 
 # %%
 save_records("table5_text_methods", records)

@@ -1,14 +1,21 @@
-"""The tables of the comparison of methods, made of records as dictionaries (`pages.load_results`)."""
+"""The tables of the comparisons, of methods and with the paper, made of records as dictionaries
+(`pages.load_results`)."""
 
+import json
+from collections import Counter
 from collections.abc import Iterable
 from itertools import product
 
 import pandas as pd
 from pandas import DataFrame
 
+from dmmd_lite.behind import page_link, record_link
+from dmmd_lite.claims import Claim, Finding, verdict
 from dmmd_lite.cost import cost
 from dmmd_lite.leaderboard import NAMES, RECOMMENDED, STEPS, WHY_NOT, command, students, teacher
 from dmmd_lite.methods import METHODS
+from dmmd_lite.paper import claims_of, items
+from dmmd_lite.paths import data_dir
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import get_recipe
@@ -138,3 +145,83 @@ def costs(world: str, steps: int, scale: str = "laptop") -> DataFrame:
 
 def _forwards(recipe: Recipe) -> float:
     return METHODS[recipe.role].forwards(recipe.method)
+
+
+def costs_at(scale: str, names: Iterable[str]) -> DataFrame:
+    """What recipes take at a scale, counted (`cost`)."""
+    rows = {}
+    for name in names:
+        counted = cost(recipe := get_recipe(name, scale))
+        rows[name] = {
+            "updates": f"{recipe.training.steps:,}",
+            "batch": recipe.training.batch_size,
+            "parameters, millions": round(counted["parameters"] / 1e6, 2),
+            "tokens": f"{counted['tokens']:.1e}",
+            "operations": f"{counted['flop']:.1e}",
+            "hours at 400 TFLOP/s": f"{counted['hours_at_400_tflops']:.2g}",
+            "memory, GB": f"{counted['memory_gb']:.2g}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def costs_of_released() -> DataFrame:
+    """What training the released models took, as measured: time, machine, date; and operations a second."""
+    rows = {}
+    for path in sorted((data_dir() / "models").glob("*.json")):
+        facts = json.loads(path.read_text())
+        if "role" not in facts["recipe"]:  # a feature extractor
+            continue
+        recipe, training = Recipe.from_dict(facts["recipe"]), facts["training"]
+        rows[facts["name"]] = {
+            "scale": recipe.scale,
+            "updates": f"{training['steps']:,}",
+            "minutes": round(training["seconds"] / 60, 1),
+            "GFLOP/s": round(cost(recipe)["flop"] / training["seconds"] / 1e9),
+            "machine": facts["provenance"]["hardware"],
+            "date": facts["provenance"]["date"],
+            "MB on disk": round(path.with_suffix(".safetensors").stat().st_size / 1e6, 2),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def parts_table(found: dict[Claim, list[Finding]]) -> DataFrame:
+    """Every part of the paper: its page in the book, and how its claims came out at which scales."""
+    rows = []
+    for part in items():
+        mine = claims_of(part)
+        count = Counter(verdict(found[claim]) for claim in mine)
+        scales = dict.fromkeys(f.scale for claim in mine for f in found[claim])
+        done = page_link(part.page, part.page.replace("_", " ")) if part.page else "not done yet"
+        rows.append(
+            {
+                "in the paper": part.name,
+                "shows": part.shows,
+                "in this book": done,
+                "claims": "; ".join(f"{words}: {n}" for words, n in count.items()) or "none to count",
+                "scales": ", ".join(scales),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def claim_section(claim: Claim, findings: list[Finding]) -> str:
+    """A claim as HTML: what the paper says, what came out, and a table of the comparisons behind it."""
+    rows = [
+        {
+            "compared": f.where,
+            "here": f.numbers,
+            "as in the paper": f"{f.agree} of {f.seeds}",
+            "intervals apart": f"{f.apart} of {f.seeds}",
+            "scale": f.scale,
+            "records": record_link(f.file),
+        }
+        for f in findings
+    ]
+    said = f"<p><b>{claim.source}.</b> {claim.text} <b>{verdict(findings).capitalize()}.</b><br>"
+    said += f"<i>The paper's numbers:</i> {claim.paper}.</p>"
+    return said + (as_html(pd.DataFrame(rows)) if rows else "")
+
+
+def as_html(table: DataFrame) -> str:
+    """A table whose cells are HTML, without its index."""
+    return table.to_html(escape=False, index=False, border=0)

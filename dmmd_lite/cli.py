@@ -76,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
         help="of gradient_moment and perplexity: a recipe's name, a folder, chain, or hf:NAME for one of "
         "transformers; default: the world's own",
     )
+    p.add_argument(
+        "--features",
+        help="of the metrics that compare images: WORLD-classifier, resnet20, resnet56, or one of the latter "
+        "two with weights of your own, resnet20:FILE; default: the world's own",
+    )
     p.add_argument("--json", action="store_true")
 
     p = command("page", _page, "run a page of the book headless")
@@ -114,7 +119,9 @@ def _add_sampling(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--steps", type=int, default=None, help="denoising steps; default: what a student is made for"
     )
-    p.add_argument("--num", type=int, default=1000, help="number of samples")
+    p.add_argument(
+        "--num", type=int, default=None, help="samples; default: 1000, 50000 for FID at scale paper"
+    )
     p.add_argument("--seed", type=int, default=0, help="seed of the samples")
     p.add_argument("--temperature", type=float, default=1.0)
     p.add_argument("--top-p", type=float, default=1.0)
@@ -193,7 +200,7 @@ def _model(arguments, check_world):
 def _sample(arguments) -> None:
     import numpy as np
 
-    from dmmd_lite.evaluate import draw_samples
+    from dmmd_lite.evaluate import SAMPLES, draw_samples
     from dmmd_lite.progress import progress_bar
 
     ending = arguments.out.suffix
@@ -208,6 +215,7 @@ def _sample(arguments) -> None:
         if ending == ".png" and world.image_shape is None:
             raise ValueError(f"out: {str(arguments.out)!r} is not allowed; {world.name} is text")
 
+    arguments.num = SAMPLES if arguments.num is None else arguments.num
     model, steps = _model(arguments, check)
     with progress_bar(1, 0, "sampling") as bar:
         drawn = draw_samples(
@@ -245,12 +253,21 @@ def _sample(arguments) -> None:
 
 
 def _evaluate(arguments) -> None:
-    from dmmd_lite.evaluate import check_metrics, evaluate
-    from dmmd_lite.metrics import metrics_for
+    from dmmd_lite.evaluate import check_metrics, default_num, evaluate
+    from dmmd_lite.metrics import ON_REQUEST, check_features, metrics_for
+    from dmmd_lite.store import recipe_of
+    from dmmd_lite.worlds import get_world
 
+    recipe = recipe_of(arguments.model, arguments.scale)
     names = [name for name in arguments.metrics.split(",") if name]
-    model, steps = _model(arguments, lambda world: check_metrics(names, world))
-    names = names or metrics_for(model.world)
+    names = names or [n for n in metrics_for(get_world(recipe.world)) if n not in ON_REQUEST]
+    arguments.num = default_num(recipe.scale, names) if arguments.num is None else arguments.num
+
+    def check(world):
+        check_metrics(names, world)
+        check_features(names, world, arguments.num, arguments.features, arguments.device)
+
+    model, steps = _model(arguments, check)
     records = evaluate(
         model,
         names,
@@ -261,6 +278,7 @@ def _evaluate(arguments) -> None:
         top_p=arguments.top_p,
         device=arguments.device,
         judge=arguments.judge,
+        features=arguments.features,
     )
     if arguments.json:
         print(json.dumps([r.to_dict() for r in records], indent=1))
@@ -301,8 +319,11 @@ def _doctor(arguments) -> None:
     import torch
 
     from dmmd_lite import paths
+    from dmmd_lite.metrics.features import local_resnets
+    from dmmd_lite.metrics.inception import local_inception
     from dmmd_lite.recipes import RECIPES
     from dmmd_lite.records import machine
+    from dmmd_lite.worlds import WORLDS
     from dmmd_lite.worlds.corpora import local_data_sets, local_tokenizer_files
 
     models = paths.data_dir() / "models"
@@ -310,12 +331,15 @@ def _doctor(arguments) -> None:
         **machine(),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "mps": torch.backends.mps.is_available(),
+        "worlds": list(WORLDS),
         "released_models": sorted(p.stem for p in models.glob("*.safetensors") if p.stem in RECIPES),
         "released_results": sorted(p.stem for p in (paths.data_dir() / "results").glob("*.json")),
         "cache": str(paths.cache_dir()),
         "DMMD_DATA_DIR": str(paths.external_data_dir() or "not set"),
         "local_data_sets": local_data_sets(),
         "local_tokenizer": [file.name for file in local_tokenizer_files()],
+        "local_resnets": local_resnets(),
+        "local_inception": str(local_inception() or "not found"),
         "may_download": paths.may_download(),
     }
     if arguments.json:

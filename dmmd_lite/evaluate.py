@@ -9,6 +9,7 @@ from dmmd_lite.denoisers import Sharpened, check_sharpening
 from dmmd_lite.metrics import (
     METRICS,
     OF_JUDGES,
+    check_features,
     evaluate_samples,
     exact_metrics,
     metrics_for,
@@ -24,6 +25,7 @@ from dmmd_lite.store import Model
 from dmmd_lite.worlds.text import TextWorld
 
 EXACT_METRICS = ("total_variation", "kl", "invalid_mass")
+SAMPLES, PUBLISHED_SAMPLES = 1000, 50_000  # drawn by default; the latter for FID at paper scale
 FRONTIER = ("perplexity", "gradient_moment", "sample_entropy", "distinct_4grams")
 
 
@@ -32,6 +34,11 @@ def default_steps(model: Model) -> int:
     if model.recipe.method:
         return model.recipe.method.steps
     return model.process.noised(model.world.length) if model.process else model.world.length
+
+
+def default_num(scale: str, names: Iterable[str]) -> int:
+    """How many samples metrics are measured on: 50,000 for FID at scale "paper", else 1,000."""
+    return PUBLISHED_SAMPLES if scale == "paper" and "fid" in names else SAMPLES
 
 
 def check_metrics(names: list[str], world) -> None:
@@ -75,7 +82,7 @@ def evaluate(
     names: list[str],
     *,
     steps: int | None = None,
-    num: int = 1000,
+    num: int | None = None,
     seed: int = 0,
     temperature: float = 1.0,
     top_p: float = 1.0,
@@ -83,17 +90,22 @@ def evaluate(
     samples: Samples | None = None,
     split: str = "test",
     judge: Judge | str | None = None,
+    features: str | None = None,
     **options,
 ) -> list[Record]:
     """Records of the metrics `names`, in that order, for a model at some number of steps.
 
-    num: samples (metrics of exact laws have a number of noise draws of their own). samples: measure these
-    (drawn with the same arguments) instead of drawing. judge: of the metrics that need one, or its name
-    (`load_judge`, at the model's scale; None: the world's own); loaded only for them.
-    Errors: ValueError for a metric that does not apply, or a judge that is or began the model.
+    num: samples (metrics of exact laws have a number of noise draws of their own); None: `default_num`.
+    samples: measure these (drawn with the same arguments) instead of drawing. judge: of the metrics that need
+    one, or its name (`load_judge`, at the model's scale; None: the world's own); loaded only for them.
+    features: of the metrics that compare images (`load_features`; None: the world's own).
+    Errors: ValueError for a metric that does not apply, a judge that is or began the model, features that
+    are not there or need more samples.
     """
     steps = default_steps(model) if steps is None else steps
+    num = default_num(model.recipe.scale, names) if num is None else num
     check_metrics(names, model.world)
+    check_features(names, model.world, num if samples is None else len(samples.tokens), features, device)
     check_sharpening(temperature, top_p)
     world, process = model.world, model.process
     if process is None and "output_entropy" in names:
@@ -118,7 +130,9 @@ def evaluate(
                 model, num, steps, seed=seed, temperature=temperature, top_p=top_p, device=device, **options
             )
         evaluations = {name: samples.evaluations for name in on_samples}
-        records += evaluate_samples(samples.tokens.cpu(), world, on_samples, seed, split, judge)
+        records += evaluate_samples(
+            samples.tokens.cpu(), world, on_samples, seed, split, judge, features, device
+        )
     context = {
         "model": model.name,
         "world": world.name,

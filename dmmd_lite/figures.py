@@ -38,13 +38,11 @@ def laws_on_the_way(films: dict[str, dict], world: EnumerableWorld) -> Figure:
     fig, axes = _panels(len(films), 4, 2.3)
     for ax, (name, strip) in zip(axes, films.items(), strict=True):
         way, law = np.array(strip["updates"]) / strip["updates"][-1], np.array(strip["laws"])
-        lines = {outcomes[k]: law[:, k] for k in np.flatnonzero(truth)}
-        lines["never occur"] = law[:, truth == 0].sum(1)
-        for k, (label, mass) in enumerate(lines.items()):
-            look = {"color": PALETTE[k], "markersize": 3, "linewidth": 1}
-            ax.plot(way, mass, MARKERS[k] + "-", label=label, **look)
-        for k, probability in enumerate(truth[truth > 0]):
-            ax.axhline(probability, color=PALETTE[k], linestyle=":", linewidth=1)
+        for k in np.flatnonzero(truth):  # in the colours of `stacked_laws`
+            look = {"color": PALETTE[k], "marker": MARKERS[k], "markersize": 3, "linewidth": 1}
+            ax.plot(way, law[:, k], label=outcomes[k], **look)
+            ax.axhline(truth[k], color=PALETTE[k], linestyle=":", linewidth=1)
+        ax.plot(way, law[:, truth == 0].sum(1), "--", color="gray", label="never occur", linewidth=1)
         ax.set_title(name, fontsize=9)
         ax.set_ylim(0, 1)
     axes[0].legend(fontsize=7)
@@ -126,30 +124,6 @@ def _panels(number: int, columns: int, height: float) -> tuple[Figure, list]:
     for ax in axes.flat[number:]:
         ax.axis("off")
     return fig, list(axes.flat[:number])
-
-
-def text_frontier(records: list[dict]) -> Figure:
-    """Text models sampled at several top-p: perplexity against the share of distinct 4-grams, and the
-    gradient moment against top-p. Records of one world and one number of steps."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    models = list(dict.fromkeys(r["model"] for r in records))
-    for place, model in enumerate(models):
-        found = {
-            metric: {r["top_p"]: r["value"] for r in select(records, model=model, name=metric)}
-            for metric in ("perplexity", "distinct_4grams", "gradient_moment")
-        }
-        at = sorted(found["gradient_moment"])
-        look = {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)]}
-        across = [[found[metric][p] for p in at] for metric in ("perplexity", "distinct_4grams")]
-        left.plot(*across, label=model.split("-", 1)[1], **look)
-        right.plot(at, [found["gradient_moment"][p] for p in at], **look)
-    left.set_xlabel("perplexity")
-    left.set_xscale("log")
-    left.set_ylabel("distinct 4-grams")
-    left.legend(fontsize=7)
-    right.set_xlabel("sampling top-p")
-    right.set_ylabel("gradient moment")
-    return fig
 
 
 def swept_metrics(rows: list[dict], swept: list[str]) -> Figure:

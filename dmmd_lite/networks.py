@@ -73,10 +73,12 @@ class SequenceStem(nn.Module):
 
 
 class ImageStem(nn.Module):
-    """Patches in, one categorical head per pixel out.
+    """Patches in, one categorical head per pixel and channel out.
 
-    The pixels of a patch share one vector: given it they are predicted independently, which is what a
-    factorised denoiser does anyway, so a patch costs capacity but breaks no symmetry of the model.
+    Attention has a position a patch, so 3,072 tokens are 256 positions; noise, masks and loss know nothing of
+    patches. What it assumes: that one vector can carry the laws of all pixels of its patch. Given it they are
+    predicted independently, which is what a factorised denoiser does anyway, so a patch costs capacity but
+    breaks no symmetry of the model. Levels are classes without an order, each with an embedding of its own.
     Symbols are ordered row by row, channels last.
     """
 
@@ -215,8 +217,9 @@ class Transformer(SplitNetwork):
     local: width of a depthwise convolution over positions at the start of every block (0: none), zero at
     first. It hands a position its neighbours, which attention alone takes long to find among masks.
     causal: every position attends to itself and the ones before only; else to all.
-    noise: channels of Gaussian input noise (0: none), added to the residual stream through a projection
-    that starts at zero, so a network with noise input starts equal to one without.
+    noise: channels of Gaussian input noise (0: none), added to the residual stream through a projection.
+    noise_std: standard deviation of that projection's weights at first. At 0 a network with noise input
+    starts equal to one without, and what learns to use the noise has to leave a saddle.
     mixture: values of a mixture's variable lambda (0: none), in the place of Gaussian noise: the middles of
     so many equal parts of [0, 1], each as likely. One a sequence, embedded and added through that projection.
     """
@@ -238,6 +241,7 @@ class Transformer(SplitNetwork):
         local: int = 0,
         causal: bool = False,
         noise: int = 0,
+        noise_std: float = 0.0,
         mixture: int = 0,
     ):
         super().__init__()
@@ -256,6 +260,10 @@ class Transformer(SplitNetwork):
                 raise ValueError(
                     f"{name}: {value!r} is not allowed; it must be a whole number of at least {least}"
                 )
+        if not isinstance(noise_std, int | float) or not 0 <= noise_std < math.inf:
+            raise ValueError(
+                f"noise_std: {noise_std!r} is not allowed; it must be a finite number, at least 0"
+            )
         if width % (2 * heads):
             raise ValueError(
                 f"width: {width!r} is not allowed; it must be a multiple of 2 * heads = {2 * heads}"
@@ -286,7 +294,7 @@ class Transformer(SplitNetwork):
         if noise or mixture:
             features = time_width if mixture else self.stem.noise_features
             self.noise_projection = nn.Linear(features, width, bias=False)
-            nn.init.zeros_(self.noise_projection.weight)
+            nn.init.normal_(self.noise_projection.weight, std=noise_std)
 
     def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
         """Fresh input noise for one call on `batch` sequences, lambda [batch] for a mixture; None for a

@@ -238,6 +238,7 @@ def run_page(
                 partial,
                 parameters=values,
                 progress_bar=False,
+                iopub_timeout=60,  # seconds for late output; a busy machine misses the usual 4
                 kernel_manager_class=kernel_manager(folder, path.parent, threads),
             )
         except Exception as error:

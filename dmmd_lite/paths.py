@@ -7,6 +7,9 @@ PACKAGE = Path(__file__).resolve().parent
 HUB = {
     "openwebtext": "Skylion007/openwebtext",
     "gpt2": "openai-community/gpt2",
+    "cifar10": "uoft-cs/cifar10",
+    "fashion_mnist": "zalando-datasets/fashion_mnist",
+    "mnist": "ylecun/mnist",
 }  # names on the Hugging Face hub
 
 

@@ -109,11 +109,12 @@ class Recipe:
                 "rotary_base",
                 "local",
                 "noise",
+                "noise_std",
                 "mixture",
             ]
             allowed += ["encoder_depth"] * bool(self.block)
             raise ValueError(
-                f"network: {self.network} is not allowed; the keys are {allowed}, whole numbers"
+                f"network: {self.network} is not allowed; the keys are {allowed}, numbers"
             ) from None
 
 

@@ -97,6 +97,41 @@ def sample(
 
 
 @torch.no_grad()
+def first_hitting(
+    denoiser: Denoiser,
+    process: Process,
+    num: int,
+    length: int,
+    *,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    device: torch.device | str = "cpu",
+) -> Samples:
+    """Masked noise in the limit of infinitely many steps, exactly, in `length` evaluations a sequence.
+
+    Positions are revealed one by one, each at the time when alpha passes a uniform number of its own, from
+    the denoiser's law at that time (first-hitting sampler, arXiv 2409.02908). `steps` of the samples is the
+    number of evaluations. ValueError for another noise, num below 1 and what `sample` refuses.
+    """
+    if num < 1:
+        raise ValueError(f"num: {num!r} is not allowed; it must be a whole number of at least 1")
+    if not process.absorbing or len(process.stages(length)) > 1:
+        raise ValueError(f"process: {process.name!r} is not allowed; only 'masked', in one stage")
+    check_sharpening(temperature, top_p)
+    parts, at_once = [], sequences_at_once(length, process.vocab_size)
+    for batch in (min(at_once, num - start) for start in range(0, num, at_once)):
+        z = process.prior((batch, length), generator).to(device)
+        order = process.schedule.time(uniform(z.shape, generator)).sort(1, descending=True)
+        for t, place in zip(order.values.unbind(1), order.indices.to(device).unbind(1), strict=True):
+            where = torch.zeros_like(z, dtype=torch.bool).scatter_(1, place[:, None], True)
+            law = law_of(denoiser, process, z, t.float().to(device), generator)
+            z = z.masked_scatter(where, law.sample(generator, temperature, top_p, where))
+        parts.append(z)
+    return Samples(torch.cat(parts), length, float(length))
+
+
+@torch.no_grad()
 def denoise(
     denoiser: Denoiser, process: Process, z: Tensor, t: Tensor, steps: int, generator: torch.Generator
 ) -> Tensor:

@@ -1,6 +1,6 @@
 """Noise schedules: alpha(t), the kept fraction, falls from 1 at t = 0 (clean) to 0 at t = 1 (noise).
 
-A new schedule is a class with `alpha` and `alpha_prime` and an entry in `SCHEDULES`.
+A new schedule is a class with `alpha`, `alpha_prime` and `time` and an entry in `SCHEDULES`.
 """
 
 import math
@@ -20,6 +20,10 @@ class Linear:
         """Derivative of alpha at times t."""
         return -torch.ones_like(t)
 
+    def time(self, alpha: Tensor) -> Tensor:
+        """The inverse of `alpha`."""
+        return 1 - alpha
+
 
 class Cosine:
     """alpha(t) = 1 - cos(pi (1 - t) / 2), the cosine schedule of MD4."""
@@ -35,6 +39,10 @@ class Cosine:
     def alpha_prime(self, t: Tensor) -> Tensor:
         """Derivative of alpha at times t."""
         return -math.pi / 2 * torch.sin(math.pi / 2 * (1 - t))
+
+    def time(self, alpha: Tensor) -> Tensor:
+        """The inverse of `alpha`."""
+        return 1 - 2 / math.pi * torch.acos(1 - alpha)
 
 
 SCHEDULES = {"linear": Linear, "cosine": Cosine}

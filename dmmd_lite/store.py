@@ -144,6 +144,8 @@ def train_recipe(
     Start and teacher models are loaded first, with seed 0. validate(averaged players) replaces the recipe's
     own validation. Returns the model's path without ending.
     """
+    from dmmd_lite.metrics.features import load_features
+
     if recipe.role == "exact" or recipe.training is None:
         raise ValueError(f"recipe: {recipe.name!r} is not allowed; it has nothing to train")
     if recipe.validation and recipe.validation not in _VALIDATIONS:
@@ -154,6 +156,8 @@ def train_recipe(
     world.prepare({recipe.split, "valid"} if recipe.validation else {recipe.split})
     if validate is None and recipe.validation == JUDGED:
         load_model(judge_of(recipe.world), recipe.scale, device=device)  # trained now if it is missing
+    if validate is None and recipe.validation == "frechet":
+        load_features(recipe.world)  # so that what is missing is said before any work
     method, main = _method(recipe, world, process, seed, device)
     identity = f"{fingerprint(recipe)} seed {seed}"
     if validate is None and recipe.validation:
@@ -326,12 +330,14 @@ def _method(recipe: Recipe, world: World, process: Process | None, seed: int, de
 # --- validation: a number to be minimised, from averaged players, on the validation split ------------------
 
 VALIDATION_SEED, VALIDATION_SAMPLES, JUDGED_SAMPLES = 1_000_003, 2000, 500
+SMOKE_SAMPLES, LAPTOP_TOKENS = 128, 2**19  # samples at scale "smoke"; most of their tokens at "laptop"
+VALIDATION_IMAGES, VALIDATION_TOKENS = 512, 2**20  # most images, and most of their tokens, for the bound
 
 
 def validate_bound(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> float:
     """Nats per token of the bound on validation data."""
     denoiser, generator = players["denoiser"], _generator(players["denoiser"])
-    x = _validation_data(world, generator)
+    x = _validation_data(world, generator, recipe.scale)
     bounds = [bound(denoiser, process, part, generator, times=8) for part in _parts(x, world)]
     return float(torch.cat(bounds).mean() / world.length)
 
@@ -340,7 +346,7 @@ def _validate_likelihood(recipe: Recipe, world: World, process: None, players: d
     """Nats per token of an autoregressive model on validation data."""
     model = players["model"]
     with torch.no_grad():
-        x = _validation_data(world, _generator(model))
+        x = _validation_data(world, _generator(model), recipe.scale)
         return float(torch.cat([model.nll(part) for part in _parts(x, world)]).mean())
 
 
@@ -348,10 +354,12 @@ def _parts(x: Tensor, world: World) -> tuple[Tensor, ...]:
     return x.split(sequences_at_once(world.length, world.vocab_size))
 
 
-def _validation_data(world: World, generator: torch.Generator) -> Tensor:
-    """The validation split, at most 256 of its sequences drawn at random where there are more."""
+def _validation_data(world: World, generator: torch.Generator, scale: str) -> Tensor:
+    """Of images the first of the validation split, 512 at most and fewer where they are large; else 256
+    random sequences of it."""
     if world.image_shape is not None:
-        return world.split("valid").to(generator.device)
+        tokens = 2**15 if scale == "smoke" else VALIDATION_TOKENS
+        return world.split("valid")[: min(VALIDATION_IMAGES, tokens // world.length)].to(generator.device)
     return world.sample(256, generator, "valid")
 
 
@@ -360,7 +368,7 @@ def _student_samples(
     world: World,
     process: Process,
     players: dict[str, nn.Module],
-    num: int = VALIDATION_SAMPLES,
+    num: int,
 ) -> Tensor:
     student = players[METHODS[recipe.role].student]
     return sample(
@@ -380,9 +388,15 @@ def _validate_samples(
     """A sample metric of the averaged student at its own number of steps."""
     from dmmd_lite.metrics import evaluate_samples
 
-    return evaluate_samples(
-        _student_samples(recipe, world, process, players), world, [metric], split="valid"
-    )[0].value
+    tokens = _student_samples(recipe, world, process, players, _validation_num(recipe.scale, world))
+    return evaluate_samples(tokens, world, [metric], split="valid")[0].value
+
+
+def _validation_num(scale: str, world: World) -> int:
+    """How many samples a student is validated on."""
+    if scale == "smoke":
+        return SMOKE_SAMPLES
+    return min(VALIDATION_SAMPLES, LAPTOP_TOKENS // world.length) if scale == "laptop" else VALIDATION_SAMPLES
 
 
 def _validate_judged(recipe: Recipe, world: World, process: Process, players: dict[str, nn.Module]) -> float:

@@ -21,7 +21,7 @@ from dmmd_lite.objectives.redi import ReDiSettings
 from dmmd_lite.objectives.rounds import Rounds
 from dmmd_lite.objectives.sdtt import SDTTSettings
 from dmmd_lite.recipe import Recipe
-from dmmd_lite.sizes import EXACT_KINDS, NOISE, VALIDATION, Size, kind_of, size_of, student_steps
+from dmmd_lite.sizes import EXACT_KINDS, NOISE, NOISE_STD, VALIDATION, Size, kind_of, size_of, student_steps
 from dmmd_lite.training import Options
 
 
@@ -72,7 +72,7 @@ def _student(
         world,
         process,
         role,
-        network={**size.network, "noise": noise},
+        network={**size.network, "noise": noise, **_awake(world, noise)},
         floor=floor or (1e-6 if kind == "markov" else 1e-3),
         start=start,
         teacher=f"{world}-{process}-exact" if kind in EXACT_KINDS else start,
@@ -80,6 +80,11 @@ def _student(
         validation=VALIDATION[kind],
         training=training,
     )
+
+
+def _awake(world: str, inputs: int) -> dict[str, float]:
+    """How the projection of noise, or of a mixture's lambda, starts where it does not start at zero."""
+    return {"noise_std": NOISE_STD[world]} if inputs and world in NOISE_STD else {}
 
 
 def _updates(size: Size, world: str, role: str, settings: Any, batch_size: int) -> int:
@@ -190,7 +195,7 @@ def make_di4c(world: str, process: str, steps: int, scale: str) -> Recipe:
     settings = Di4CSettings(steps, samples, data_weight=1.0 if kind in ("enumerable", "digits") else 0.1)
     lr = {"student": size_of(world, process, scale).teacher_lr}
     recipe = _student("di4c", world, process, scale, settings, lr, floor=1e-6, copies=samples)
-    return replace(recipe, network={**recipe.network, "mixture": CONTINUOUS})
+    return replace(recipe, network={**recipe.network, "mixture": CONTINUOUS, **_awake(world, CONTINUOUS)})
 
 
 # Methods beside D-MMD: role -> (maker, processes).

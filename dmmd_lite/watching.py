@@ -1,6 +1,8 @@
-"""Watching a student of an enumerable world learn: its exact law after every few updates."""
+"""Watching a student learn: anything about its players after every few updates, such as its exact law."""
 
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,21 +14,45 @@ from dmmd_lite.rng import generator_for
 from dmmd_lite.store import process_of, read_model, train_recipe
 from dmmd_lite.worlds import get_world
 
+Look = Callable[[dict[str, nn.Module]], Any]  # from the averaged players by name
 
-def watch(recipe: Recipe, every: int, *, seed: int = 0, draws: int = 4096) -> dict[int, Tensor]:
-    """Train a student from the start and return its law after every `every` updates, and after the last.
 
-    The law is that of the averaged weights in the sampling steps the student is for, over all sequences of
-    the world in their order, [V^L], the mean over `draws` noise draws. Nothing is kept of the training.
+def watch(recipe: Recipe, every: int, look: Look, *, seed: int = 0) -> tuple[dict[int, Any], dict]:
+    """Train a recipe from the start and keep what look(players) says every `every` updates and at the end.
+
+    Returns {update: what was said} and the provenance of the model; nothing else is kept of the training.
     """
-    return _trained(recipe, every, seed, draws)[0]
+    seen: dict[int, Any] = {}
+
+    def validate(players: dict[str, nn.Module]) -> float:
+        seen[min(every * (len(seen) + 1), recipe.training.steps)] = look(players)
+        return 0.0
+
+    watched = recipe.with_changes({"training.validate_every": every})
+    with tempfile.TemporaryDirectory() as folder:
+        model = read_model(train_recipe(watched, folder, seed=seed, validate=validate))
+    return seen, model.provenance
+
+
+def law_of(recipe: Recipe, draws: int = 4096) -> Callable[[dict[str, nn.Module]], Tensor]:
+    """A look at the law of a student of an enumerable world in the sampling steps it is for.
+
+    The law is [V^L], in the order of the world's sequences, the mean over `draws` noise draws.
+    """
+    world, process, student = get_world(recipe.world), process_of(recipe), METHODS[recipe.role].student
+
+    def look(players: dict[str, nn.Module]) -> Tensor:
+        generator = generator_for("cpu", 0)
+        return exact_law(players[student], process, world, recipe.method.steps, draws, generator).mean(0)
+
+    return look
 
 
 def film(recipe: Recipe, frames: int, *, seed: int = 0, draws: int = 4096) -> Record:
     """A student watched `frames` times at equal distances, as a record: the total variation it ends at, with
     the laws on the way in details["film"] = {"updates": [...], "laws": [...]}."""
     every = max(1, recipe.training.steps // frames)
-    laws, provenance = _trained(recipe, every, seed, draws)
+    laws, provenance = watch(recipe, every, law_of(recipe, draws), seed=seed)
     last = float(total_variation(laws[max(laws)], get_world(recipe.world)))
     strip = {"updates": list(laws), "laws": [[round(p, 5) for p in law.tolist()] for law in laws.values()]}
     return Record(
@@ -44,19 +70,3 @@ def film(recipe: Recipe, frames: int, *, seed: int = 0, draws: int = 4096) -> Re
         seed=0,
         provenance=provenance,
     )
-
-
-def _trained(recipe: Recipe, every: int, seed: int, draws: int) -> tuple[dict[int, Tensor], dict]:
-    world, process = get_world(recipe.world), process_of(recipe)
-    student, laws = METHODS[recipe.role].student, {}
-    steps = recipe.training.steps
-
-    def look(players: dict[str, nn.Module]) -> float:
-        law = exact_law(players[student], process, world, recipe.method.steps, draws, generator_for("cpu", 0))
-        laws[min(every * (len(laws) + 1), steps)] = law.mean(0)
-        return float(total_variation(law.mean(0), world))
-
-    watched = recipe.with_changes({"training.validate_every": every})
-    with tempfile.TemporaryDirectory() as folder:
-        model = read_model(train_recipe(watched, folder, seed=seed, validate=look))
-    return laws, model.provenance

@@ -7,6 +7,7 @@ import pytest
 
 from dmmd_lite.metrics.limits import one_step_sdtt
 from dmmd_lite.pages import load_results
+from dmmd_lite.students import OTHERS, student_for
 from dmmd_lite.worlds import get_world
 
 
@@ -103,6 +104,34 @@ def test_rectified_students_keep_impossible_pairs_in_one_step(process):
 def test_mixtures_show_both_faces_and_hardly_anything_else_in_one_step(process):
     assert max(one_step_on_coins(f"{process}-di4c", "invalid_mass")) < 0.01
     assert max(one_step_on_coins(f"{process}-di4c")) < 0.15
+
+
+def on_digits(role: str, process: str, steps: int) -> list[float]:
+    """Fréchet distances of a method's students, one a training seed; of the teacher for role "teacher"."""
+    name = f"digits-{process}-teacher" if role == "teacher" else student_for(role, "digits", process, steps)
+    return values("leaderboard", "frechet", name, steps) if name else []
+
+
+@pytest.mark.parametrize("process", ["masked", "uniform"])
+@pytest.mark.parametrize("steps", [1, 4, 16])
+def test_dmmd_is_the_nearest_to_real_digits(process, steps):
+    """Every seed nearer than every seed of every other method, and than the teacher at as many steps."""
+    dmmd = on_digits("dmmd", process, steps)
+    assert len(dmmd) == 3
+    others = {role: on_digits(role, process, steps) for role in ("teacher", *OTHERS)}
+    assert len(others["di4c"]) == len(others["idlm"]) == 3
+    assert max(dmmd) < min(value for found in others.values() for value in found)
+
+
+def test_one_uniform_dmmd_step_is_nearer_to_real_digits_than_sixteen_of_the_teacher():
+    assert max(on_digits("dmmd", "uniform", 1)) < only("leaderboard", "frechet", "digits-uniform-teacher", 16)
+
+
+def test_masked_idlm_loses_classes_of_digits_at_any_number_of_steps():
+    """Total variation between its classes and those of held-out images; the teacher's in four steps."""
+    teacher = only("leaderboard", "class_histogram", "digits-masked-teacher", 4)
+    for steps in (1, 4, 16):
+        assert min(values("leaderboard", "class_histogram", "digits-masked-idlm-4", steps)) > teacher + 0.1
 
 
 def test_one_round_of_sdtt_ends_where_its_clamp_says():

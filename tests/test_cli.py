@@ -23,6 +23,8 @@ COMMANDS = ["recipes", "train", "sample", "evaluate", "page", "doctor"]
 def folder(tmp_path, monkeypatch, rng):
     """The working directory, with a student in `student/` and a teacher of images in `images/`."""
     monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("DMMD_DATA_DIR", raising=False)
+    monkeypatch.delenv("DMMD_DOWNLOAD", raising=False)
     monkeypatch.chdir(tmp_path)
     for name, recipe in (("student", "coins-masked-dmmd-2"), ("images", "digits-uniform-teacher")):
         (tmp_path / name).mkdir()
@@ -216,6 +218,25 @@ REFUSED = [
     ([*EVALUATE, "--metrics", "frechet"], "metrics: 'frechet' does not apply to coins; choose from"),
     ([*EVALUATE, "--steps", "0"], "steps: 0 is not allowed"),
     (["evaluate", "images", "--metrics", "kl"], "metrics: 'kl' does not apply to digits; choose from"),
+    (["evaluate", "images", "--metrics", "fid"], "metrics: 'fid' does not apply to digits; choose from"),
+    (["evaluate", "images", "--features", "beauty"], "features: 'beauty' is not allowed; choose from"),
+    (
+        ["evaluate", "images", "--features", "resnet20"],
+        "no cifar10_resnet/resnet20.safetensors",
+    ),
+    (["evaluate", "images", "--features", "resnet20:nowhere"], "features: 'nowhere' is not a file"),
+    (["evaluate", "images", "--features", "glyphs-classifier"], "it reads images of 16x16x1, not 8x8x1"),
+    (["evaluate", "images", "--num", "31"], "samples: 31 images are not allowed; .* 32 features needs 32"),
+    ([*EVALUATE, "--features", "resnet20"], "features: 'resnet20' is not allowed; none of the metrics"),
+    (
+        [*TRAIN, "--set", "world=glyphs@1"],
+        "levels: 1 is not allowed; it must be a whole",
+    ),
+    ([*TRAIN, "--set", "world=coins@4"], "world: 'coins' is not allowed with levels; choose one of"),
+    (
+        ["train", "cifar10-uniform-teacher", "--scale", "smoke", "--out", "run"],
+        "cifar10: no cifar10_.*DMMD_DATA",
+    ),
     (["page", "no-such-page", "--out", "run"], "page: 'no-such-page' does not exist; choose from"),
     (["page", "coins", "--scale", "huge", "--out", "run"], "scale: 'huge' does not exist"),
     (["page", "coins", "-p", "no_such", "1", "--out", "run"], "parameter no_such: does not exist"),

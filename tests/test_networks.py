@@ -1,5 +1,7 @@
 """Networks: what starts at zero, the order of pixels, relative positions, shapes, sizes."""
 
+import math
+
 import pytest
 import torch
 from helpers import every_process, tiny_network, wake
@@ -178,3 +180,18 @@ def test_a_new_convolution_changes_nothing(rng):
 def test_a_convolution_has_a_middle():
     with pytest.raises(ValueError, match="local: 4 is not allowed; it must be odd, or 0 for none"):
         Transformer(6, 5, 9, local=4)
+
+
+def test_noise_acts_at_once_where_its_projection_does_not_start_at_zero():
+    z, t = torch.randint(5, (3, 4)), torch.rand(3)
+    for std in (0.0, 0.5):
+        network = Transformer(5, 4, 4, width=16, depth=1, heads=2, noise=2, noise_std=std)
+        torch.nn.init.normal_(network.stem.head.weight)
+        one, two = (network(z, t, network.draw_noise(3, torch.Generator().manual_seed(k))) for k in (1, 2))
+        assert torch.equal(one, two) == (std == 0)
+
+
+@pytest.mark.parametrize("value", [-0.1, math.inf, "much"])
+def test_an_impossible_noise_std_is_refused(value):
+    with pytest.raises(ValueError, match=f"noise_std: {value!r} is not allowed"):
+        Transformer(5, 4, 4, noise=1, noise_std=value)

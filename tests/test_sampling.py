@@ -6,11 +6,11 @@ import pytest
 import torch
 from helpers import LEAST_P, Table, chi_square_p, every_process, every_schedule, frequencies, sequences
 
-from dmmd_lite.denoisers import Sharpened
+from dmmd_lite.denoisers import ExactDenoiser, Sharpened
 from dmmd_lite.metrics.exact import exact_law
 from dmmd_lite.processes import LOG_ZERO, RandomStart, get_process
 from dmmd_lite.rng import generator_for
-from dmmd_lite.sampling import denoise, sample
+from dmmd_lite.sampling import denoise, first_hitting, sample
 from dmmd_lite.schedules import time_grid
 from dmmd_lite.worlds import get_world
 
@@ -164,3 +164,28 @@ def test_impossible_requests_are_refused(wrong, words, rng):
     process, denoiser = table("masked", rng)
     with pytest.raises(ValueError, match=words):
         sample(denoiser, process, **{"num": 2, "length": 3, "steps": 2, **wrong}, generator=rng)
+
+
+@every_schedule
+def test_first_hitting_is_the_limit_of_many_steps(schedule, rng):
+    """Of a denoiser that depends on time, so that the times of the reveals matter."""
+    process, denoiser = table("masked", rng, schedule=schedule)
+    law = exact_law(denoiser, process, get_world("parity"), 256, 0, rng)
+    drawn = first_hitting(denoiser, process, 4000, 3, generator=rng)
+    assert drawn.steps == drawn.evaluations == 3
+    assert chi_square_p(frequencies(drawn.tokens, 2)[None], law) > LEAST_P
+
+
+def test_first_hitting_with_exact_posteriors_samples_the_world(rng):
+    world, process = get_world("permutations"), get_process("masked", 4)
+    drawn = first_hitting(ExactDenoiser(world, process, 0.0), process, 20_000, 4, generator=rng)
+    assert chi_square_p(frequencies(drawn.tokens, 4)[None], world.law()) > LEAST_P
+
+
+@pytest.mark.parametrize(
+    "process, num, words",
+    [("uniform", 1, "process: 'uniform' is not allowed"), ("masked", 0, "num: 0 is not allowed")],
+)
+def test_first_hitting_is_for_masked_noise(process, num, words, rng):
+    with pytest.raises(ValueError, match=words):
+        first_hitting(Table(get_process(process, 2), 3, rng), get_process(process, 2), num, 3, generator=rng)

@@ -47,3 +47,10 @@ def test_time_grid(steps):
 def test_time_grid_needs_a_step():
     with pytest.raises(ValueError, match="steps: 0 is not allowed"):
         time_grid(0)
+
+
+@every_schedule
+def test_time_is_the_inverse_of_alpha(schedule):
+    t = torch.linspace(0, 1, 101, dtype=torch.float64)
+    made = SCHEDULES[schedule]()
+    assert torch.allclose(made.time(made.alpha(t)), t, atol=1e-7)

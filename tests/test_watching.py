@@ -3,12 +3,13 @@ import torch
 
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.samples import from_text, to_text
-from dmmd_lite.watching import film, watch
+from dmmd_lite.watching import film, law_of, watch
 
 
 def test_watching_gives_a_law_after_every_few_updates_and_the_last():
     recipe = get_recipe("coins-masked-dmmd-1", "smoke")
-    laws = watch(recipe, 8, draws=64)
+    laws, provenance = watch(recipe, 8, law_of(recipe, draws=64), seed=2)
+    assert provenance["training_seed"] == 2
     assert list(laws) == [8, 16, 20]
     assert all(law.sum().item() == pytest.approx(1) for law in laws.values())
     assert not torch.equal(laws[8], laws[20])

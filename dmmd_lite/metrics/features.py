@@ -1,8 +1,9 @@
-"""Features of images: the last hidden layer of a small classifier, stored under `data/models/`.
+"""Features of images, from classifiers: what the distances between sets of images compare.
 
-A learned Fréchet distance is only comparable between runs that use the same extractor, so its weights are
-shipped, checked against the SHA-256 in their provenance file, and named in every record. They are built by
-`build_features.py`.
+A learned Fréchet distance is only comparable between runs that use the same extractor, so every record names
+its architecture and weights. Classifiers built here (`build_features.py`) lie under `data/models/`, checked
+against the SHA-256 in their provenance file, or are trained into the cache folder when they are first asked
+for; ResNets trained elsewhere are given as safetensors. FID's own network is in `inception.py`.
 """
 
 import hashlib
@@ -16,43 +17,56 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d, one_hot, relu, silu
+from torch.nn.functional import adaptive_max_pool2d, max_pool2d, one_hot, relu, silu
 
-from dmmd_lite.paths import data_dir
+from dmmd_lite.metrics.resnet import RESNETS, ResNet
+from dmmd_lite.paths import data_dir, external_data_dir
 from dmmd_lite.worlds import get_world
-from dmmd_lite.worlds.base import World
+from dmmd_lite.worlds.images import ImageWorld
 
-EXTRACTORS = {"digits": "digits-classifier"}  # world: file name under data/models/
+EXTRACTORS = {  # world: its own extractor
+    "digits": "digits-classifier",
+    "glyphs": "glyphs-classifier",
+    "glyphs256": "glyphs-classifier",
+    "fashion_mnist": "fashion_mnist-classifier",
+    "mnist": "mnist-classifier",
+    "cifar10": "resnet20",
+    "photos": "resnet20",
+}
+CLASSIFIERS = ("digits", "glyphs", "fashion_mnist", "mnist", "cifar10")  # worlds with a WORLD-classifier
 MOST_FEATURES = 32_768  # of sequences whose tokens are their own features; 260 MB for a thousand
+RESNET_FOLDER = "cifar10_resnet"  # in $DMMD_DATA_DIR, with ARCHITECTURE.safetensors
+
+
+def unit_images(tokens: Tensor, world: ImageWorld) -> Tensor:
+    """Tokens [n, L] as images [n, channels, height, width] with values in [0, 1]."""
+    images = tokens.reshape(-1, *world.image_shape).permute(0, 3, 1, 2)
+    return images.float() / (world.vocab_size - 1)
 
 
 class Classifier(nn.Module):
-    """Two convolutions, a hidden layer of 32 features, ten classes.
+    """Two convolutions, a hidden layer of `dim` features, and classes.
 
     Features are standardised with the mean and standard deviation of the training images, kept as buffers.
-    32 smooth units: few enough for the covariance of 500 images, and none of them dead.
+    Smooth units, so that none of them is dead, and few: the covariance of a reference set has to be known.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], vocab_size: int):
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, dim: int):
         super().__init__()
-        self.image_shape, self.top = image_shape, vocab_size - 1
-        height, width, channels = image_shape
-        dim, classes = 32, 10
-        self.conv1 = nn.Conv2d(channels, 32, 3, padding=1)
+        self.image_shape, self.num_classes, self.dim = image_shape, num_classes, dim
+        self.conv1 = nn.Conv2d(image_shape[2], 32, 3, padding=1)
         self.conv2 = nn.Conv2d(32, 48, 3, padding=1)
-        self.hidden = nn.Linear(48 * (height // 2) * (width // 2), dim)
-        self.out = nn.Linear(dim, classes)
+        self.hidden = nn.Linear(48 * 4 * 4, dim)
+        self.out = nn.Linear(dim, num_classes)
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
 
-    def images(self, tokens: Tensor) -> Tensor:
-        """Tokens [n, L] as images [n, channels, height, width] with levels in [0, 1]."""
-        return tokens.reshape(-1, *self.image_shape).permute(0, 3, 1, 2).float() / self.top
-
     def activations(self, images: Tensor) -> Tensor:
-        """The hidden layer before standardisation, [n, dim]."""
+        """The hidden layer before standardisation, [n, dim], of images with values in [0, 1]."""
         h = relu(self.conv1(images))
-        h = max_pool2d(relu(self.conv2(h)), 2)
+        if self.image_shape[0] > 8:
+            h = max_pool2d(h, 2)
+        h = adaptive_max_pool2d(relu(self.conv2(h)), 4)
         return silu(self.hidden(h.flatten(1)))
 
     def features(self, images: Tensor) -> Tensor:
@@ -65,12 +79,24 @@ class Classifier(nn.Module):
 
 
 class Features:
-    """A function from tokens [n, L] to float64 features [n, dim]. `name` identifies the weights, `classes`
-    gives the classifier's own guesses, `num_classes` how many there are."""
+    """A function from a world's tokens [n, L] to float64 features [n, dim].
 
-    def __init__(self, model: Classifier, name: str):
-        self.model, self.name = model, name
-        self.num_classes = model.out.out_features
+    model has `features` of images [n, channels, height, width] in [0, 1] and their number `dim`; a classifier
+    gives its own guesses besides, `classes`, below `num_classes`. name identifies architecture and weights.
+    """
+
+    def __init__(self, model: nn.Module, name: str, world: ImageWorld, device="cpu", at_once: int = 1000):
+        self.model, self.name, self.world = model.to(device).eval(), name, world
+        self.dim, self.device, self.at_once = model.dim, device, at_once
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the model tells apart."""
+        return self.model.num_classes
+
+    def images(self, tokens: Tensor) -> Tensor:
+        """Tokens [n, L] as the images that the model reads."""
+        return unit_images(tokens, self.world)
 
     def __call__(self, tokens: Tensor) -> np.ndarray:
         return self._of_images(self.model.features, tokens).double().numpy()
@@ -81,8 +107,44 @@ class Features:
 
     @torch.no_grad()
     def _of_images(self, function: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
-        """What a function of images gives for tokens [n, L], a thousand at a time."""
-        return torch.cat([function(self.model.images(part)) for part in tokens.cpu().split(1000)])
+        """What a function of images gives for tokens [n, L], `at_once` at a time."""
+        parts = tokens.split(self.at_once)
+        return torch.cat([function(self.images(part.to(self.device))).cpu() for part in parts])
+
+
+@cache
+def load_features(world_name: str, features: str | None = None) -> Features:
+    """A feature extractor for an image world.
+
+    features: "WORLD-classifier" for one built here, "resnet20" or "resnet56" for weights in
+    $DMMD_DATA_DIR/cifar10_resnet, "resnet20:FILE" for others; None: the world's own, see `EXTRACTORS`.
+    ValueError for a world or a name that is not known, images of another size, and a file that is missing,
+    damaged or of another architecture.
+    """
+    own = EXTRACTORS.get(world_name.partition("@")[0])
+    if own is None:
+        raise ValueError(f"features: world {world_name!r} is not allowed; choose one of {sorted(EXTRACTORS)}")
+    world, features = get_world(world_name), features or own
+    architecture, _, file = features.partition(":")
+    if architecture in RESNETS:
+        weights = Path(file).expanduser() if file else _resnet_file(architecture)
+        model, digest = _read_resnet(architecture, weights)
+        name = architecture
+    elif features.removesuffix("-classifier") in CLASSIFIERS and features.endswith("-classifier"):
+        model, digest = _read_classifier(features)
+        name = features
+    else:
+        known = [*(f"{name}-classifier" for name in CLASSIFIERS), *RESNETS]
+        raise ValueError(
+            f"features: {features!r} is not allowed; choose from {known}, or ARCHITECTURE:FILE with one of"
+            f" {list(RESNETS)} and a safetensors file"
+        )
+    if model.image_shape != world.image_shape:
+        reads, has = ("x".join(map(str, shape)) for shape in (model.image_shape, world.image_shape))
+        raise ValueError(
+            f"features: {features!r} is not allowed for {world_name}; it reads images of {reads}, not {has}"
+        )
+    return Features(model, f"{name}-{digest[:8]}", world)
 
 
 class OneHot:
@@ -101,35 +163,60 @@ class OneHot:
         return np.sqrt(self.vocab_size) * one_hot(tokens.cpu(), self.vocab_size).flatten(1).double().numpy()
 
 
-def features_of(world: World) -> Features | OneHot:
-    """The extractor of a world: its classifier, or its tokens as they are."""
-    return load_features(world.name) if world.name in EXTRACTORS else OneHot(world.vocab_size)
-
-
 def extractor_files(name: str) -> tuple[Path, Path]:
-    """Weights and provenance of the extractor called `name`."""
+    """Weights and provenance of a released classifier."""
     folder = data_dir() / "models"
     return folder / f"{name}.safetensors", folder / f"{name}.json"
 
 
-@cache
-def load_features(world_name: str) -> Features:
-    """The feature extractor of an image world.
+def local_resnets() -> list[str]:
+    """Architectures whose weights are in $DMMD_DATA_DIR."""
+    folder = external_data_dir()
+    return [name for name in RESNETS if folder and (folder / RESNET_FOLDER / f"{name}.safetensors").is_file()]
 
-    A world without one, or a file that does not match its recorded SHA-256, is a ValueError.
-    """
-    if world_name not in EXTRACTORS:
-        raise ValueError(f"features: world {world_name!r} is not allowed; choose one of {sorted(EXTRACTORS)}")
-    world, (weights, provenance) = get_world(world_name), extractor_files(EXTRACTORS[world_name])
+
+def _resnet_file(architecture: str) -> Path:
+    if architecture not in local_resnets():
+        folder, name = external_data_dir(), f"{RESNET_FOLDER}/{architecture}.safetensors"
+        where = f" in {folder}" if folder else ", because DMMD_DATA_DIR is not set"
+        raise ValueError(
+            f"features: no {name}{where}; put it there, name another file as {architecture}:FILE, or choose a"
+            " WORLD-classifier, which is trained here"
+        )
+    return external_data_dir() / RESNET_FOLDER / f"{architecture}.safetensors"
+
+
+def _read_resnet(architecture: str, weights: Path) -> tuple[ResNet, str]:
+    """The network and sha256 of its weights."""
+    if not weights.is_file():
+        raise ValueError(f"features: {str(weights)!r} is not a file; name a safetensors file")
+    content, model = weights.read_bytes(), ResNet(RESNETS[architecture])
+    try:
+        model.load_state_dict(load(content))
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"features: {weights} holds no weights of {architecture} ({reason})") from None
+    return model, hashlib.sha256(content).hexdigest()
+
+
+def _read_classifier(name: str) -> tuple[Classifier, str]:
+    """A released classifier, or one in the cache, trained now where it is missing; and its sha256."""
+    from dmmd_lite.metrics.build_features import cached_files
+
+    world_name = name.removesuffix("-classifier")
+    weights, provenance = extractor_files(name)
+    if not weights.is_file():
+        weights, provenance = cached_files(world_name)
     content = weights.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     try:
         if json.loads(provenance.read_text())["sha256"] != digest:
             raise ValueError("sha256 differs from the one recorded")
-        state = load(content)
-        model = Classifier(world.image_shape, world.vocab_size)
+        state = {key: value.float() for key, value in load(content).items()}
+        sizes = len(state["out.bias"]), len(state["mean"])
+        model = Classifier(get_world(world_name).image_shape, *sizes)
         model.load_state_dict(state)
     except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"features: {weights} or its .json is corrupt ({reason})") from error
-    return Features(model.eval(), f"{EXTRACTORS[world_name]}-{digest[:8]}")
+    return model, digest

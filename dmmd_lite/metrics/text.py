@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import Denoiser, denoiser_noise
+from dmmd_lite.denoisers import Denoiser, denoiser_noise, sequences_at_once
 from dmmd_lite.metrics.bootstrap import bootstrap_weights
 from dmmd_lite.processes import Process
 from dmmd_lite.records import Record, bootstrap_mean, interval
@@ -78,7 +78,7 @@ def output_entropy(
     """
     times = [float(t) for t in times]
     total, positions = [], []
-    for x in tokens.split(1000):
+    for x in tokens.split(sequences_at_once(8 * tokens.shape[1], process.vocab_size, 1000)):
         entropy, scored = torch.zeros(len(x), dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64)
         for t, length in product(times, process.stages(x.shape[1])):
             t_x = torch.full((len(x),), t, device=x.device)

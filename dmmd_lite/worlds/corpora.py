@@ -8,7 +8,6 @@ $DMMD_DATA_DIR, and asks the hub only where DMMD_DOWNLOAD=1 is set.
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -17,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from dmmd_lite.paths import HUB, cache_dir, external_data_dir, may_download
+from dmmd_lite.worlds.sources import batches, not_in_data_dir, open_hub, sha256_of, write_tensors
 from dmmd_lite.worlds.text import SYMBOLS, TextWorld, encode_symbols, show_symbols, to_symbols
 
 LAYOUT = 1  # to be raised with every change of packing or splits, so that no older stream is read
@@ -68,7 +68,7 @@ class GPT2Tokens:
             return tuple(map(Path, paths))
         except LocalEntryNotFoundError:
             raise ValueError(
-                f"tokenizer: {_not_in_data_dir(f'{TOKENIZER_FOLDER}/{{vocab.json,merges.txt}}')}"
+                f"tokenizer: {not_in_data_dir(f'{TOKENIZER_FOLDER}/{{vocab.json,merges.txt}}')}"
                 f" or set DMMD_DOWNLOAD=1 to fetch them from {HUB['gpt2']}"
             ) from None
 
@@ -174,7 +174,8 @@ class Corpus(TextWorld):
 
         files = self._files()
         key = {
-            "source": {split: [_sha256(file) for file in part] for split, part in files.items()} or self.hub,
+            "source": {split: [sha256_of(file) for file in part] for split, part in files.items()}
+            or self.hub,
             "tokenizer": self.tokenizer.fingerprint,
             "max_documents": self.max_documents,
             "layout": LAYOUT,
@@ -209,7 +210,7 @@ class Corpus(TextWorld):
             return (
                 f"{self.hub!r} is neither a file nor a folder; set DMMD_DOWNLOAD=1 to look for it on the hub"
             )
-        words = _not_in_data_dir(f"{self.stem}_{{train,valid,test}}.parquet")
+        words = not_in_data_dir(f"{self.stem}_{{train,valid,test}}.parquet")
         return f"{words} or set DMMD_DOWNLOAD=1 to fetch {self.hub} from the hub" if self.hub else words
 
     def _write(self, target: Path, files: dict[str, list[Path]]) -> None:
@@ -235,15 +236,13 @@ class Corpus(TextWorld):
         for split in self.splits:
             digest.update(streams[split].numpy())
         about = {"source": source, "sha256": digest.hexdigest(), "tokenizer": self.tokenizer.fingerprint}
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        save_file(streams, part, about)
-        os.replace(part, target)
+        write_tensors(target, streams, about)
 
     def _tokenise(self, documents, source: str) -> Iterator[tuple[bool, np.ndarray]]:
         """(is it the judges', its tokens) of every document that holds any; ValueError without "text"."""
         if self.max_documents is not None:
             documents = documents.take(self.max_documents)
-        for batch in _batches(documents, f"{self.name}: {source}"):
+        for batch in batches(documents, BATCH, f"{self.name}: {source}"):
             if "text" not in batch:
                 raise ValueError(
                     f"{self.name}: {source} has no column 'text'; its columns are {sorted(batch)}"
@@ -317,18 +316,6 @@ def local_tokenizer_files() -> tuple[Path, ...]:
     return files if all(file.is_file() for file in files) else ()
 
 
-def _not_in_data_dir(pattern: str) -> str:
-    """That files are missing there, and the first thing to do about it."""
-    folder = external_data_dir()
-    where = f" in {folder}" if folder else ", because DMMD_DATA_DIR is not set"
-    return f"no {pattern}{where}; point DMMD_DATA_DIR at a folder with these files"
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def _is_for_judges(text: str) -> bool:
     return hashlib.sha256(text.encode()).digest()[0] < 256 * JUDGE_SHARE
 
@@ -358,29 +345,8 @@ def _open_files(files: dict[str, list[Path]]) -> tuple[str, dict]:
 
 def _open_hub(name: str) -> tuple[str, dict]:
     """The set's name and revision, and a stream of documents for every part."""
-    from datasets import load_dataset
-    from huggingface_hub import HfApi
-
-    try:
-        revision = HfApi().dataset_info(name).sha
-        parts = load_dataset(name, revision=revision, streaming=True)
-    except Exception as error:  # of several libraries
-        raise ValueError(f"{name}: the hub does not give it ({_first_line(error)})") from None
-    if "train" not in parts:
-        raise ValueError(f"{name}: the set on the hub has no split 'train'; its splits are {sorted(parts)}")
+    source, parts = open_hub(name)
     names = {"train": "train", "valid": "validation", "test": "test"}
     if not parts.keys() >= set(names.values()):
         names = {"train": "train"}
-    return f"{name}@{revision}", {split: parts[theirs] for split, theirs in names.items()}
-
-
-def _batches(documents, where: str) -> Iterator[dict[str, list]]:
-    """Documents in batches of columns; ValueError for what cannot be read."""
-    try:
-        yield from documents.iter(BATCH)
-    except Exception as error:  # of several libraries
-        raise ValueError(f"{where} cannot be read ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return source, {split: parts[theirs] for split, theirs in names.items()}

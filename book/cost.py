@@ -1,0 +1,91 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What it costs
+#
+# Every recipe exists at four scales: `smoke` proves in seconds that the parts fit, `laptop` is what this book shows and
+# what ships with it, `gpu` is for one accelerator, `paper` gives sizes of the kind the literature uses. The paper states no
+# hyper-parameters, so the last one is our reading of what its neighbours do, and no result of this book was made with it.
+#
+# Operations are **counted**, not measured: two for each parameter and position in a forward pass, four in a backward
+# pass, attention itself left out. The hours are those of a device that keeps up 400 TFLOP/s, two fifths of an H200's dense
+# bfloat16 peak, which only wide networks reach; read them as a lower limit. Memory is a rough estimate for one process in
+# float32.
+#
+# Run time: seconds; nothing is trained or sampled here.
+
+# %% tags=["parameters"]
+scales: list[str] = ["laptop", "gpu", "paper"]  # scales to count at
+worlds: list[str] = ["digits", "docstrings", "books", "openwebtext"]  # worlds to count for
+steps: int = 16  # sampling steps of the students
+
+# %%
+from IPython.display import Markdown, display
+
+from dmmd_lite.boards import costs_at, costs_of_released
+from dmmd_lite.cost import cost
+from dmmd_lite.plots import log_steps, show
+from dmmd_lite.recipes import RECIPES, get_recipe
+
+# %% [markdown]
+# ## Training, by scale
+#
+# A student costs less than its teacher: it starts from it, and a few thousand updates are enough. For one masked world a
+# reader needs a teacher and one student for every number of steps; for the gradient moment also a judge.
+
+# %%
+names = [f"{world}-masked-{role}" for world in worlds for role in ("teacher", f"dmmd-{steps}")]
+for scale in scales:
+    display(Markdown(f"**{scale}**"), costs_at(scale, [name for name in names if name in RECIPES]))
+
+# %% [markdown]
+# ## What the released models took
+#
+# Measured, one core of a laptop-sized machine unless the machine column says otherwise. Times include validation. Operations
+# per second are the counted ones over the measured time: small networks keep no device busy.
+
+# %%
+costs_of_released()
+
+# %% [markdown]
+# ## What sampling takes
+#
+# Quality costs network evaluations, and that is what distillation saves: operations for one sequence against sampling
+# steps. Under masked noise a sequence takes at most as many evaluations as it has tokens to reveal.
+
+# %%
+import matplotlib.pyplot as plt
+
+fig, ax = plt.subplots(figsize=(7, 3.6))
+tried = [2**k for k in range(11)]
+for world, marker in zip(worlds, "osD^", strict=False):
+    counted = cost(recipe := get_recipe(f"{world}-masked-teacher"))
+    forward = (
+        counted["flop"] / recipe.training.steps / recipe.training.batch_size / 3
+    )  # a backward pass counts two
+    places = counted["tokens"] / recipe.training.steps / recipe.training.batch_size
+    ax.plot(tried, [forward * min(k, places) for k in tried], marker=marker, label=world)
+log_steps(ax, tried)
+ax.set_yscale("log")
+ax.set_ylabel("operations a sequence")
+ax.legend(title="laptop scale, masked", fontsize=8)
+show(
+    fig, "Operations for one sequence against sampling steps at laptop scale: a straight line for each world."
+)
+
+# %% [markdown]
+# ## The book itself
+#
+# All pages at laptop scale take about ten minutes on two cores; each page says its own time at its end. The site needs no
+# more than a browser.

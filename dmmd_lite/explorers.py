@@ -1,0 +1,250 @@
+"""Explorers: sliders with a live result in JupyterLab, a filmstrip of the same results in pages run headless.
+
+A moved slider shows a small result at once. Longer work then goes on in parts between which the kernel
+listens, with progress and a button that stops it; moving a slider again starts over.
+"""
+
+import asyncio
+import html
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import ipywidgets as widgets
+import torch
+from IPython.display import display
+from torch import Tensor
+
+from dmmd_lite.denoisers import Denoiser, denoiser_noise
+from dmmd_lite.evaluate import draw_samples
+from dmmd_lite.metrics import evaluate_samples
+from dmmd_lite.plots import filmstrip, tiles
+from dmmd_lite.recipe import Recipe
+from dmmd_lite.rng import generator_for
+from dmmd_lite.store import Model, train_recipe
+from dmmd_lite.watching import Look
+from dmmd_lite.worlds import get_world
+
+MASKED = "·"  # how a masked position is shown
+LEAST = 64  # samples that metrics are worth showing for
+
+
+def headless() -> bool:
+    """Whether a page is run by `pages.run_page`, where nobody can move a widget."""
+    return "DMMD_PAGE_OUT" in os.environ
+
+
+class Explorer:
+    """Sliders above a result.
+
+    controls: values to choose from, by the name of the argument they are. first(**values) gives HTML and
+    should take less than 300 ms; longer(**values), if any, gives (part done, HTML) again and again.
+    """
+
+    def __init__(
+        self,
+        controls: dict[str, Sequence],
+        first: Callable[..., str],
+        longer: Callable[..., Iterator[tuple[float, str]]] | None = None,
+        start: dict | None = None,
+    ):
+        self.first, self.longer, self.task = first, longer, None
+        self.sliders = {
+            name: widgets.SelectionSlider(
+                options=[(str(v), v) for v in values],
+                value=(start or {}).get(name, values[0]),
+                description=name.replace("_", "-"),
+                continuous_update=False,
+            )
+            for name, values in controls.items()
+        }
+        self.result, self.bar = widgets.HTML(), widgets.FloatProgress(max=1.0)
+        self.stop = widgets.Button(description="stop", disabled=True)
+        self.stop.on_click(lambda _: self.cancel())
+        for slider in self.sliders.values():
+            slider.observe(lambda _: self.update(), names="value")
+        below = [widgets.HBox([self.bar, self.stop])] if longer else []
+        self.box = widgets.VBox([*self.sliders.values(), self.result, *below])
+        self.update()
+
+    @property
+    def values(self) -> dict:
+        """What the sliders say."""
+        return {name: slider.value for name, slider in self.sliders.items()}
+
+    def update(self) -> None:
+        """Show the first result for the sliders' values and begin the longer work."""
+        self.cancel()
+        self.result.value, self.bar.value = self.first(**self.values), 0
+        if self.longer:
+            self.task = asyncio.ensure_future(self._go_on(self.values))
+
+    def cancel(self) -> None:
+        """Stop the longer work; what it showed last stays."""
+        if self.task is not None:
+            self.task.cancel()
+            self.task = None
+        self.stop.disabled = True
+
+    async def _go_on(self, values: dict) -> None:
+        self.stop.disabled = False
+        for part, shown in self.longer(**values):
+            self.result.value, self.bar.value = shown, part
+            await asyncio.sleep(0.01)  # the kernel listens here
+        self.stop.disabled = True
+
+
+def explore(
+    controls: dict[str, Sequence],
+    first: Callable[..., str],
+    longer: Callable[..., Iterator[tuple[float, str]]] | None = None,
+    *,
+    strip: str,
+    start: dict | None = None,
+) -> None:
+    """Show an explorer; headless, a filmstrip over the control `strip` with the others at their start."""
+    if not headless():
+        display(Explorer(controls, first, longer, start).box)
+        return
+    fixed = {name: (start or {}).get(name, values[0]) for name, values in controls.items()}
+    filmstrip(lambda value: first(**{**fixed, strip: value}), controls[strip], strip.replace("_", "-"))
+
+
+def sampler(models: dict[str, Model], metrics: list[str], num: int = 512, seed: int = 0) -> tuple:
+    """(first, longer) of image models: a few samples at once, then `metrics` on up to `num` of them.
+
+    Both take model (a name of `models`), steps, temperature and top_p.
+    """
+
+    def draw(model: str, steps: int, temperature: float, top_p: float, count: int, at: int) -> Tensor:
+        sampling = {"seed": seed + at, "temperature": temperature, "top_p": top_p}
+        return draw_samples(models[model], count, steps, **sampling).tokens
+
+    def shown(model: str, tokens: Tensor, note: str) -> str:
+        alt = f"{min(16, len(tokens))} samples of the {model} model"
+        return tiles(models[model].world.show(tokens[:16]), alt) + f"<br>{html.escape(note)}"
+
+    def first(model: str, steps: int, temperature: float, top_p: float) -> str:
+        return shown(model, draw(model, steps, temperature, top_p, 16, 0), "first samples")
+
+    def longer(model: str, steps: int, temperature: float, top_p: float) -> Iterator[tuple[float, str]]:
+        world, tokens = models[model].world, draw(model, steps, temperature, top_p, 16, 0)
+        while len(tokens) < num:
+            more = draw(model, steps, temperature, top_p, min(32, num - len(tokens)), len(tokens))
+            tokens = torch.cat([tokens, more])
+            found = evaluate_samples(tokens, world, metrics, seed) if len(tokens) >= LEAST else []
+            said = [f"{r.name.replace('_', ' ')} {r.value:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in found]
+            yield len(tokens) / num, shown(model, tokens, "; ".join([*said, f"n = {len(tokens)}"]))
+
+    return first, longer
+
+
+def trajectory(
+    model: Model, steps: int, num: int = 6, seed: int = 0, top_p: float = 1.0
+) -> Callable[[int], str]:
+    """The reverse process of a model step by step: a function of the step, 0 to `steps`, that gives z at its
+    end for `num` sequences, with the tokens that changed in it marked and counted."""
+    drawn = draw_samples(model, num, steps, seed=seed, top_p=top_p, trajectory=True)
+    path = drawn.trajectory.cpu()  # [steps + 1, num, L]
+    letters = [*model.world.show(torch.arange(model.world.vocab_size)[:, None]), MASKED]
+
+    def first(after_step: int) -> str:
+        changed = path[after_step] != path[max(after_step - 1, 0)]
+        lines = [
+            "".join(
+                f"<mark>{html.escape(letters[token])}</mark>" if new else html.escape(letters[token])
+                for token, new in zip(row, news, strict=True)
+            )
+            for row, news in zip(path[after_step].tolist(), changed.tolist(), strict=True)
+        ]
+        said = (
+            f"t = {1 - after_step / steps:.3f}; {int(changed.sum())} of {changed.numel()} tokens changed here"
+        )
+        return f"<pre>{chr(10).join(lines)}</pre>{said}"
+
+    return first
+
+
+def predictions(recipe: Recipe, teacher: Denoiser, states: dict[str, tuple[list[int], float]]) -> Look:
+    """A look at what the players of a D-MMD run, and its teacher, predict at one position of some states.
+
+    states: name -> (symbols z [L], time); all predictions are of the first position, the generator's averaged
+    over input noise. Returns HTML, a row a state.
+    """
+    classes = get_world(recipe.world).vocab_size
+
+    def row(name: str, denoiser: Denoiser, z: list[int], t: float) -> str:
+        many, generator = torch.tensor([z] * 512), generator_for("cpu", 0)
+        noise = denoiser_noise(denoiser, len(many), generator, "cpu")
+        with torch.no_grad():
+            x = denoiser(many, torch.full((len(many),), t), noise).exp()[:, 0].mean(0)
+        cells = "".join(
+            f'<td><meter value="{p:.3f}" min="0" max="1" aria-label="{name}"></meter> {p:.3f}</td>'
+            for p in x.tolist()
+        )
+        return f"<tr><td>{html.escape(name)}</td>{cells}</tr>"
+
+    def look(players: dict) -> str:
+        rows = [
+            row(f"{who}, {called}", denoiser, z, t)
+            for called, (z, t) in states.items()
+            for who, denoiser in {**players, "teacher": teacher}.items()
+        ]
+        head = "".join(f"<th>class {c}</th>" for c in range(classes))
+        return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
+
+    return look
+
+
+class Live:
+    """A training watched while it runs, in a thread of its own: a button to begin, one to stop, progress.
+
+    look(players) gives HTML from the averaged players; it is called every `every` loop steps.
+    """
+
+    def __init__(self, recipe: Recipe, look: Look, every: int, seed: int = 0):
+        self.recipe, self.look, self.every, self.seed = recipe, look, every, seed
+        self.thread, self.stopped = None, False
+        self.result, self.bar = widgets.HTML(), widgets.FloatProgress(max=1.0)
+        self.begin, self.stop = (
+            widgets.Button(description="train"),
+            widgets.Button(description="stop", disabled=True),
+        )
+        self.begin.on_click(lambda _: self.start())
+        self.stop.on_click(lambda _: self.cancel())
+        self.box = widgets.VBox([widgets.HBox([self.begin, self.stop, self.bar]), self.result])
+
+    def start(self) -> None:
+        """Begin to train."""
+        self.stopped, self.begin.disabled, self.stop.disabled = False, True, False
+        self.thread = threading.Thread(target=self._train, daemon=True)
+        self.thread.start()
+
+    def cancel(self) -> None:
+        """Stop at the next look; what was shown last stays."""
+        self.stopped = True
+
+    def _train(self) -> None:
+        seen = 0
+
+        def watch(players: dict) -> float:
+            nonlocal seen
+            seen += self.every
+            self.result.value, self.bar.value = self.look(players), seen / self.recipe.training.steps
+            if self.stopped:
+                raise _Stopped
+            return 0.0
+
+        watched = self.recipe.with_changes({"training.validate_every": self.every})
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                train_recipe(watched, folder, seed=self.seed, validate=watch)
+        except _Stopped:
+            pass
+        finally:
+            self.begin.disabled, self.stop.disabled = False, True
+
+
+class _Stopped(Exception):
+    """The training was asked to stop."""

@@ -1,0 +1,133 @@
+"""Glyphs: letters and digits of matplotlib's fonts under random affine maps, 16 x 16 pixels, without end.
+
+Every character of every font is drawn once, large, by Pillow; the maps act on these drawings in torch, a
+batch at a time. A training image is a fresh font, character and map, so training never comes back to an
+image, and "valid" and "test" are draws of the same law from seeds of their own. That no generator can win by
+copying rests on this: there is no training set, maps are six continuous numbers, and a fresh copy of the
+training stream would score what the law itself scores (`frechet_floor`) and no better.
+"""
+
+import hashlib
+import string
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, grid_sample
+
+from dmmd_lite.rng import generator_for, integers, uniform
+from dmmd_lite.worlds.images import ImageWorld, check_levels
+
+CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
+FONTS = (  # those of matplotlib's that draw all of them
+    *(f"DejaVuSans{style}" for style in ("", "-Bold", "-BoldOblique", "-Oblique")),
+    *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-BoldOblique", "-Oblique")),
+    *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-BoldItalic", "-Italic")),
+    *(f"STIXGeneral{style}" for style in ("", "Bol", "BolIta", "Italic")),
+    *("cmb10", "cmmi10", "cmr10", "cmss10", "cmti10", "cmtt10"),
+)
+LARGE, FONT_SIZE, BASELINE = 64, 48, 46  # pixels: side of a drawing, size of the font, where letters stand
+SIZE, FINER = 16, 2  # side of an image; samples a pixel in each direction
+PART = 250  # images rendered together
+HELD_OUT = {"valid": (5000, 7_201_001), "test": (5000, 7_202_003)}  # images and their seed
+TURN, SHEAR, STRETCH, SHIFT = 0.21, 0.2, 0.15, 0.125  # at most: radians, -, logarithm, half sides
+
+
+class Glyphs(ImageWorld):
+    """256 tokens of 16 or another number of levels; labels are the 62 characters.
+
+    A map turns by up to 12 degrees, shears by up to 0.2, stretches each axis by up to 16 % and shifts by up
+    to one pixel, every number drawn evenly.
+    """
+
+    length, image_shape, num_classes = SIZE * SIZE, (SIZE, SIZE, 1), len(CHARACTERS)
+    endless: ClassVar[bool] = True
+
+    def __init__(self, levels: int = 16, name: str = "glyphs"):
+        self.name, self.vocab_size = name, check_levels(levels)
+
+    @cached_property
+    def drawings(self) -> Tensor:
+        """Every character of every font, uint8 [fonts, characters, 64, 64]; ValueError for a font that
+        matplotlib does not have."""
+        import matplotlib
+        from PIL import Image, ImageDraw, ImageFont
+
+        folder, drawn = Path(matplotlib.get_data_path()) / "fonts" / "ttf", []
+        for name in FONTS:
+            try:
+                font = ImageFont.truetype(
+                    folder / f"{name}.ttf", FONT_SIZE, layout_engine=ImageFont.Layout.BASIC
+                )
+            except OSError:
+                raise ValueError(
+                    f"glyphs: matplotlib {matplotlib.__version__} has no font {name!r}; all are needed"
+                ) from None
+            for character in CHARACTERS:
+                image = Image.new("L", (LARGE, LARGE))
+                place = (LARGE // 2, BASELINE)
+                ImageDraw.Draw(image).text(place, character, fill=255, font=font, anchor="ms")
+                drawn.append(np.asarray(image))
+        return torch.from_numpy(np.stack(drawn)).view(len(FONTS), len(CHARACTERS), LARGE, LARGE)
+
+    @cached_property
+    def provenance(self) -> dict:
+        """Fonts, the versions that drew them, sha256 of the drawings."""
+        import matplotlib
+        import PIL
+
+        return {
+            "glyphs_sha256": hashlib.sha256(self.drawings.numpy()).hexdigest(),
+            "matplotlib": matplotlib.__version__,
+            "pillow": PIL.__version__,
+            "fonts": ", ".join(FONTS),
+        }
+
+    @cached_property
+    def parts(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The held-out sets: tokens, uint8 [n, 256], and characters [n]."""
+        sets = {split: self.draw(n, generator_for("cpu", seed)) for split, (n, seed) in HELD_OUT.items()}
+        return {split: (x.to(torch.uint8), y) for split, (x, y) in sets.items()}
+
+    def draw(self, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`num` fresh images, int64 [num, 256], and the characters they show [num]."""
+        font = integers(len(FONTS), (num,), generator)
+        character = integers(len(CHARACTERS), (num,), generator)
+        maps = _maps(2 * uniform((6, num), generator).float() - 1)
+        parts = zip(*(v.split(PART) for v in (font, character, maps)), strict=True)
+        return torch.cat([self._render(*part) for part in parts]), character
+
+    def _render(self, font: Tensor, character: Tensor, maps: Tensor) -> Tensor:
+        drawings = self._ink.to(maps.device)[font, character].unsqueeze(1)
+        fine = grid_sample(drawings, _points(maps), align_corners=False)
+        return (avg_pool2d(fine, FINER).flatten(1) * (self.vocab_size - 1)).round().long()
+
+    @cached_property
+    def _ink(self) -> Tensor:
+        return self.drawings.float() / 255
+
+
+def _maps(u: Tensor) -> Tensor:
+    """Affine maps [n, 2, 3] from the image's square [-1, 1]^2 to the drawing's, for u in [-1, 1], [6, n]."""
+    angle, shear, (wide, high) = TURN * u[0], SHEAR * u[1], (STRETCH * u[2:4]).exp()
+    cos, sin = angle.cos(), angle.sin()
+    across = torch.stack([cos * wide, (shear * cos - sin) * high, SHIFT * u[4]], -1)
+    down = torch.stack([sin * wide, (shear * sin + cos) * high, SHIFT * u[5]], -1)
+    return torch.stack([across, down], 1)
+
+
+def _points(maps: Tensor) -> Tensor:
+    """Where the fine pixels of an image lie in the drawing, [n, 32, 32, 2]; rows go down."""
+    side = FINER * SIZE
+    middles = (2 * torch.arange(side, device=maps.device) + 1) / side - 1
+    x_part, y_part, shift = maps.unsqueeze(1).unbind(-1)  # [n, 1, 2] each
+    columns = middles.view(1, side, 1) * x_part + shift
+    return columns.unsqueeze(1) + (middles.view(1, side, 1) * y_part).unsqueeze(2)
+
+
+def glyphs256() -> Glyphs:
+    """The same images with 256 levels."""
+    return Glyphs(256, "glyphs256")

@@ -1,0 +1,100 @@
+"""What image worlds share: tokens of grey or colour levels, splits, labels."""
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmmd_lite.rng import integers
+from dmmd_lite.worlds.base import World
+
+LEVELS = 256  # most levels of a pixel
+
+
+class ImageWorld(World):
+    """Images as tokens: one a pixel and channel, row by row, channels last, with `vocab_size` levels.
+
+    Subclasses fill `parts`. num_classes: how many labels there are. endless: "train" is no set of images,
+    every one is drawn afresh; such a world defines `draw`.
+    """
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    endless: ClassVar[bool] = False
+    splits: ClassVar[tuple[str, ...]] = ("train", "valid", "test")
+
+    @cached_property
+    def parts(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Tokens, uint8 [n, L], and labels, int64 [n], of every split that is a set of images."""
+        raise NotImplementedError
+
+    def draw(self, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`num` fresh training images, int64 [num, L], and their labels [num], on the generator's device."""
+        raise NotImplementedError
+
+    def stored(self, split: str) -> Tensor:
+        """All images of a split, uint8 [n, L]; ValueError where it is no set of images."""
+        self._check(split)
+        if split not in self.parts:
+            raise ValueError(
+                f"split: {split!r} is not allowed for {self.name}, which has no finite training set;"
+                f" choose one of {tuple(self.parts)}"
+            )
+        return self.parts[split][0]
+
+    def split(self, split: str) -> Tensor:
+        """All images of a split as tokens, int64 [n, L]; errors as for `stored`."""
+        return self.stored(split).long()
+
+    def labels(self, split: str) -> Tensor:
+        """Their classes, int64 [n]."""
+        return self.parts[split][1]
+
+    def prepare(self, splits: Iterable[str]) -> None:
+        """Read all images."""
+        for split in splits:
+            self._check(split)
+        _ = self.parts
+
+    def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
+        """`num` images, int64 [num, L], on the generator's device: drawn with replacement, or fresh ones."""
+        self._check(split)
+        if self.endless and split == "train":
+            return self.draw(num, generator)[0]
+        images = self.stored(split)
+        return images[integers(len(images), (num,), generator).cpu()].to(generator.device).long()
+
+    def training_images(self, num: int, generator: torch.Generator) -> Tensor:
+        """`num` different training images [num, L], or all in their order where there are no more."""
+        if self.endless:
+            return self.draw(num, generator)[0]
+        images = self.stored("train")
+        if num >= len(images):
+            return images
+        return images[torch.randperm(len(images), generator=generator)[:num]]
+
+    def show(self, tokens: Tensor) -> list[np.ndarray]:
+        """uint8 images [height, width(, 3)]."""
+        return self.pictures(tokens)
+
+    def _check(self, split: str) -> None:
+        if split not in self.splits:
+            raise ValueError(f"split: {split!r} is not allowed for {self.name}; choose one of {self.splits}")
+
+
+def check_levels(levels: int) -> int:
+    """The number of levels itself; ValueError unless it is a whole number from 2 to 256."""
+    if not isinstance(levels, int) or isinstance(levels, bool) or not 2 <= levels <= LEVELS:
+        raise ValueError(f"levels: {levels!r} is not allowed; it must be a whole number from 2 to {LEVELS}")
+    return levels
+
+
+def quantised(values: Tensor, levels: int) -> Tensor:
+    """Bytes of any shape as the nearest of so many evenly spaced levels, uint8; all 256 change nothing."""
+    if levels == LEVELS:
+        return values
+    table = (torch.arange(LEVELS) * ((levels - 1) / (LEVELS - 1))).round().to(torch.uint8)
+    return table[values.long()]
