@@ -336,7 +336,9 @@ def test_every_metric_applies_somewhere():
 def test_bad_requests_are_refused(rng):
     coins, digits = get_world("coins"), get_world("digits")
     for world, name in ((coins, "fid"), (coins, "total_variation"), (digits, "log_likelihood")):
-        allowed = [known for known in metrics_for(world) if METRICS[known] in ("any", "images", "finite")]
+        allowed = [
+            known for known in metrics_for(world) if METRICS[known] in ("any", "images", "features", "finite")
+        ]
         allowed.remove("output_entropy")
         message = f"metric: '{name}' is not allowed for samples of {world.name}; choose from {allowed}"
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

@@ -79,8 +79,8 @@ def metrics_for(world: World) -> list[str]:
     """Names of the metrics that apply to a world.
 
     "features" are image worlds and your own, where each token is a feature of its own, if that makes no more
-    than `MOST_FEATURES`; "finite" are image worlds with a training set that could be copied, "published" the sets that FID is known
-    of, "letters" the texts in the 27 symbols.
+    than `MOST_FEATURES`; "finite" are image worlds with a training set that could be copied, "published" the
+    sets that FID is known of, "letters" the texts in the 27 symbols.
     """
     is_text = isinstance(world, TextWorld)
     own = isinstance(world, TokensWorld) and world.length * world.vocab_size <= MOST_FEATURES
