@@ -22,7 +22,7 @@ book: $(STAMP)
 
 # A page opens as a notebook because of .jupyter/labconfig, which goes before the user's own settings of that kind.
 lab: $(STAMP)
-	JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab book/intro.py
+	JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab --LabApp.default_url=/lab/tree/book/intro.py
 
 test: lint
 	$(BIN)/python -m pytest -q
