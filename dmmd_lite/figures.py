@@ -10,6 +10,7 @@ from dmmd_lite.plots import MARKERS, PALETTE, image_grid, interval_line, seeds_l
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.results import select
 from dmmd_lite.students import student_for
+from dmmd_lite.studies import PLAIN, of_student, variants
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 
 
@@ -163,4 +164,27 @@ def swept_metrics(rows: list[dict], swept: list[str]) -> Figure:
         ax.axis("off")
     if others:
         fig.legend(legend.values(), legend, loc="outside right upper", fontsize=7)
+    return fig
+
+
+def study_dots(records: list[dict], study: str, student: str, metric: str) -> Figure:
+    """Values of all variants of a student, one line each, a point a training seed; the range of the plain
+    variant is shaded."""
+    found = of_student(records, student, metric)
+    names = [name for name in variants(study, student) if name in found]
+    fig, ax = plt.subplots(figsize=(8, 0.3 * len(names) + 1), layout="constrained")
+    for line, name in enumerate(names):
+        for seed, r in found[name].items():
+            look = {"color": PALETTE[seed % len(PALETTE)], "marker": MARKERS[seed % len(MARKERS)]}
+            ends = [r["value"] if r[side] is None else r[side] for side in ("low", "high")]
+            ax.plot(ends, [line, line], color=look["color"], linewidth=1)
+            ax.plot(r["value"], line, **look)
+    plain = [r["value"] for r in found.get(PLAIN, {}).values()]
+    if plain:
+        ax.axvspan(min(plain), max(plain), color="gray", alpha=0.25)
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.set_xscale("log")
+    ax.set_xlabel(metric.replace("_", " "))
+    ax.set_title(student, fontsize=10)
     return fig
