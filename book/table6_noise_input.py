@@ -63,15 +63,10 @@ for ax, (metric, title) in zip(
 ):
     for look, process in enumerate(("masked", "uniform")):
         for without in (False, True):
-            mine = select(
-                committed,
-                name=metric,
-                training_seed=0,
-                model=lambda m: process in m and m.endswith("-nonoise") == without,
-            )
-            interval_line(
-                ax, mine, "steps", f"{process}, {'without' if without else 'with'} noise", 2 * look + without
-            )
+            models = {f"digits-{process}-dmmd-{k}" + "-nonoise" * without for k in (1, 4, 8, 16)}
+            mine = select(committed, name=metric, training_seed=0, model=models.__contains__)
+            label = f"{process}, {'without' if without else 'with'} noise"
+            interval_line(ax, mine, "steps", label, 2 * look + without)
     log_steps(ax, {r["steps"] for r in committed})
     ax.set_ylabel(title)
 axes[0].set_yscale("log")
