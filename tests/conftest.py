@@ -20,6 +20,13 @@ def pytest_configure():
     os.environ.setdefault("DMMD_CACHE_DIR", str(ROOT / "_build" / "cache"))
 
 
+def pytest_collection_modifyitems(items):
+    """Files run side by side; all that needs the built pages stays together, so that they are built once."""
+    for item in items:
+        built = {"smoke_pages", "smoke_site"} & set(item.fixturenames)
+        item.add_marker(pytest.mark.xdist_group("built" if built else item.path.stem))
+
+
 @pytest.fixture
 def rng() -> torch.Generator:
     """A generator seeded with $DMMD_TEST_SEED (0)."""
