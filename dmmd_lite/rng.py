@@ -42,9 +42,9 @@ def pick(log_p: Tensor, u: Tensor) -> Tensor:
     """The class of each row of log-probabilities [..., V] at float64 u [...] in [0, 1), as int64 [...].
 
     Inverse distribution function in float64: class c is drawn exactly when cdf[c-1] <= u < cdf[c], so a
-    class of probability zero is never drawn. Up to `MANY` classes need not be normalised. More of them are searched in two stages, a run of `RUN` classes
-    and then one of it in float64; only a run's own share has the relative precision of log_p, which no class
-    of it gains or loses by more than another.
+    class of probability zero is never drawn. Up to `MANY` classes need not be normalised. More of them are
+    searched in two stages, a run of `RUN` classes and then one of it in float64; only a run's own share has
+    the relative precision of log_p, by which no class of it gains or loses more than another.
     """
     last = log_p.shape[-1] - 1
     here = log_p.detach().to(u.device)
