@@ -17,6 +17,7 @@ from dmmd_lite.records import Record, machine
 from dmmd_lite.training import Options, train
 
 REPLICATES = 1000
+torch.set_num_threads(1)  # what two cores can do side by side is another question
 
 
 def rounds(jobs: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
@@ -62,7 +63,7 @@ def loop_seconds(
 
     with tempfile.TemporaryDirectory() as folder:
         train(method, watched, options, Path(folder) / "run", device=device)
-    return statistics.median(np.diff(at)[warm:])
+    return float(np.median(np.diff(at)[warm:]))
 
 
 def ratio(
