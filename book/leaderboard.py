@@ -44,7 +44,7 @@ tuned: list[str] = []  # students of four steps whose trials to run now, e.g. "d
 import pandas as pd
 from IPython.display import Markdown, display
 
-from dmmd_lite.boards import against_teacher, board, costs, seeds, trials_table
+from dmmd_lite.boards import against_teacher, board, costs, seeds, trials_table, winners
 from dmmd_lite.evaluate import evaluate
 from dmmd_lite.leaderboard import (
     JUDGED_BY,
@@ -77,11 +77,20 @@ tried = [try_out(name, trial).to_dict() for name in tuned for trial in trials_of
 everything = committed_records() + records
 
 # %% [markdown]
-# ## Worlds
+# ## Who wins where
+#
+# The least mean over training seeds, and the next; less is better. "In every seed" is a method whose worst seed is below
+# the next one's best.
 
 # %%
 pd.set_option("display.max_colwidth", None, "display.max_rows", None)
 filled = [world for world in COMPARED if select(everything, world=world)]
+winners(everything, filled, steps)
+
+# %% [markdown]
+# ## Worlds
+
+# %%
 for world in filled:
     metric = JUDGED_BY[world][0]
     display(Markdown(f"**{world}**: {metric.replace('_', ' ')}"), board(everything, world, metric, steps))

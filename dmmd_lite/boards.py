@@ -12,7 +12,7 @@ from pandas import DataFrame
 from dmmd_lite.behind import page_link, record_link
 from dmmd_lite.claims import Claim, Finding, verdict
 from dmmd_lite.cost import cost
-from dmmd_lite.leaderboard import NAMES, RECOMMENDED, STEPS, WHY_NOT, command, students, teacher
+from dmmd_lite.leaderboard import JUDGED_BY, NAMES, RECOMMENDED, STEPS, WHY_NOT, command, students, teacher
 from dmmd_lite.methods import METHODS
 from dmmd_lite.paper import claims_of, items
 from dmmd_lite.paths import data_dir
@@ -54,6 +54,36 @@ def _cell(records: list[dict], model: str, steps: int, metric: str) -> str:
     if len(found) == 1:
         return f"{found[0]:.3f}"
     return f"{sum(found) / len(found):.3f} ({min(found):.3f} to {max(found):.3f}, {len(found)} seeds)"
+
+
+def winners(records: list[dict], worlds: Iterable[str], steps: Iterable[int] = STEPS) -> DataFrame:
+    """Who is best where: for every world, noise and number of steps the method, or the teacher, of the least
+    mean over training seeds, and the next. "in every seed" is one whose worst seed is below the next one's
+    best; cells of fewer than two methods stay empty."""
+    steps, rows = list(steps), {}
+    for world, process in product(worlds, PROCESSES):
+        metric, line = JUDGED_BY[world][0], []
+        for k in steps:
+            names = {"teacher": teacher(world, process)}
+            names |= {label: student_for(role, world, process, k) for role, label in NAMES.items()}
+            found = {label: of_seeds(records, name, k, metric) for label, name in names.items() if name}
+            found = {label: values for label, values in found.items() if values}
+            line.append(_first_two(found) if len(found.keys() - {"teacher"}) > 1 else "")
+        rows[world, process] = line
+    columns = [f"{k} step" if k == 1 else f"{k} steps" for k in steps]
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["world", "noise"])
+    return frame
+
+
+def _first_two(found: dict[str, list[float]]) -> str:
+    means = {label: sum(values) / len(values) for label, values in found.items()}
+    best, then = sorted(means, key=means.get)[:2]
+    seeds = len(found[best])
+    how = (
+        "one seed" if seeds == 1 else "in every seed" if max(found[best]) < min(found[then]) else "on average"
+    )
+    return f"{best} {means[best]:.3g}, then {then} {means[then]:.3g} ({how})"
 
 
 def of_seeds(records: list[dict], model: str, steps: int, metric: str) -> list[float]:

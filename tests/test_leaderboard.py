@@ -3,7 +3,7 @@ import shlex
 import pytest
 
 from dmmd_lite import cli
-from dmmd_lite.boards import against_teacher, board, costs, seeds, trials_table
+from dmmd_lite.boards import against_teacher, board, costs, seeds, trials_table, winners
 from dmmd_lite.leaderboard import (
     JUDGED_BY,
     WHY_NOT,
@@ -104,6 +104,20 @@ def test_a_board_has_means_over_seeds_and_says_where_nothing_can_be():
     assert table.loc[("uniform", "SDTT"), "1 step"] == "not defined"
     assert table.loc[("masked", "Di[M]O"), "4 steps"] == "not defined"
     assert table.loc[("masked", "D-MMD"), "1 step"] == ""
+
+
+def test_winners_say_by_how_much_and_in_how_many_seeds():
+    sdtt = [record(value=v, train_seed=k) for k, v in enumerate((0.2, 0.3))]
+    dmmd = [record("coins-masked-dmmd-1", v, k) for k, v in enumerate((0.1, 0.24))]
+    cell = (("coins", "masked"), "1 step")
+    table = winners([*sdtt, *dmmd, record("coins-masked-exact", 0.48)], ["coins"], [1, 4])
+    assert table.loc[cell] == "D-MMD 0.17, then SDTT 0.25 (on average)"
+    assert table.loc[("coins", "uniform"), "1 step"] == table.loc[("coins", "masked"), "4 steps"] == ""
+    table = winners([*sdtt, dmmd[0], dmmd[1] | {"value": 0.15}], ["coins"], [1])
+    assert table.loc[cell] == "D-MMD 0.125, then SDTT 0.25 (in every seed)"
+    lost = winners([*sdtt, dmmd[0] | {"value": 0.9}, record("coins-masked-exact", 0.1)], ["coins"], [1])
+    assert lost.loc[cell] == "teacher 0.1, then SDTT 0.25 (one seed)"
+    assert (winners([*sdtt, record("coins-masked-exact", 0.1)], ["coins"], [1]) == "").all(axis=None)
 
 
 def test_single_seeds_stand_with_their_command():
