@@ -128,7 +128,7 @@ trials_table(load_results("tuning") + tried)
 
 # %% [markdown]
 # The same on two coins in one step: total variation from the truth, exact or with the interval over noise draws. Here the
-# recipes stay as they were written down, D-MMD's too. Its own trials are a warning: with half the rates, or with a teacher
+# recipes stay as they were written down, D-MMD's too. Its masked trials are a warning: with half the rates, or with a teacher
 # at temperature 0.8, it ends on one face as well.
 
 # %%
