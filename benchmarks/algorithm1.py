@@ -17,13 +17,12 @@ average, the same `Transformer`, batch and number of updates.
 import argparse
 import copy
 import json
-import resource
 import subprocess
 import sys
 from functools import partial
 
 import torch
-from common import loop_seconds, ratio, rounds, save, timed
+from common import loop_seconds, peak_bytes, ratio, rounds, save, timed
 from torch.nn.functional import log_softmax
 
 from dmmd_lite.denoisers import NetworkDenoiser
@@ -164,9 +163,9 @@ def main() -> None:
     versions = {"literal": literal, "fused": fused}
     if arguments.peak:
         version, setting, process_name = arguments.peak
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_bytes()
         versions[version](setting, process_name)
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6)
+        print((peak_bytes() - before) / 1e6)
         return
     records = []
     for setting, (V, L, batch, width, depth, _) in SETTINGS.items():

@@ -1,6 +1,8 @@
 """What the benchmarks share: rounds of timed jobs, steps of a training told apart, ratios as records."""
 
 import json
+import re
+import resource
 import statistics
 import tempfile
 import time
@@ -64,6 +66,16 @@ def loop_seconds(
     with tempfile.TemporaryDirectory() as folder:
         train(method, watched, options, Path(folder) / "run", device=device)
     return float(np.median(np.diff(at)[warm:]))
+
+
+def peak_bytes() -> int:
+    """The most memory this process has had resident. The kernel's own count begins anew with the program,
+    that of `getrusage` with whatever the parent had."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+    except (OSError, TypeError):  # no Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def ratio(

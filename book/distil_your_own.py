@@ -68,7 +68,7 @@ for model, k in [(teacher, steps), (teacher, 8), (student, steps)]:
     records += evaluate(model, ["kernel_distance", "coverage"], steps=k, num=num, seed=seed)
 save_pretrained(student, runs / "words-dmmd", records, license="apache-2.0")
 
-again = from_pretrained(runs / "words-dmmd")
+again = from_pretrained(runs / "words-dmmd", world=world)
 print(*again.world.show(draw_samples(again, 20, steps, seed=seed).tokens))
 
 # %% [markdown]
@@ -165,7 +165,7 @@ class Adapter(torch.nn.Module):
 their_teacher = adapt(Adapter(theirs), world, "masked", name="their-model")
 their_student = distil(their_teacher, runs / "theirs", steps, updates=student_updates, lr=5e-4, seed=seed)
 save_pretrained(their_student, runs / "their-dmmd")
-their_student = from_pretrained(runs / "their-dmmd", network=Adapter(TheirModel()))
+their_student = from_pretrained(runs / "their-dmmd", network=Adapter(TheirModel()), world=world)
 
 # %%
 their_records = [

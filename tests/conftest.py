@@ -20,6 +20,7 @@ def pytest_configure():
     os.environ.setdefault("DMMD_CACHE_DIR", str(ROOT / "_build" / "cache"))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Files run side by side; all that needs the built pages stays together, so that they are built once."""
     for item in items:

@@ -291,3 +291,16 @@ def test_damaged_folders_are_refused_in_one_line(teacher, tmp_path):
         from_pretrained("owner/model")
     with pytest.raises(ValueError, match="network: .*leave it out"):
         from_pretrained(folder, nn.Linear(1, 1))
+
+
+def test_a_loaded_model_can_be_measured_on_its_world(tmp_path):
+    world = tokens_world("mine", torch.randint(3, (200, 4), generator=torch.Generator().manual_seed(0)))
+    teacher = fit_teacher(world, tmp_path / "run", updates=2, network=TINY)
+    folder = save_pretrained(teacher, tmp_path / "model")
+    again = from_pretrained(folder, world=world)
+    assert evaluate(again, ["coverage"], num=20, steps=2)[0].n == 20
+    with pytest.raises(ValueError, match="split: 'test' is not allowed for mine"):
+        evaluate(from_pretrained(folder), ["coverage"], num=20, steps=2)
+    other = tokens_world("other", torch.zeros(50, 5, dtype=torch.long), vocab_size=3)
+    with pytest.raises(ValueError, match="world: 'other' is not allowed; its sequences have 5 tokens"):
+        from_pretrained(folder, world=other)
