@@ -6,7 +6,7 @@ both players takes 7, so 1.43 is what counting promises; fewer passes over [B, L
 come on top, and with 50,257 classes the heads at positions without a loss, and the tensors that are never
 made whole. The requirement: 1.3 times as fast, 1.6 times with 50,257 classes and half the memory.
 
-    python benchmarks/algorithm1.py [--device cuda] [--repeats 5]
+    python benchmarks/algorithm1.py [--repeats 5]
 
 leaves a record a setting and noise: the time of the literal pair over that of a step of `training.train`,
 and for many classes the same of peak memory, each in a process of its own. The literal version below is

@@ -44,7 +44,7 @@ def network(num_symbols: int, classes: int) -> Transformer:
 
 
 def trained(net: Transformer, loss) -> float:
-    """Median-free seconds of a step of a plain loop: loss(batch), clipping, AdamW, average."""
+    """Mean seconds of a step of a plain loop: loss(batch), clipping, AdamW, average."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, foreach=True)
     average = [p.detach().clone() for p in net.parameters()]
 

@@ -252,8 +252,8 @@ pd.DataFrame(columns).rename_axis("components").round(4)
 # follow together. So does Di4C, although its mixture could: its student never leaves the teacher's law. **What was tried**
 # for it: first weights of λ's projection four times as large, with a third and with three times the rate, which changed
 # nothing, and ten times the weight of data, which made it worse than its teacher. DCD is worse than its teacher at every
-# number of steps. Uniform IDLM, ReDi and, in one step, Di[M]O improve on theirs; D-MMD does most. It has needed help here,
-# too: with noise weights that begin at zero its masked students stay with the teacher as well, so on this world the
+# number of steps. ReDi and, in one step, Di[M]O improve on theirs, uniform IDLM does in 1 and 4 steps and is worse in 16;
+# D-MMD does most. It has needed help here, too: with noise weights that begin at zero its masked students stay with the teacher as well, so on this world the
 # projections of noise and λ begin at random values for all methods.
 
 # %%
@@ -320,8 +320,8 @@ show(methods_against_steps(everything, "digits", ["frechet", "coverage"], logari
 # that agree with themselves; D-MMD judges after one small step of the sampler. Uniform IDLM keeps classes, and is worse
 # than its teacher at every number of steps but one.
 #
-# **What was tried** for these two: their four trials each (see [the leaderboard](leaderboard)), of which twice the rates
-# was best, with classes lost in all under masked noise; and for IDLM a tenth of the rates, which loses them as well under masked
+# **What was tried** for these two: their four trials each (see [the leaderboard](leaderboard)), with classes lost in all
+# under masked noise; and for IDLM a tenth of the rates, which loses them as well under masked
 # noise and comes near the teacher under uniform noise, without reaching it. The sources train far larger networks from far lower
 # rates, for a thousand times as many updates.
 #
@@ -333,8 +333,8 @@ show(methods_against_steps(everything, "digits", ["frechet", "coverage"], logari
 #
 # The docstrings: 27 symbols, 128 positions, real text, masked noise. The gradient moment (less is better) against steps,
 # each model at the sampling top-p that was best on validation text. D-MMD's students of 16 steps have three training
-# seeds, everything else has one: read this as an observation, not as a claim. Di[M]O, made for one step, and the methods
-# of uniform noise have recipes here and no trained students.
+# seeds, everything else has one: read this as an observation, not as a claim. Di[M]O, made for one step, and the other
+# methods under uniform noise have recipes here and no trained students.
 
 # %%
 alt = "Gradient moment on the docstrings against sampling steps for the teachers and every method"

@@ -50,8 +50,8 @@ from dmmd_lite.recipes import RECIPES, get_recipe
 # %% [markdown]
 # ## Training, by scale
 #
-# A student costs less than its teacher: it starts from it, and a few thousand updates are enough. For one masked world a
-# reader needs a teacher and one student for every number of steps; for the gradient moment also a judge.
+# On images and text a student costs less than its teacher, from which it starts; on the tiny worlds it is the other way
+# round. For one masked world a reader needs a teacher and one student for every number of steps; for the gradient moment also a judge.
 
 # %%
 names = [f"{world}-masked-{role}" for world in worlds for role in ("teacher", f"dmmd-{steps}")]
@@ -109,7 +109,8 @@ ax.set_yscale("log")
 ax.set_ylabel("operations a sequence")
 ax.legend(title="laptop scale, masked", fontsize=8)
 show(
-    fig, "Operations for one sequence against sampling steps at laptop scale: a straight line for each world."
+    fig,
+    "Operations for one sequence against sampling steps at laptop scale, straight until all tokens are revealed.",
 )
 
 # %% [markdown]

@@ -18,15 +18,16 @@
 # evaluate as many sequences as every other's, within a tenth; a backward pass counts two. (Between the two noises this
 # may differ: masked students of the digits take 2.5 times the work of uniform ones.) A cell is the mean over training
 # seeds, in brackets the least and the most of them; a cell with one number is one training seed, an empty one has not
-# been run. "–" is a student the catalogue does not have. Less is better in all boards. The table of single seeds at the end has the 95 % intervals over samples, and the
-# command that makes each number again.
+# been run. "–" is a student the catalogue does not have. Less is better in all boards. The table of single seeds at the
+# end has the 95 % intervals over samples, and the command that measures each number again: exact ones to the digit, sampled
+# ones to within their intervals where a later version of the sampler draws its random numbers in another order.
 #
 # **How they were tuned.** On the digits every method, D-MMD included, had the same four trials of its recipe's own work,
 # chosen between on validation images for training seed 0 (below). On the exact worlds learning rates and lengths were
 # tried out for D-MMD; of the others only what stood in the way was mended before their runs (floors of exact posteriors,
 # Di4C's batch and number of lambdas, rates that fell before the last round). Afterwards the same four trials were run for
 # all of them on two coins in one step: the second table below says how much better a method's best setting does than its
-# cell here.
+# recipe.
 #
 # All cells are committed records. To add some, name worlds and methods among the parameters: what is missing is
 # trained, the notebook's JSON file then holds the new records.

@@ -19,8 +19,8 @@
 # top-p 0.85 with Δ = 2 (section 3.3), and of other methods from the same teacher with the same work, on the docstrings. On
 # 27 symbols the entropy of single samples is nearly blind, so the share of distinct 4-grams stands beside it.
 #
-# Every row is one training seed: differences between methods are observations. IDLM's and Di4C's one student is sampled in
-# several numbers of steps, ReDi's in 4 and 16. Run time: about a minute on one core of a laptop; the table with many samples comes
+# Every row is one training seed: differences between methods are observations. The students of IDLM, Di4C and ReDi are
+# the same in 4 and in 16 steps. Run time: about a minute on one core of a laptop; the table with many samples comes
 # from committed records.
 
 # %% tags=["parameters"]

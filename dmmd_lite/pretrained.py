@@ -90,7 +90,7 @@ def from_pretrained(
             f"model: {path / CONFIG} is not a model description ({type(error).__name__})"
         ) from None
     if world is None:
-        own = about["name"] not in WORLDS
+        own = about["name"].partition("@")[0] not in WORLDS
         world = TokensWorld(about["name"], {}, **shape) if own else get_world(about["name"])
     if (world.length, world.vocab_size) != (shape["length"], shape["vocab_size"]):
         raise ValueError(
@@ -98,12 +98,9 @@ def from_pretrained(
             f" {world.vocab_size}, the model's {shape['length']} out of {shape['vocab_size']}"
         )
     if bool(recipe.network) == (network is not None):
-        words = (
-            "is made of its configuration; leave it out"
-            if recipe.network
-            else "is needed for a network that is not ours"
-        )
-        raise ValueError(f"network: {words}")
+        given = None if network is None else type(network).__name__
+        words = "it is made of its configuration" if recipe.network else "give the network that was distilled"
+        raise ValueError(f"network: {given!r} is not allowed; {words}")
     network = recipe.make_network(world) if network is None else network
     file = path / WEIGHTS
     if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:

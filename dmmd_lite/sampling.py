@@ -60,8 +60,9 @@ def sample(
     temperature (0: most likely class) and top_p act on x_hat, never on the posterior. greedy_tail: the last
     step of a stage takes the most likely class (Duo, arXiv 2506.10892, does so after its last step).
     batch_size: sequences at once; by default `denoisers.sequences_at_once`.
-    progress(done, total) is called after every batch step. Errors: ValueError for num or steps below 1,
-    a negative temperature, top_p outside (0, 1], a length that the process cannot make.
+    progress(done, total) is called as steps are done, in order, up to the total.
+    Errors: ValueError for num or steps below 1, a negative temperature, top_p outside (0, 1], a length that
+    the process cannot make.
     """
     if num < 1:
         raise ValueError(f"num: {num!r} is not allowed; it must be a whole number of at least 1")

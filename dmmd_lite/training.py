@@ -40,7 +40,7 @@ class Options:
     lr: peak rates; warmup steps of linear rise; decay: "linear" or "cosine" to zero, or "constant".
     decay_from: the part of the run, in [0, 1), before rates begin to fall; None: they fall from its start.
     ema: decay of each averaged player (players not named are not averaged).
-    compile: whether the layers of all networks, those in a `ModuleList`, go through `torch.compile`.
+    compile: whether the layers of players and teacher, those in a `ModuleList`, go through `torch.compile`.
     validate_every: steps between validations (0: never); the best averaged weights are kept.
     """
 
