@@ -15,13 +15,13 @@
 # # Distil your own model
 #
 # Two ways to a student of a few steps: from data of your own, and from a network that somebody else has trained. Run
-# time: about two minutes on one core of a laptop.
+# time: about three minutes on one core of a laptop.
 
 # %% tags=["parameters"]
 steps: int = 2  # sampling steps the students are for
-teacher_updates: int = 1500  # of the first teacher
-student_updates: int = 1500  # of each student
-their_updates: int = 1500  # of the network that is not ours
+teacher_updates: int = 600  # of the first teacher
+student_updates: int = 400  # of each student
+their_updates: int = 600  # of the network that is not ours
 num: int = 1000  # samples measured
 seed: int = 0  # random seed
 folder: str = ""  # where runs and models go; empty: a folder that is removed at the end
