@@ -50,7 +50,7 @@ def _student(
     D-MMD's generator loss is unbounded where the teacher's probability vanishes, so a far smaller floor lets
     the repulsion from impossible pairs win over everything.
     """
-    kind, size = kind_of(world), size_of(world, process, scale)
+    kind, size = kind_of(world), size_of(world, process, scale, settings.steps)
     batch_size = max(1, size.dmmd_batch_size // copies)
     updates = _updates(size, world, role, settings, batch_size)
     training = Options(
@@ -114,7 +114,7 @@ def _switches(world: str, steps: int, times: str = "bridge") -> Switches:
 def _rates(world: str, process: str, steps: int, scale: str) -> dict[str, float]:
     """Of D-MMD's players and its relatives'. In one step from uniform noise on a tiny world the auxiliary has
     to be quicker."""
-    generator, auxiliary = size_of(world, process, scale).dmmd_lr
+    generator, auxiliary = size_of(world, process, scale, steps).dmmd_lr
     quicker = 3 if kind_of(world) == "enumerable" and process == "uniform" and steps == 1 else 1
     return {"generator": generator, "auxiliary": quicker * auxiliary}
 
@@ -179,7 +179,7 @@ def _in_rounds(
     floor: float,
 ) -> Recipe:
     """A student that learns in so many rounds of equal length."""
-    size = size_of(world, process, scale)
+    size = size_of(world, process, scale, settings.steps)
     updates = max(1, _updates(size, world, role, settings, size.dmmd_batch_size) // rounds)
     settings, lr = replace(settings, round_updates=updates), {"student": size.dmmd_lr[0]}
     return _student(role, world, process, scale, settings, lr, floor=floor, rounds=rounds)
@@ -193,7 +193,7 @@ def make_di4c(world: str, process: str, steps: int, scale: str) -> Recipe:
     kind = kind_of(world)
     samples = {"smoke": 2, "paper": 16}.get(scale, 16 if kind == "enumerable" else 8)
     settings = Di4CSettings(steps, samples, data_weight=1.0 if kind in ("enumerable", "digits") else 0.1)
-    lr = {"student": size_of(world, process, scale).teacher_lr}
+    lr = {"student": size_of(world, process, scale, steps).teacher_lr}
     recipe = _student("di4c", world, process, scale, settings, lr, floor=1e-6, copies=samples)
     return replace(recipe, network={**recipe.network, "mixture": CONTINUOUS, **_awake(world, CONTINUOUS)})
 
