@@ -45,7 +45,7 @@ tuned: list[str] = []  # students of four steps whose trials to run now, e.g. "d
 import pandas as pd
 from IPython.display import Markdown, display
 
-from dmmd_lite.boards import against_teacher, board, costs, seeds, trials_table, winners
+from dmmd_lite.boards import as_recommended, board, costs, seeds, trials_table, winners
 from dmmd_lite.evaluate import evaluate
 from dmmd_lite.leaderboard import (
     JUDGED_BY,
@@ -113,7 +113,7 @@ pd.DataFrame(
 # %%
 for world in filled:
     metric = JUDGED_BY[world][0]
-    compared = against_teacher(everything, world, metric)
+    compared = as_recommended(everything, world, metric)
     if len(compared):
         display(Markdown(f"**{world}**: {metric.replace('_', ' ')}"), compared.style.hide())
 

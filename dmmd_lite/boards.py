@@ -41,9 +41,14 @@ def board(records: list[dict], world: str, metric: str, steps: Iterable[int] = S
                 _cell(records, name, k, metric) if name else _missing(role, process, k)
                 for k, name in names.items()
             ]
+    return _by_steps(lines, steps, ["noise", "method"])
+
+
+def _by_steps(lines: dict[tuple, list[str]], steps: list[int], names: list[str]) -> DataFrame:
+    """Lines of cells with a column for each number of steps; names: of the parts of a line's key."""
     columns = [f"{k} step" if k == 1 else f"{k} steps" for k in steps]
     frame = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
-    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["noise", "method"])
+    frame.index = pd.MultiIndex.from_tuples(frame.index, names=names)
     return frame
 
 
@@ -70,10 +75,7 @@ def winners(records: list[dict], worlds: Iterable[str], steps: Iterable[int] = S
             found = {label: values for label, values in found.items() if values}
             line.append(_first_two(found) if len(found.keys() - {"teacher"}) > 1 else "")
         rows[world, process] = line
-    columns = [f"{k} step" if k == 1 else f"{k} steps" for k in steps]
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["world", "noise"])
-    return frame
+    return _by_steps(rows, steps, ["world", "noise"])
 
 
 def _first_two(found: dict[str, list[float]]) -> str:
@@ -96,7 +98,7 @@ def _missing(role: str, process: str, steps: int) -> str:
     return "not defined" if (role, process) in WHY_NOT or (role in ONE_STEP and steps > 1) else "–"
 
 
-def against_teacher(records: list[dict], world: str, metric: str) -> DataFrame:
+def as_recommended(records: list[dict], world: str, metric: str) -> DataFrame:
     """Every method at a number of steps its authors recommend, beside its teacher at as many.
 
     "as good": in every training seed no worse than the teacher (point values), "in some", or "in none".

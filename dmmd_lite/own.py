@@ -95,7 +95,7 @@ def adapt(
     )
     noise = process_of(recipe, world)
     denoiser = NetworkDenoiser(network, noise, output).eval().requires_grad_(False)
-    device = next(network.parameters()).device
+    device = next(network.parameters(), torch.empty(0)).device
     z = torch.full((2, world.length), noise.num_symbols - 1, device=device)
     with torch.no_grad():
         found = tuple(network(z, torch.ones(2, device=device)).shape)

@@ -48,6 +48,22 @@ class Process:
         keep = uniform(x.shape, generator) < self.alpha(t).to(generator.device)
         return torch.where(keep.to(x.device), x, self.prior(x.shape, generator).to(x.device))
 
+    def step(
+        self,
+        z: Tensor,
+        x: Tensor,
+        s: Tensor,
+        t: Tensor,
+        generator: torch.Generator,
+        u: Tensor | None = None,
+    ) -> Tensor:
+        """z_s ~ q(z_s | z_t, x), [B, L]: x where u leaves it to x (`undecided`), elsewhere z_t.
+
+        u: uniform numbers [B, L], if they are drawn already.
+        """
+        u = uniform(z.shape, generator) if u is None else u
+        return torch.where(self.undecided(z, u, s, t), x, z)
+
     def noised(self, length: int) -> int:
         """How many of a sequence's `length` tokens, always the last ones, carry noise: all of them."""
         return length
@@ -109,19 +125,6 @@ class Masked(Process):
     def undecided(self, z: Tensor, u: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """Where z_s is x: masked positions with u [B, L] below (alpha_s-alpha_t)/(1-alpha_t), bool [B, L]."""
         return _arrived(self, u, s, t).to(z.device) & (z == self.mask)
-
-    def step(
-        self,
-        z: Tensor,
-        x: Tensor,
-        s: Tensor,
-        t: Tensor,
-        generator: torch.Generator,
-        u: Tensor | None = None,
-    ) -> Tensor:
-        """z_s ~ q(z_s | z_t, x): masked positions become x with probability (alpha_s-alpha_t)/(1-alpha_t)."""
-        u = uniform(z.shape, generator) if u is None else u
-        return torch.where(self.undecided(z, u, s, t), x, z)
 
 
 class Uniform(Process):
@@ -265,19 +268,6 @@ class RandomStart(Process):
     def undecided(self, z: Tensor, u: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """Where z_s is x: positions with u [B, L] below (alpha_s - alpha_t)/(1 - alpha_t), bool [B, L]."""
         return _arrived(self, u, s, t).to(z.device)
-
-    def step(
-        self,
-        z: Tensor,
-        x: Tensor,
-        s: Tensor,
-        t: Tensor,
-        generator: torch.Generator,
-        u: Tensor | None = None,
-    ) -> Tensor:
-        """z_s ~ q(z_s | z_t, x): tokens become x with probability (alpha_s - alpha_t)/(1 - alpha_t)."""
-        u = uniform(z.shape, generator) if u is None else u
-        return torch.where(self.undecided(z, u, s, t), x, z)
 
 
 def _arrived(process: Process, u: Tensor, s: Tensor, t: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ import shlex
 import pytest
 
 from dmmd_lite import cli
-from dmmd_lite.boards import against_teacher, board, costs, seeds, trials_table, winners
+from dmmd_lite.boards import as_recommended, board, costs, seeds, trials_table, winners
 from dmmd_lite.leaderboard import (
     JUDGED_BY,
     WHY_NOT,
@@ -147,9 +147,9 @@ def test_a_method_without_a_number_of_steps_has_one_student_for_all():
 def test_beside_its_teacher_a_student_is_as_good_seed_by_seed():
     found = [record("coins-masked-dimo-1", value, seed) for seed, value in enumerate((0.1, 0.6))]
     found += [record("coins-masked-exact", 0.5), record("coins-uniform-exact", 0.5)]
-    table = against_teacher(found, "coins", "total_variation")
+    table = as_recommended(found, "coins", "total_variation")
     assert list(table["method"]) == ["Di[M]O"] and list(table["as good"]) == ["in 1"]
-    assert against_teacher([record("coins-masked-dimo-1")], "coins", "total_variation").empty
+    assert as_recommended([record("coins-masked-dimo-1")], "coins", "total_variation").empty
 
 
 def test_trials_are_four_of_equal_work():

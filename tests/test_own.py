@@ -254,8 +254,9 @@ def test_a_model_comes_back_from_its_folder(name, teacher, tmp_path, rng):
     assert torch.equal(draw_samples(back, 9, 2, seed=5).tokens, draw_samples(model, 9, 2, seed=5).tokens)
     assert back.world.show(torch.tensor([[0, 1]])) == model.world.show(torch.tensor([[0, 1]]))
     card = ModelCard.load(folder / "README.md")
-    assert card.data.library_name == "dmmd_lite" and card.data.license == "apache-2.0"
-    assert {"discrete-diffusion", "d-mmd"} <= set(card.data.tags)
+    facts = card.data.to_dict()
+    assert facts["library_name"] == "dmmd_lite" and facts["license"] == "apache-2.0"
+    assert {"discrete-diffusion", "d-mmd"} <= set(facts["tags"])
     assert (
         f"{records[0].value:.4g}" in card.text
         and f"| {model.name} | sample_entropy | {records[0].steps} |" in card.text

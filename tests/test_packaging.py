@@ -96,8 +96,8 @@ class Block:
 sys.meta_path.insert(0, Block())
 import dmmd_lite
 for module in pkgutil.walk_packages(dmmd_lite.__path__, "dmmd_lite."):
-    if module.name.removeprefix("dmmd_lite.") in ("plots", "figures", "boards", "explorers"):
-        continue                                # figures and tables are what the extra `book` is for
+    if module.name.removeprefix("dmmd_lite.") in ("plots", "figures", "boards", "explorers", "autodoc"):
+        continue                                # figures, tables, site: what the extra `book` is for
     try:
         importlib.import_module(module.name)
     except ImportError as error:

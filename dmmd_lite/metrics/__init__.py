@@ -148,8 +148,7 @@ def evaluate_samples(
             )
     if len(tokens) < 2:
         raise ValueError(f"samples: {len(tokens)!r} is not allowed; metrics need at least 2")
-    if isinstance(world, ImageWorld):
-        _check_images(tokens, world)
+    _check_samples(tokens, world)
     records = _on_features(tokens, world, names, seed, split, features, device)
     records |= _judged(tokens, world, names, seed, split, judge)
     for name in names:
@@ -158,16 +157,18 @@ def evaluate_samples(
     return [records[name] for name in names]
 
 
-def _check_images(tokens: Tensor, world: ImageWorld) -> None:
+def _check_samples(tokens: Tensor, world: World) -> None:
+    images = isinstance(world, ImageWorld)
     if tokens.shape[1] != world.length:
-        size = "x".join(map(str, world.image_shape))
+        size = "x".join(map(str, world.image_shape)) if images else world.length
         raise ValueError(
-            f"samples: {tokens.shape[1]} tokens each are not allowed; an image of {world.name} is {size}"
+            f"samples: {tokens.shape[1]} tokens each are not allowed;"
+            f" {'an image' if images else 'a sequence'} of {world.name} is {size}"
         )
     if tokens.min() < 0 or tokens.max() >= world.vocab_size:
         raise ValueError(
-            f"samples: levels {int(tokens.min())} to {int(tokens.max())} are not allowed; those of"
-            f" {world.name} are 0 to {world.vocab_size - 1}"
+            f"samples: {'levels' if images else 'classes'} {int(tokens.min())} to {int(tokens.max())} are not"
+            f" allowed; those of {world.name} are 0 to {world.vocab_size - 1}"
         )
 
 
