@@ -71,7 +71,7 @@ OF_DENOISERS = ("total_variation", "kl", "invalid_mass", "output_entropy")  # no
 OF_FEATURES = ("frechet", "frechet_floor", "kernel_distance", "coverage", "density", "fid")
 OF_CLASSIFIERS = ("class_histogram",)
 OF_JUDGES = ("gradient_moment", "perplexity")
-MOST_REFERENCES = 2000  # of your own sequences that samples are compared with, the first of a split
+MOST_REFERENCES = 2000  # of your own sequences that samples are compared with, always the same of a split
 ON_REQUEST = ("fid",)  # measured only where they are named
 
 
@@ -188,7 +188,9 @@ def _on_features(
     if wanted:
         samples = extract(tokens)
         if isinstance(world, TokensWorld):
-            reference = extract(world.split(split)[:MOST_REFERENCES])
+            rows = world.split(split)
+            order = torch.randperm(len(rows), generator=generator_for("cpu", moments.REFERENCE_SEED))
+            reference = extract(rows[order[:MOST_REFERENCES]])
         else:
             reference = _features_of(extract, world, split)
     for name in wanted:
