@@ -61,7 +61,7 @@ from dmmd_lite.own import distil, fit_teacher, tokens_world
 from dmmd_lite.pretrained import from_pretrained, save_pretrained
 
 world = tokens_world("words", data, vocab_size=27, symbols=SYMBOLS)
-small = {"width": 64, "depth": 2, "heads": 4}
+small = {"width": 64, "depth": 2, "heads": 4, "positions": True}
 teacher = fit_teacher(world, runs / "teacher", network=small, updates=teacher_updates, seed=seed)
 student = distil(teacher, runs / "student", steps, updates=student_updates, seed=seed)
 records = []

@@ -63,7 +63,8 @@ def fit_teacher(
         ema={"denoiser": 0.999},
         validate_every=max(1, updates // 10),
     )
-    network = (LAPTOP if world.image_shape else {**LAPTOP, **NEAR}) if network is None else network
+    if network is None:
+        network = LAPTOP if world.image_shape else {**LAPTOP, **NEAR, "positions": True}
     recipe = Recipe(
         f"{world.name}-{process}-teacher-own",
         SCALE,

@@ -225,7 +225,7 @@ COMPARED = ("coins", "parity", "permutations", "markov", "digits", "docstrings")
 def trained_for(role: str, world: str) -> tuple[int, ...]:
     """Numbers of sampling steps that a method has students of its own for on a world.
 
-    A student of `ANY_STEPS` bears 1 on a tiny world and elsewhere 4, where its checkpoint is chosen if one is.
+    A student of `ANY_STEPS` bears 1 on a tiny world and elsewhere 4, where a checkpoint is chosen if any is.
     ReDi's know no number either, but the one-step student, which is distilled besides.
     """
     chosen_at = 1 if kind_of(world) == "enumerable" else 4
