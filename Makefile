@@ -8,13 +8,14 @@ STAMP := .venv/.installed
 export HF_HUB_OFFLINE := 1
 export HF_DATASETS_OFFLINE := 1
 
-.PHONY: help book lab test lint clean
+.PHONY: help book lab test lint bench clean
 
 help:
 	@echo "make book    run every page at laptop scale and build the site in _build/html"
 	@echo "make lab     open JupyterLab with the first page; every page opens as a notebook"
 	@echo "make test    check the style, run the tests (pages and site at smoke scale)"
 	@echo "make lint    check the style only"
+	@echo "make bench   measure: loop, Algorithm 1, sampler, the public packages; records in data/results"
 	@echo "make clean   remove what was built (the environment in .venv stays)"
 
 book: $(STAMP)
@@ -25,10 +26,14 @@ lab: $(STAMP)
 	JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab --LabApp.default_url=/lab/tree/book/intro.py
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check
+
+bench: $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]"
+	for script in loop algorithm1 sampling peers; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf _build dist .pytest_cache .ruff_cache

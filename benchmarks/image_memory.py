@@ -17,13 +17,13 @@ Found on two x86_64 cores that others used too, torch 2.13.0, one step each:
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 
 import torch
+from common import peak_bytes
 
 from dmmd_lite.denoisers import NetworkDenoiser
 from dmmd_lite.objectives.dmmd import DMMD, Switches
@@ -59,7 +59,7 @@ def measure(scale: str, process_name: str, repeats: int) -> dict:
         "batch": BATCH,
         "tokens": world.length,
         "levels": world.vocab_size,
-        "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
+        "peak_gb": round(peak_bytes() / 1e9, 2),
         "cpu_seconds_median": round(statistics.median(seconds), 2),
         "repeats": repeats,
         "threads": torch.get_num_threads(),

@@ -29,6 +29,7 @@ import sys
 import time
 
 import torch
+from common import peak_bytes
 
 from dmmd_lite import pieces
 from dmmd_lite.denoisers import NetworkDenoiser
@@ -53,7 +54,7 @@ SHAPES = {"large": LARGE, "digits": DIGITS, "docstrings": DOCSTRINGS}
 def resident(peak: bool) -> float:
     """Resident memory of this process in MiB, now or at its peak."""
     if peak:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEBIBYTE
+        return peak_bytes() / MEBIBYTE
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize() / MEBIBYTE
 

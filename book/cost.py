@@ -29,25 +29,53 @@
 scales: list[str] = ["laptop", "gpu", "paper"]  # scales to count at
 worlds: list[str] = ["digits", "docstrings", "books", "openwebtext"]  # worlds to count for
 steps: int = 16  # sampling steps of the students
+width: int = 768  # of a network of your own
+depth: int = 12  # its layers
+tokens: int = 1024  # positions of a sequence
+classes: int = 50257  # of a token
+batch_size: int = 512  # sequences a step
+teacher_steps: int = 100000  # updates of its teacher
+student_steps: int = 5000  # updates of the student
+tflops: float = 400.0  # 10^12 operations a second that your device keeps up
 
 # %%
+import pandas as pd
 from IPython.display import Markdown, display
 
 from dmmd_lite.boards import costs_at, costs_of_released
-from dmmd_lite.cost import cost
+from dmmd_lite.cost import cost, estimate
 from dmmd_lite.plots import log_steps, show
 from dmmd_lite.recipes import RECIPES, get_recipe
 
 # %% [markdown]
 # ## Training, by scale
 #
-# A student costs less than its teacher: it starts from it, and a few thousand updates are enough. For one masked world a
-# reader needs a teacher and one student for every number of steps; for the gradient moment also a judge.
+# On images and text a student costs less than its teacher, from which it starts; on the tiny worlds it is the other way
+# round. For one masked world a reader needs a teacher and one student for every number of steps; for the gradient moment also a judge.
 
 # %%
 names = [f"{world}-masked-{role}" for world in worlds for role in ("teacher", f"dmmd-{steps}")]
 for scale in scales:
     display(Markdown(f"**{scale}**"), costs_at(scale, [name for name in names if name in RECIPES]))
+
+# %% [markdown]
+# ## A run of your own
+#
+# Put in the shape of your network, the number of updates and what your device keeps up, and run this cell again. A teacher's
+# update is 3 forward passes' worth of work (a backward pass counts two), a D-MMD update of both players from one draw 7.
+
+# %%
+shape = {"width": width, "depth": depth, "tokens": tokens, "classes": classes, "batch_size": batch_size}
+rows = {}
+for role, updates in (("teacher", teacher_steps), ("dmmd", student_steps)):
+    counted = estimate(role, **shape, steps=updates, tflops=tflops)
+    rows[role] = {
+        "updates": f"{updates:,}",
+        "parameters, millions": round(counted["parameters"] / 1e6, 1),
+        "operations": f"{counted['flop']:.1e}",
+        f"hours at {tflops:g} TFLOP/s": f"{counted['hours']:.3g}",
+    }
+pd.DataFrame.from_dict(rows, orient="index")
 
 # %% [markdown]
 # ## What the released models took
@@ -81,7 +109,8 @@ ax.set_yscale("log")
 ax.set_ylabel("operations a sequence")
 ax.legend(title="laptop scale, masked", fontsize=8)
 show(
-    fig, "Operations for one sequence against sampling steps at laptop scale: a straight line for each world."
+    fig,
+    "Operations for one sequence against sampling steps at laptop scale, straight until all tokens are revealed.",
 )
 
 # %% [markdown]

@@ -15,13 +15,13 @@
 # # Distil your own model
 #
 # Two ways to a student of a few steps: from data of your own, and from a network that somebody else has trained. Run
-# time: about two minutes on one core of a laptop.
+# time: about a minute and a half on one core of a laptop.
 
 # %% tags=["parameters"]
-steps: int = 2  # sampling steps the students are for
-teacher_updates: int = 1500  # of the first teacher
-student_updates: int = 1500  # of each student
-their_updates: int = 1500  # of the network that is not ours
+steps: int = 4  # sampling steps the students are for
+teacher_updates: int = 600  # of the first teacher
+student_updates: int = 400  # of each student
+their_updates: int = 600  # of the network that is not ours
 num: int = 1000  # samples measured
 seed: int = 0  # random seed
 folder: str = ""  # where runs and models go; empty: a folder that is removed at the end
@@ -61,14 +61,15 @@ from dmmd_lite.own import distil, fit_teacher, tokens_world
 from dmmd_lite.pretrained import from_pretrained, save_pretrained
 
 world = tokens_world("words", data, vocab_size=27, symbols=SYMBOLS)
-teacher = fit_teacher(world, runs / "teacher", updates=teacher_updates, seed=seed)
+small = {"width": 64, "depth": 2, "heads": 4, "positions": True}
+teacher = fit_teacher(world, runs / "teacher", network=small, updates=teacher_updates, seed=seed)
 student = distil(teacher, runs / "student", steps, updates=student_updates, seed=seed)
 records = []
 for model, k in [(teacher, steps), (teacher, 8), (student, steps)]:
     records += evaluate(model, ["kernel_distance", "coverage"], steps=k, num=num, seed=seed)
 save_pretrained(student, runs / "words-dmmd", records, license="apache-2.0")
 
-again = from_pretrained(runs / "words-dmmd")
+again = from_pretrained(runs / "words-dmmd", world=world)
 print(*again.world.show(draw_samples(again, 20, steps, seed=seed).tokens))
 
 # %% [markdown]
@@ -97,6 +98,11 @@ records += [real_words(model, k) for model, k in [(teacher, steps), (teacher, 8)
 table([r.to_dict() for r in records], ["model", "steps"], digits=3)
 
 # %% [markdown]
+# Read the three together. A student of this length of training usually spells more words than its teacher does, in
+# half the steps or fewer, and its samples are further from the law of all words: it prefers the frequent ones, as
+# students of D-MMD do. Longer training at a lower rate (`updates`, `lr`) gives back some of that; the teacher bounds
+# the rest.
+#
 # ## What was saved
 #
 # Three files in the style of the Hugging Face hub, on this machine only: the weights, the configuration, and a model
@@ -165,7 +171,7 @@ class Adapter(torch.nn.Module):
 their_teacher = adapt(Adapter(theirs), world, "masked", name="their-model")
 their_student = distil(their_teacher, runs / "theirs", steps, updates=student_updates, lr=5e-4, seed=seed)
 save_pretrained(their_student, runs / "their-dmmd")
-their_student = from_pretrained(runs / "their-dmmd", network=Adapter(TheirModel()))
+their_student = from_pretrained(runs / "their-dmmd", network=Adapter(TheirModel()), world=world)
 
 # %%
 their_records = [

@@ -31,6 +31,8 @@ train_steps: int = 800  # updates of the two students that are trained at the en
 seed: int = 0  # of the generator that is checked, and of training
 
 # %%
+from dataclasses import replace
+
 import pandas as pd
 import torch
 from torch import nn
@@ -147,7 +149,7 @@ compare("(10): slope of (9) is twice that of (7)", slope(equation_9, logits), 2 
 # $$L_\mathrm{AUX}(\varphi) = -\sum_c \bigl(x+\hat x_\theta(z_s)\bigr)_c \log\hat x_\varphi(z_s)_c \tag{12}$$
 #
 # **Checked**, with the package's own losses: the slope of (9) in the generator is that of [(11)](#eq-11), its slope in the
-# auxiliary minus that of [(12)](#eq-12); and the table that minimises (12), found by a general optimiser, is
+# auxiliary, averaged over the tokens that come with each state, minus that of [(12)](#eq-12); and the table that minimises (12), found by a general optimiser, is
 # $\tfrac12(g+\hat x_\theta)$.
 
 # %%
@@ -167,7 +169,6 @@ def scale(per_position):
 equation_9 = scale(-(log_eta.exp() * log_theta).sum(-1) + (log_eta.exp() * log_phi.detach()).sum(-1))
 compare("slope of (9) in the generator is that of (11)", slope(equation_9, logits), slope(package_11, logits))
 
-every_x = [torch.full_like(z, c) for c in range(world.vocab_size)]
 share = g.detach()  # E_g[x | z_s]: how often each x comes with this z_s
 
 
@@ -178,6 +179,15 @@ def equation_12(log_phi):
     return torch.where(scored, student + anchor, 0).sum()
 
 
+def package_12(log_phi):
+    """The package's (12) at every token, averaged as often as it comes with each state."""
+    values = []
+    for c in range(world.vocab_size):
+        terms = method._auxiliary_values(replace(draw, x=torch.full_like(z, c)), log_theta, log_phi)
+        values.append(share[..., c] * sum(terms.values()))
+    return torch.where(scored, sum(values), 0).sum()
+
+
 def equation_9_of_phi(log_phi):
     taught = sum(share[..., c] * (log_theta - log_phi)[..., c] for c in range(world.vocab_size))
     return torch.where(scored, -taught + (theta * log_phi).sum(-1), 0).sum()
@@ -186,7 +196,12 @@ def equation_9_of_phi(log_phi):
 compare(
     "slope of (9) in the auxiliary is minus that of (12)",
     slope(equation_9_of_phi(auxiliary.log_softmax(-1)), auxiliary),
-    -slope(equation_12(auxiliary.log_softmax(-1)), auxiliary),
+    -slope(package_12(auxiliary.log_softmax(-1)), auxiliary),
+)
+compare(
+    "(12) of the package, token by token, is the sum over them",
+    slope(package_12(auxiliary.log_softmax(-1)), auxiliary),
+    slope(equation_12(auxiliary.log_softmax(-1)), auxiliary),
 )
 
 best = torch.zeros_like(theta, requires_grad=True)

@@ -62,10 +62,25 @@ class Blocked(Process):
         of_block = self.process.likelihood(block, t)
         return torch.cat([one_hot(known, self.vocab_size).to(of_block), of_block], 1)
 
-    def step(self, z: Tensor, x: Tensor, s: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
+    def undecided(self, z: Tensor, u: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """Where z_s may depend on x given u [B, L], bool [B, L]: in the block, as the inner process says."""
+        known, block = self._parts(z)
+        inner = self.process.undecided(block, u[:, -self.size :], s, t)
+        return torch.cat([torch.zeros_like(known, dtype=torch.bool), inner], 1)
+
+    def step(
+        self,
+        z: Tensor,
+        x: Tensor,
+        s: Tensor,
+        t: Tensor,
+        generator: torch.Generator,
+        u: Tensor | None = None,
+    ) -> Tensor:
         """z_s ~ q(z_s | z_t, x) in the block, [B, L]."""
         known, block = self._parts(z)
-        return torch.cat([known, self.process.step(block, x[:, -self.size :], s, t, generator)], 1)
+        u = None if u is None else u[:, -self.size :]
+        return torch.cat([known, self.process.step(block, x[:, -self.size :], s, t, generator, u)], 1)
 
     def _parts(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Known tokens and block."""

@@ -12,7 +12,7 @@ from pandas import DataFrame
 from dmmd_lite.behind import page_link, record_link
 from dmmd_lite.claims import Claim, Finding, verdict
 from dmmd_lite.cost import cost
-from dmmd_lite.leaderboard import NAMES, RECOMMENDED, STEPS, WHY_NOT, command, students, teacher
+from dmmd_lite.leaderboard import JUDGED_BY, NAMES, RECOMMENDED, STEPS, WHY_NOT, command, students, teacher
 from dmmd_lite.methods import METHODS
 from dmmd_lite.paper import claims_of, items
 from dmmd_lite.paths import data_dir
@@ -41,9 +41,14 @@ def board(records: list[dict], world: str, metric: str, steps: Iterable[int] = S
                 _cell(records, name, k, metric) if name else _missing(role, process, k)
                 for k, name in names.items()
             ]
+    return _by_steps(lines, steps, ["noise", "method"])
+
+
+def _by_steps(lines: dict[tuple, list[str]], steps: list[int], names: list[str]) -> DataFrame:
+    """Lines of cells with a column for each number of steps; names: of the parts of a line's key."""
     columns = [f"{k} step" if k == 1 else f"{k} steps" for k in steps]
     frame = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
-    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["noise", "method"])
+    frame.index = pd.MultiIndex.from_tuples(frame.index, names=names)
     return frame
 
 
@@ -56,6 +61,33 @@ def _cell(records: list[dict], model: str, steps: int, metric: str) -> str:
     return f"{sum(found) / len(found):.3f} ({min(found):.3f} to {max(found):.3f}, {len(found)} seeds)"
 
 
+def winners(records: list[dict], worlds: Iterable[str], steps: Iterable[int] = STEPS) -> DataFrame:
+    """Who is best where: for every world, noise and number of steps the method, or the teacher, of the least
+    mean over training seeds, and the next. "in every seed" is one whose worst seed is below the next one's
+    best; cells of fewer than two methods stay empty."""
+    steps, rows = list(steps), {}
+    for world, process in product(worlds, PROCESSES):
+        metric, line = JUDGED_BY[world][0], []
+        for k in steps:
+            names = {"teacher": teacher(world, process)}
+            names |= {label: student_for(role, world, process, k) for role, label in NAMES.items()}
+            found = {label: of_seeds(records, name, k, metric) for label, name in names.items() if name}
+            found = {label: values for label, values in found.items() if values}
+            line.append(_first_two(found) if len(found.keys() - {"teacher"}) > 1 else "")
+        rows[world, process] = line
+    return _by_steps(rows, steps, ["world", "noise"])
+
+
+def _first_two(found: dict[str, list[float]]) -> str:
+    means = {label: sum(values) / len(values) for label, values in found.items()}
+    best, then = sorted(means, key=means.get)[:2]
+    seeds = len(found[best])
+    how = (
+        "one seed" if seeds == 1 else "in every seed" if max(found[best]) < min(found[then]) else "on average"
+    )
+    return f"{best} {means[best]:.3g}, then {then} {means[then]:.3g} ({how})"
+
+
 def of_seeds(records: list[dict], model: str, steps: int, metric: str) -> list[float]:
     """One value a training seed; of several the last counts."""
     mine = select(records, name=metric, model=model, steps=steps)
@@ -66,7 +98,7 @@ def _missing(role: str, process: str, steps: int) -> str:
     return "not defined" if (role, process) in WHY_NOT or (role in ONE_STEP and steps > 1) else "–"
 
 
-def against_teacher(records: list[dict], world: str, metric: str) -> DataFrame:
+def as_recommended(records: list[dict], world: str, metric: str) -> DataFrame:
     """Every method at a number of steps its authors recommend, beside its teacher at as many.
 
     "as good": in every training seed no worse than the teacher (point values), "in some", or "in none".

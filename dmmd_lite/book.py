@@ -146,7 +146,7 @@ def _site_files(root: Path, scale: str) -> dict[str, Path]:
     names = ["_config.yml", "_toc.yml"]
     for path in sorted((root / "book").rglob("*")):
         hidden = any(part.startswith((".", "__")) for part in path.relative_to(root).parts)
-        source = path.suffix in (".py", ".ipynb", ".toml") and path.parent.name != "_ext"
+        source = path.suffix in (".py", ".ipynb", ".toml")
         if path.is_file() and not hidden and not source:
             names.append(path.relative_to(root).as_posix())
     files = {name: root / name for name in names}

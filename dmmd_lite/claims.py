@@ -21,6 +21,7 @@ from dmmd_lite.worlds import get_world
 
 MANY = 4  # times as many steps are many more
 SHARPENING = ("temperature", "top_p")
+CHANGED = {"changes", "trial", "clamp", "components", "form"}  # in the details of records of changed recipes
 Series = dict[int, dict]  # records by training seed
 Check = Callable[[list[dict]], Iterable["Finding"]]
 
@@ -84,9 +85,9 @@ def scale_of(model: str, parameters: int | None) -> str:
 
 
 def _tested(records: Iterable[dict], metric: str, **wanted) -> list[dict]:
-    """Records of a metric against test data, of models in the catalogue."""
+    """Records of a metric against test data, of models in the catalogue with their recipes unchanged."""
     found = select(records, name=metric, split="test", **wanted)
-    return select(found, model=RECIPES.__contains__)
+    return [r for r in select(found, model=RECIPES.__contains__) if not CHANGED & r["details"].keys()]
 
 
 def _recipe(record: dict) -> Recipe:
@@ -232,10 +233,10 @@ def not_monotone(*metrics: str) -> Check:
                 if len(means) > 2:
                     best, most = min(means, key=means.get), max(means)
                     numbers = ", ".join(f"{means[k]:.3g} at {k}" for k in sorted(means))
-                    pair = (next(iter(by_steps[k].values())) for k in (best, most))
                     agree = int(best != most)
-                    apart = agree * _apart(*pair)
-                    yield Finding(f"{world}, {process}", numbers, agree, apart, 1, _scale(by_steps[most]))
+                    low, high = by_steps[best], by_steps[most]
+                    apart = agree and all(_apart(low[seed], high[seed]) for seed in low.keys() & high.keys())
+                    yield Finding(f"{world}, {process}", numbers, agree, int(apart), 1, _scale(high))
 
     return check
 

@@ -3,6 +3,7 @@
 import torch
 
 from dmmd_lite.methods import METHODS
+from dmmd_lite.networks import Transformer
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.worlds import get_world
 
@@ -55,3 +56,32 @@ def cost(recipe: Recipe) -> dict[str, float]:
         "hours_at_400_tflops": flop / 4e14 / 3600,
         "memory_gb": 4 * (copies * parameters + activations) / 1e9,
     }
+
+
+def estimate(
+    role: str,
+    *,
+    width: int,
+    depth: int,
+    tokens: int,
+    classes: int,
+    batch_size: int,
+    steps: int,
+    mlp_ratio: int = 4,
+    tflops: float = 400,
+) -> dict[str, float]:
+    """Parameters, operations and hours of a run with a network of your own shape, counted as by `cost`.
+
+    role: "teacher" or "dmmd" (both players from one draw). tflops: 1e12 operations a second that the device
+    keeps up. ValueError for another role.
+    """
+    units = {"teacher": 3, "dmmd": 7}
+    if role not in units:
+        raise ValueError(f"role: {role!r} is not allowed; choose one of {tuple(units)}")
+    with torch.device("meta"):
+        network = Transformer(
+            classes + 1, classes, tokens, width=width, depth=depth, heads=1, mlp_ratio=mlp_ratio
+        )
+    parameters = sum(p.numel() for p in network.parameters())
+    flop = units[role] * 2 * parameters * tokens * batch_size * steps
+    return {"parameters": parameters, "flop": flop, "hours": flop / (tflops * 1e12) / 3600}

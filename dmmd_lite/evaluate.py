@@ -21,6 +21,7 @@ from dmmd_lite.records import Record, machine
 from dmmd_lite.rng import generator_for
 from dmmd_lite.sampling import Samples, sample
 from dmmd_lite.schedules import time_grid
+from dmmd_lite.sizes import SCALES
 from dmmd_lite.store import Model
 from dmmd_lite.worlds.text import TextWorld
 
@@ -39,6 +40,11 @@ def default_steps(model: Model) -> int:
 def default_num(scale: str, names: Iterable[str]) -> int:
     """How many samples metrics are measured on: 50,000 for FID at scale "paper", else 1,000."""
     return PUBLISHED_SAMPLES if scale == "paper" and "fid" in names else SAMPLES
+
+
+def judged_at(model: Model) -> str:
+    """The scale of the judge that goes with a model: the model's, or for one of your own "laptop"."""
+    return model.recipe.scale if model.recipe.scale in SCALES else "laptop"
 
 
 def check_metrics(names: list[str], world) -> None:
@@ -111,7 +117,7 @@ def evaluate(
     if process is None and "output_entropy" in names:
         raise ValueError("metrics: 'output_entropy' does not apply to autoregressive models")
     if set(names) & set(OF_JUDGES):
-        judge = judge if isinstance(judge, Judge) else load_judge(judge, world, model.recipe.scale, device)
+        judge = judge if isinstance(judge, Judge) else load_judge(judge, world, judged_at(model), device)
         check_judge(judge, world, model)
     of_laws = set(names) & {*EXACT_METRICS, "output_entropy"}
     sharpened = Sharpened(model.denoiser, temperature, top_p, -LOG_ZERO) if of_laws else None
@@ -189,7 +195,7 @@ def frontier(
     applicable = metrics_for(model.world)
     names = [name for name in FRONTIER if name in applicable] if names is None else list(names)
     if set(names) & set(OF_JUDGES) and not isinstance(judge, Judge):
-        judge = load_judge(judge, model.world, model.recipe.scale, device)
+        judge = load_judge(judge, model.world, judged_at(model), device)
     return [
         record
         for temperature in temperatures

@@ -38,7 +38,7 @@ JUDGED_BY = {  # the first decides, less is better; the others say what was give
     "digits": ("frechet", "coverage", "class_histogram"),
     "docstrings": ("gradient_moment", "perplexity", "distinct_4grams"),
 }
-SAMPLES = {"markov": 10_000, "docstrings": 512}  # per cell, where a metric draws them; elsewhere 2,000
+SAMPLES = {"docstrings": 512}  # per cell, where a metric draws them; elsewhere 2,000
 RECOMMENDED = {  # steps at which its authors recommend a method, among those of the boards
     "dmmd": (16, "8 to 64"),
     "sdtt": (16, "8 and more"),
@@ -48,7 +48,7 @@ RECOMMENDED = {  # steps at which its authors recommend a method, among those of
     "dimo": (1, "1"),
     "redi": (4, "1 to 16"),
 }
-PAGES = ("leaderboard", "coins", "exact_text", "table1_steps_images", "fig1_steps_text")  # with records
+PAGES = ("leaderboard", "coins", "table1_steps_images", "fig1_steps_text")  # with records
 WHY_NOT = {  # why a method is not defined for a process
     ("sdtt", "uniform"): "its targets are defined by which positions a sub-step reveals",
     ("dcd", "masked"): "its pairs of noise levels share a Gaussian, which only uniform noise comes from",

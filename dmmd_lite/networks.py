@@ -216,6 +216,8 @@ class Transformer(SplitNetwork):
     length, most of a narrow head's frequencies hardly turn and neighbours are hard to tell apart.
     local: width of a depthwise convolution over positions at the start of every block (0: none), zero at
     first. It hands a position its neighbours, which attention alone takes long to find among masks.
+    positions: whether a sequence's vectors start with a learned one of their position (those of images always
+    do): for sequences in which a place has a meaning of its own, as in short records of one length.
     causal: every position attends to itself and the ones before only; else to all.
     noise: channels of Gaussian input noise (0: none), added to the residual stream through a projection.
     noise_std: standard deviation of that projection's weights at first. At 0 a network with noise input
@@ -239,6 +241,7 @@ class Transformer(SplitNetwork):
         time_width: int = 32,
         rotary_base: int = 10_000,
         local: int = 0,
+        positions: bool = False,
         causal: bool = False,
         noise: int = 0,
         noise_std: float = 0.0,
@@ -270,12 +273,15 @@ class Transformer(SplitNetwork):
             )
         if local % 2 == 0 and local:
             raise ValueError(f"local: {local!r} is not allowed; it must be odd, or 0 for none")
+        if not isinstance(positions, bool) or (positions and image_shape is not None):
+            raise ValueError(f"positions: {positions!r} is not allowed; images have them, else True or False")
         if mixture and noise:
             raise ValueError(f"mixture: {mixture!r} is not allowed with noise {noise!r}; one of them is 0")
         if image_shape is None:
             self.stem = SequenceStem(num_symbols, vocab_size, length, width, noise)
         else:
             self.stem = ImageStem(num_symbols, vocab_size, image_shape, patch, width, noise)
+        self.positions = nn.Parameter(torch.randn(length, width)) if positions else None
         self.time_width, self.noise, self.mixture = time_width, noise, mixture
         self.per_position = self.stem.per_position
         self.time = nn.Sequential(
@@ -319,6 +325,8 @@ class Transformer(SplitNetwork):
         `draw_noise` gave; context: vectors [B, C, width] of the C positions before, which every block
         attends to besides."""
         h = self.stem(z)
+        if self.positions is not None:
+            h = h + self.positions
         if self.mixture:
             noise = self.mixture_embedding(self._features(noise)).unsqueeze(1)
         if self.noise or self.mixture:

@@ -25,7 +25,6 @@ from dmmd_lite.objectives import Method
 from dmmd_lite.objectives.dmmd import Switches
 from dmmd_lite.objectives.teacher import TeacherTraining
 from dmmd_lite.recipe import Recipe
-from dmmd_lite.recipes import RECIPES
 from dmmd_lite.records import machine
 from dmmd_lite.sizes import LAPTOP, NEAR
 from dmmd_lite.store import Model, process_of, validate_bound, weights_sha256
@@ -64,9 +63,10 @@ def fit_teacher(
         ema={"denoiser": 0.999},
         validate_every=max(1, updates // 10),
     )
-    network = (LAPTOP if world.image_shape else {**LAPTOP, **NEAR}) if network is None else network
+    if network is None:
+        network = LAPTOP if world.image_shape else {**LAPTOP, **NEAR, "positions": True}
     recipe = Recipe(
-        f"{world.name}-{process}-teacher",
+        f"{world.name}-{process}-teacher-own",
         SCALE,
         world.name,
         process,
@@ -96,7 +96,7 @@ def adapt(
     )
     noise = process_of(recipe, world)
     denoiser = NetworkDenoiser(network, noise, output).eval().requires_grad_(False)
-    device = next(network.parameters()).device
+    device = next(network.parameters(), torch.empty(0)).device
     z = torch.full((2, world.length), noise.num_symbols - 1, device=device)
     with torch.no_grad():
         found = tuple(network(z, torch.ones(2, device=device)).shape)
@@ -126,11 +126,13 @@ def distil(
     large pretrained networks take 1e-5 or less. switches: other choices within the method. noise: channels of
     the student's input noise, by default 1 for images and 8 for sequences; a network that is not ours takes
     what its own `draw_noise` gives, if it has one. Errors: ValueError for a teacher that is no network or
-    works in blocks; those of `train`.
+    works in blocks or is a student; those of `train`.
     """
     world, theirs = teacher.world, teacher.denoiser
-    if not isinstance(theirs, NetworkDenoiser) or teacher.recipe.block:
-        raise ValueError(f"teacher: {teacher.name!r} is not allowed; it must be a network, not one in blocks")
+    if not isinstance(theirs, NetworkDenoiser) or teacher.recipe.block or teacher.recipe.method is not None:
+        raise ValueError(
+            f"teacher: {teacher.name!r} is not allowed; it must be a network, neither in blocks nor a student"
+        )
     settings, ours = switches or Switches(steps, updates="fused"), teacher.recipe.network
     if settings.steps != steps:
         raise ValueError(f"switches: steps {settings.steps} is not allowed; the student is for {steps}")
@@ -149,11 +151,11 @@ def distil(
     )
     recipe = replace(
         teacher.recipe,
-        name=f"{world.name}-{teacher.process.name}-dmmd-{steps}",
+        name=f"{world.name}-{teacher.process.name}-dmmd-{steps}-own",
         role="dmmd",
         network={**ours, "noise": channels} if ours else {},
-        start=teacher.name if teacher.name in RECIPES else "",
-        teacher=teacher.name if teacher.name in RECIPES else "",
+        start="",
+        teacher="",
         method=settings,
         validation="",
         training=options,

@@ -63,14 +63,17 @@ def save_pretrained(
 
 
 def from_pretrained(
-    folder: str | Path, network: nn.Module | None = None, device: torch.device | str = "cpu"
+    folder: str | Path,
+    network: nn.Module | None = None,
+    world: World | None = None,
+    device: torch.device | str = "cpu",
 ) -> Model:
     """The model in a folder that `save_pretrained` wrote, verified against its sha256.
 
-    network: for a model whose network is not ours, one of the same kind, which gets the weights. The model's
-    world is the package's own of that name, or else one without data, which can show samples.
-    Errors: ValueError for a folder that holds no such model or a damaged one, and where `network` is missing
-    or not wanted.
+    network: for a model whose network is not ours, one of the same kind, which gets the weights. world: what
+    it is compared with (`evaluate`); by default the package's own world of that name, or else one without
+    data, which can show samples. Errors: ValueError for a folder that holds no such model or a damaged one,
+    where `network` is missing or not wanted, and for a world of other sequences.
     """
     path = Path(folder)
     try:
@@ -86,14 +89,18 @@ def from_pretrained(
         raise ValueError(
             f"model: {path / CONFIG} is not a model description ({type(error).__name__})"
         ) from None
-    world = get_world(about["name"]) if about["name"] in WORLDS else TokensWorld(about["name"], {}, **shape)
-    if bool(recipe.network) == (network is not None):
-        words = (
-            "is made of its configuration; leave it out"
-            if recipe.network
-            else "is needed for a network that is not ours"
+    if world is None:
+        own = about["name"].partition("@")[0] not in WORLDS
+        world = TokensWorld(about["name"], {}, **shape) if own else get_world(about["name"])
+    if (world.length, world.vocab_size) != (shape["length"], shape["vocab_size"]):
+        raise ValueError(
+            f"world: {world.name!r} is not allowed; its sequences have {world.length} tokens out of"
+            f" {world.vocab_size}, the model's {shape['length']} out of {shape['vocab_size']}"
         )
-        raise ValueError(f"network: {words}")
+    if bool(recipe.network) == (network is not None):
+        given = None if network is None else type(network).__name__
+        words = "it is made of its configuration" if recipe.network else "give the network that was distilled"
+        raise ValueError(f"network: {given!r} is not allowed; {words}")
     network = recipe.make_network(world) if network is None else network
     file = path / WEIGHTS
     if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:

@@ -48,6 +48,22 @@ class Process:
         keep = uniform(x.shape, generator) < self.alpha(t).to(generator.device)
         return torch.where(keep.to(x.device), x, self.prior(x.shape, generator).to(x.device))
 
+    def step(
+        self,
+        z: Tensor,
+        x: Tensor,
+        s: Tensor,
+        t: Tensor,
+        generator: torch.Generator,
+        u: Tensor | None = None,
+    ) -> Tensor:
+        """z_s ~ q(z_s | z_t, x), [B, L]: x where u leaves it to x (`undecided`), elsewhere z_t.
+
+        u: uniform numbers [B, L], if they are drawn already.
+        """
+        u = uniform(z.shape, generator) if u is None else u
+        return torch.where(self.undecided(z, u, s, t), x, z)
+
     def noised(self, length: int) -> int:
         """How many of a sequence's `length` tokens, always the last ones, carry noise: all of them."""
         return length
@@ -106,11 +122,9 @@ class Masked(Process):
             (z == self.mask).unsqueeze(-1), unmasking, one_hot(z, self.num_symbols).to(x.dtype)
         )
 
-    def step(self, z: Tensor, x: Tensor, s: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
-        """z_s ~ q(z_s | z_t, x): masked positions become x with probability (alpha_s-alpha_t)/(1-alpha_t)."""
-        alpha_s, alpha_t = self.alpha(s), self.alpha(t)
-        reveal = uniform(z.shape, generator) < ((alpha_s - alpha_t) / (1 - alpha_t)).to(generator.device)
-        return torch.where(reveal.to(z.device) & (z == self.mask), x, z)
+    def undecided(self, z: Tensor, u: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """Where z_s is x: masked positions with u [B, L] below (alpha_s-alpha_t)/(1-alpha_t), bool [B, L]."""
+        return _arrived(self, u, s, t).to(z.device) & (z == self.mask)
 
 
 class Uniform(Process):
@@ -160,22 +174,38 @@ class Uniform(Process):
         evidence = alpha_t * (x * z_hot).sum(-1, keepdim=True) + (1 - alpha_t) / V
         return to_z * from_x / evidence
 
-    def step(self, z: Tensor, x: Tensor, s: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
+    def undecided(self, z: Tensor, u: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """Where z_s may depend on x given u [B, L], bool [B, L]. A position leaves z_t most likely if x is
+        another token, so one that would stay even then stays."""
+        take, redraw = self._ways(z != z, s, t)
+        return (u < (take + redraw).to(u.device)).to(z.device)
+
+    def step(
+        self,
+        z: Tensor,
+        x: Tensor,
+        s: Tensor,
+        t: Tensor,
+        generator: torch.Generator,
+        u: Tensor | None = None,
+    ) -> Tensor:
         """z_s ~ q(z_s | z_t, x) as an exact three-way draw: take x, draw uniformly, or keep z_t.
 
         To leave z_t is rare when x = z_t, so both ways to do so stand at the low end of u, which float32
         probabilities still resolve.
         """
-        V = self.vocab_size
-        alpha_s, alpha_t = self.alpha(s), self.alpha(t)
-        evidence = V * alpha_t * (x == z) + 1 - alpha_t
-        take = (alpha_s - alpha_t) / evidence
-        redraw = (1 - alpha_t / alpha_s) * (1 - alpha_s) / evidence
-        u = uniform(z.shape, generator)
+        take, redraw = self._ways(x == z, s, t)
+        u = uniform(z.shape, generator) if u is None else u
         taken = (u < take.to(u.device)).to(z.device)
         moved = (u < (take + redraw).to(u.device)).to(z.device)
         anything = self.prior(z.shape, generator).to(z.device)
         return torch.where(taken, x, torch.where(moved, anything, z))
+
+    def _ways(self, same: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities to take x and to draw uniformly; same: where x is z_t, bool [B, L]."""
+        alpha_s, alpha_t = self.alpha(s), self.alpha(t)
+        evidence = self.vocab_size * alpha_t * same + 1 - alpha_t
+        return (alpha_s - alpha_t) / evidence, (1 - alpha_t / alpha_s) * (1 - alpha_s) / evidence
 
 
 class RandomStart(Process):
@@ -235,11 +265,15 @@ class RandomStart(Process):
         x = pad(x, (0, self.num_symbols - self.vocab_size))
         return arrive * x + (1 - arrive) * one_hot(z, self.num_symbols).to(x.dtype)
 
-    def step(self, z: Tensor, x: Tensor, s: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
-        """z_s ~ q(z_s | z_t, x): tokens become x with probability (alpha_s - alpha_t)/(1 - alpha_t)."""
-        alpha_s, alpha_t = self.alpha(s), self.alpha(t)
-        arrived = uniform(z.shape, generator) < ((alpha_s - alpha_t) / (1 - alpha_t)).to(generator.device)
-        return torch.where(arrived.to(z.device), x, z)
+    def undecided(self, z: Tensor, u: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """Where z_s is x: positions with u [B, L] below (alpha_s - alpha_t)/(1 - alpha_t), bool [B, L]."""
+        return _arrived(self, u, s, t).to(z.device)
+
+
+def _arrived(process: Process, u: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """Where u [B, L] is below (alpha_s - alpha_t)/(1 - alpha_t), the share of what hides x that becomes x."""
+    alpha_s, alpha_t = process.alpha(s), process.alpha(t)
+    return u < ((alpha_s - alpha_t) / (1 - alpha_t)).to(u.device)
 
 
 PROCESSES = {"masked": Masked, "uniform": Uniform}

@@ -9,6 +9,8 @@ which has no float64, to the CPU; nothing else depends on the device.
 import torch
 from torch import Tensor
 
+MANY, RUN = 4096, 256  # classes beyond which `pick` searches in two stages, and those of a run
+
 
 def float64_device(device: torch.device | str) -> torch.device:
     """Where float64 work for `device` is done: there, or on the CPU for MPS."""
@@ -40,12 +42,32 @@ def pick(log_p: Tensor, u: Tensor) -> Tensor:
     """The class of each row of log-probabilities [..., V] at float64 u [...] in [0, 1), as int64 [...].
 
     Inverse distribution function in float64: class c is drawn exactly when cdf[c-1] <= u < cdf[c], so a
-    class of probability zero is never drawn.
+    class of probability zero is never drawn. log_p need not be normalised. More than `MANY` classes are
+    searched in two stages, a run of `RUN` classes and then one of it in float64; only a run's own share has
+    the relative precision of log_p, by which no class of it gains or loses more than another.
     """
-    p = log_p.detach().to(u.device).double()
-    cdf = (p - p.amax(-1, keepdim=True)).exp_().cumsum_(-1)
-    token = torch.searchsorted(cdf, u.unsqueeze(-1) * cdf[..., -1:], right=True)
-    return token.clamp(max=log_p.shape[-1] - 1).squeeze(-1).to(log_p.device)
+    last = log_p.shape[-1] - 1
+    here = log_p.detach().to(u.device)
+    if last < MANY:
+        here = here.double()
+        return _invert((here - here.amax(-1, keepdim=True)).exp_(), u).to(log_p.device)
+    p = (here - here.amax(-1, keepdim=True)).exp_()
+    whole = (last + 1) // RUN * RUN
+    of_runs = p[..., :whole].unflatten(-1, (-1, RUN)).sum(-1), p[..., whole:].sum(-1, keepdim=True)
+    sums = torch.cat(of_runs, -1).double()
+    run = _invert(sums, u).unsqueeze(-1)
+    below, own = ((v.gather(-1, run).squeeze(-1)) for v in (sums.cumsum(-1) - sums, sums))
+    within = ((u * sums.sum(-1) - below) / own).clamp(0, 1 - 2**-53)
+    classes = run * RUN + torch.arange(RUN, device=u.device)
+    of_classes = torch.where(classes <= last, p.gather(-1, classes.clamp(max=last)), 0).double()
+    return (run.squeeze(-1) * RUN + _invert(of_classes, within)).clamp(max=last).to(log_p.device)
+
+
+def _invert(p: Tensor, u: Tensor) -> Tensor:
+    """The first class of each row of weights p [..., V] with which the share of the sum exceeds u [...]."""
+    cdf = p.cumsum(-1)
+    token = torch.searchsorted(cdf, (u * cdf[..., -1]).unsqueeze(-1), right=True)
+    return token.clamp(max=p.shape[-1] - 1).squeeze(-1)
 
 
 def integers(high: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

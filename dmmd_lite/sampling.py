@@ -3,9 +3,12 @@
 Each step draws x ~ Cat(x_hat(z_t)) and moves to z_s ~ q(z_s | z_t, x), from t = 1 to 0 on an even grid.
 
 For masked noise the steps at which positions are revealed do not depend on the denoiser, so they are drawn
-first: position l is revealed in the step from t to s with probability alpha_s - alpha_t. Then only sequences
-that reveal something are evaluated, and classes are drawn only where something is revealed. The samples
-have exactly the law of the plain loop, for any denoiser.
+first: position l is revealed in the step from t to s with probability alpha_s - alpha_t. Then a sequence is
+evaluated only in the steps in which it reveals something, and classes are drawn only where it does.
+Sequences do not wait for each other: the first such step of all of them is taken together, then the second,
+each at its own time. Under uniform noise most positions keep their token whatever x is; the random number
+that decides is drawn first, and x only where it matters. Both have exactly the law of the plain loop, for
+any denoiser.
 
 A process with several stages takes all steps in each: the sequence so far stays as it is and new noise is
 put behind it.
@@ -57,8 +60,9 @@ def sample(
     temperature (0: most likely class) and top_p act on x_hat, never on the posterior. greedy_tail: the last
     step of a stage takes the most likely class (Duo, arXiv 2506.10892, does so after its last step).
     batch_size: sequences at once; by default `denoisers.sequences_at_once`.
-    progress(done, total) is called after every batch step. Errors: ValueError for num or steps below 1,
-    a negative temperature, top_p outside (0, 1], a length that the process cannot make.
+    progress(done, total) is called as steps are done, in order, up to the total.
+    Errors: ValueError for num or steps below 1, a negative temperature, top_p outside (0, 1], a length that
+    the process cannot make.
     """
     if num < 1:
         raise ValueError(f"num: {num!r} is not allowed; it must be a whole number of at least 1")
@@ -68,32 +72,37 @@ def sample(
     batch_size = batch_size or sequences_at_once(length, process.vocab_size)
     reverse = _reveals_first if process.absorbing else _every_position
 
-    def draw(z: Tensor, t: Tensor, where: Tensor | None = None) -> Tensor:
-        """x ~ Cat(x_hat(z, t)) at all positions, or at those where `where` [B, L] is true."""
+    def draw(z: Tensor, t: Tensor, where: Tensor) -> Tensor:
+        """x ~ Cat(x_hat(z, t)) at the positions where bool [B, L] is true, at one time or one each."""
         law = law_of(denoiser, process, z, t.float().to(z.device).expand(len(z)), generator)
-        greedy = greedy_tail and t == grid[-2]
+        greedy = greedy_tail and bool((t == grid[-2]).all())
         return law.sample(generator, 0 if greedy else temperature, top_p, where)
 
     parts, paths, evaluations, done = [], [], 0, 0
     batches = [min(batch_size, num - start) for start in range(0, num, batch_size)]
+    total = len(batches) * len(stages) * steps
+
+    def tick(steps_done: int) -> None:
+        if progress is not None:
+            progress(done + steps_done, total)
+
     for batch in batches:
         z, path = torch.empty(batch, 0, dtype=torch.long, device=device), []
         for _ in stages:
             z = torch.cat([z, process.prior((batch, noised), generator).to(device)], 1)
-            states = [z[:, -noised:]]
-            for z_s, evaluated in reverse(draw, process, z, grid, generator):
-                evaluations += evaluated
-                done += 1
-                if trajectory:
-                    states.append(z_s[:, -noised:])
-                if progress is not None:
-                    progress(done, len(batches) * len(stages) * steps)
-            z = z_s
-            path.append(torch.stack(states))
+            z, evaluated, states = reverse(draw, process, z, grid, generator, trajectory, tick)
+            evaluations += evaluated
+            done += steps
+            path.append(states)
         parts.append(z)
-        paths.append(torch.cat(path, 2))
+        paths.append(path)
     evaluations /= num * len(stages)
-    return Samples(torch.cat(parts), steps, evaluations, torch.cat(paths, 1) if trajectory else None)
+    if not trajectory:
+        return Samples(torch.cat(parts), steps, evaluations)
+    whole = [
+        torch.cat([torch.stack([z[:, -noised:] for z in states]) for states in path], 2) for path in paths
+    ]
+    return Samples(torch.cat(parts), steps, evaluations, torch.cat(whole, 1))
 
 
 @torch.no_grad()
@@ -137,41 +146,78 @@ def denoise(
 ) -> Tensor:
     """Tokens x [B, L] from z_t [B, L] at times t [B], in `steps` even steps of each sequence's time."""
 
-    def draw(z: Tensor, t: Tensor) -> Tensor:
-        return law_of(denoiser, process, z, t.float().to(z.device), generator).sample(generator)
+    def draw(z: Tensor, t: Tensor, where: Tensor) -> Tensor:
+        law = law_of(denoiser, process, z, t.float().to(z.device), generator)
+        return law.sample(generator, where=where)
 
     grid = time_grid(steps)[:, None] * t.cpu().double()
-    for z_s, _ in _every_position(draw, process, z, grid, generator):
-        z = z_s
-    return z
+    return _every_position(draw, process, z, grid, generator)[0]
 
 
-def _every_position(draw, process: Process, z: Tensor, grid: Tensor, generator: torch.Generator):
-    """Yield (z_s, sequences evaluated) for every step of the grid, [steps + 1] times or one for each
-    sequence, [steps + 1, B]."""
-    for t, s in zip(grid[:-1], grid[1:], strict=True):
-        t, s = t.to(generator.device), s.to(generator.device)
-        x = draw(z, t)
-        home = z.device
-        z = process.step(z.to(t.device), x.to(t.device), s.expand(len(z)), t.expand(len(z)), generator).to(
-            home
-        )
-        yield z, len(z)
+def _every_position(
+    draw: Callable,
+    process: Process,
+    z: Tensor,
+    grid: Tensor,
+    generator: torch.Generator,
+    keep: bool = False,
+    tick: Callable[[int], None] = lambda steps_done: None,
+) -> tuple[Tensor, int, list[Tensor]]:
+    """All steps of a grid, [steps + 1] times or one for each sequence, [steps + 1, B], from z at its first.
+
+    Returns z at its last time, how many sequences were evaluated, and if asked to `keep` them the states at
+    all times.
+    """
+    states, size = [z], len(z)
+    for k, (t, s) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
+        times = [v.to(generator.device).expand(size) for v in (s, t)]
+        u, home = uniform(z.shape, generator), z.to(generator.device)
+        x, where = z.clone(), process.undecided(home, u, *times).to(z.device)
+        x[where] = draw(z, t, where)
+        z = process.step(home, x.to(home.device), *times, generator, u).to(z.device)
+        if keep:
+            states.append(z)
+        tick(k + 1)
+    return z, size * (len(grid) - 1), states
 
 
-def _reveals_first(draw, process: Process, z: Tensor, grid: Tensor, generator: torch.Generator):
-    """As `_every_position`, with the reveals drawn first."""
-    alpha = process.schedule.alpha(grid).to(generator.device)
-    u = uniform(z.shape, generator)
-    revealed_at = torch.searchsorted(alpha[1:].contiguous(), u, right=True).to(
-        z.device
-    )  # step index of every position
-    for k, t in enumerate(grid[:-1]):
-        now = (revealed_at == k) & process.scored(z)
+def _reveals_first(
+    draw: Callable,
+    process: Process,
+    z: Tensor,
+    grid: Tensor,
+    generator: torch.Generator,
+    keep: bool = False,
+    tick: Callable[[int], None] = lambda steps_done: None,
+) -> tuple[Tensor, int, list[Tensor]]:
+    """As `_every_position`, for masked noise and one grid [steps + 1], with the reveals drawn first."""
+    alpha, steps = process.schedule.alpha(grid).to(generator.device), len(grid) - 1
+    u, hidden, start = uniform(z.shape, generator), process.scored(z), z
+    revealed_at = torch.searchsorted(alpha[1:].contiguous(), u, right=True).to(z.device)  # step of a position
+    rounds = _rounds(revealed_at, hidden, steps)
+    evaluated, last = 0, int(rounds.max())
+    for k in range(last + 1):
+        now = rounds == k
         active = now.any(-1)
-        if active.any():
-            z = z.clone()
-            rows, where = z[active], now[active]
-            rows[where] = draw(rows, t, where)
-            z[active] = rows
-        yield z, int(active.sum())
+        rows, where = z[active], now[active]
+        step = torch.where(where, revealed_at[active], 0).amax(-1)  # one for all that a row reveals now
+        rows[where] = draw(rows, grid[step.cpu()], where)
+        z = z.index_put((active,), rows)
+        evaluated += len(rows)
+        tick(steps * (k + 1) // (last + 1))
+    before = (torch.where(hidden & (revealed_at >= k), start, z) for k in range(steps + 1))
+    return z, evaluated, list(before) if keep else []
+
+
+def _rounds(revealed_at: Tensor, hidden: Tensor, steps: int) -> Tensor:
+    """In which round of evaluations every position is revealed, [B, L]; -1 where it is known.
+
+    A sequence's rounds are its steps that reveal something, in order, but the last step of all is the last
+    round of all sequences, because a greedy tail treats it in its own way.
+    """
+    in_order = revealed_at.masked_fill(~hidden, -1).sort(1)
+    new = in_order.values.diff(dim=1, prepend=torch.full_like(in_order.values[:, :1], -1)) > 0
+    rounds = torch.empty_like(revealed_at).scatter_(1, in_order.indices, new.cumsum(1) - 1)
+    rounds = rounds.masked_fill(~hidden, -1)
+    tail = hidden & (revealed_at == steps - 1)
+    return torch.where(tail, rounds.masked_fill(tail, -1).max() + 1, rounds)

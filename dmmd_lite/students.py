@@ -21,7 +21,16 @@ from dmmd_lite.objectives.redi import ReDiSettings
 from dmmd_lite.objectives.rounds import Rounds
 from dmmd_lite.objectives.sdtt import SDTTSettings
 from dmmd_lite.recipe import Recipe
-from dmmd_lite.sizes import EXACT_KINDS, NOISE, NOISE_STD, VALIDATION, Size, kind_of, size_of, student_steps
+from dmmd_lite.sizes import (
+    EXACT_KINDS,
+    NOISE,
+    NOISE_STD,
+    Size,
+    kind_of,
+    size_of,
+    student_steps,
+    validation_of,
+)
 from dmmd_lite.training import Options
 
 
@@ -50,7 +59,8 @@ def _student(
     D-MMD's generator loss is unbounded where the teacher's probability vanishes, so a far smaller floor lets
     the repulsion from impossible pairs win over everything.
     """
-    kind, size = kind_of(world), size_of(world, process, scale)
+    kind, size = kind_of(world), size_of(world, process, scale, settings.steps)
+    validation = validation_of(world, process, settings.steps)
     batch_size = max(1, size.dmmd_batch_size // copies)
     updates = _updates(size, world, role, settings, batch_size)
     training = Options(
@@ -63,7 +73,7 @@ def _student(
         decay_from=(rounds - 1) / rounds if rounds > 1 else None,
         accumulation=max(1, size.accumulation[1] // copies),
         ema={METHODS[role].student: size.dmmd_ema},
-        validate_every=0 if kind == "enumerable" or not VALIDATION[kind] else max(1, updates // 4),
+        validate_every=max(1, updates // 4) if validation else 0,
     )
     start = f"{world}-{process}-teacher"
     return Recipe(
@@ -77,7 +87,7 @@ def _student(
         start=start,
         teacher=f"{world}-{process}-exact" if kind in EXACT_KINDS else start,
         method=settings,
-        validation=VALIDATION[kind],
+        validation=validation,
         training=training,
     )
 
@@ -114,7 +124,7 @@ def _switches(world: str, steps: int, times: str = "bridge") -> Switches:
 def _rates(world: str, process: str, steps: int, scale: str) -> dict[str, float]:
     """Of D-MMD's players and its relatives'. In one step from uniform noise on a tiny world the auxiliary has
     to be quicker."""
-    generator, auxiliary = size_of(world, process, scale).dmmd_lr
+    generator, auxiliary = size_of(world, process, scale, steps).dmmd_lr
     quicker = 3 if kind_of(world) == "enumerable" and process == "uniform" and steps == 1 else 1
     return {"generator": generator, "auxiliary": quicker * auxiliary}
 
@@ -179,7 +189,7 @@ def _in_rounds(
     floor: float,
 ) -> Recipe:
     """A student that learns in so many rounds of equal length."""
-    size = size_of(world, process, scale)
+    size = size_of(world, process, scale, settings.steps)
     updates = max(1, _updates(size, world, role, settings, size.dmmd_batch_size) // rounds)
     settings, lr = replace(settings, round_updates=updates), {"student": size.dmmd_lr[0]}
     return _student(role, world, process, scale, settings, lr, floor=floor, rounds=rounds)
@@ -193,7 +203,7 @@ def make_di4c(world: str, process: str, steps: int, scale: str) -> Recipe:
     kind = kind_of(world)
     samples = {"smoke": 2, "paper": 16}.get(scale, 16 if kind == "enumerable" else 8)
     settings = Di4CSettings(steps, samples, data_weight=1.0 if kind in ("enumerable", "digits") else 0.1)
-    lr = {"student": size_of(world, process, scale).teacher_lr}
+    lr = {"student": size_of(world, process, scale, steps).teacher_lr}
     recipe = _student("di4c", world, process, scale, settings, lr, floor=1e-6, copies=samples)
     return replace(recipe, network={**recipe.network, "mixture": CONTINUOUS, **_awake(world, CONTINUOUS)})
 
@@ -215,10 +225,10 @@ COMPARED = ("coins", "parity", "permutations", "markov", "digits", "docstrings")
 def trained_for(role: str, world: str) -> tuple[int, ...]:
     """Numbers of sampling steps that a method has students of its own for on a world.
 
-    A student of `ANY_STEPS` bears the number its checkpoint is chosen at. ReDi's know no number either, but
-    the one-step student, which is distilled besides.
+    A student of `ANY_STEPS` bears 1 on a tiny world and elsewhere 4, where a checkpoint is chosen if any is.
+    ReDi's know no number either, but the one-step student, which is distilled besides.
     """
-    chosen_at = 4 if VALIDATION[kind_of(world)] else 1
+    chosen_at = 1 if kind_of(world) == "enumerable" else 4
     if role in ONE_STEP:
         return (1,)
     if role in ANY_STEPS:

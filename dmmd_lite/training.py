@@ -40,6 +40,7 @@ class Options:
     lr: peak rates; warmup steps of linear rise; decay: "linear" or "cosine" to zero, or "constant".
     decay_from: the part of the run, in [0, 1), before rates begin to fall; None: they fall from its start.
     ema: decay of each averaged player (players not named are not averaged).
+    compile: whether the layers of players and teacher, those in a `ModuleList`, go through `torch.compile`.
     validate_every: steps between validations (0: never); the best averaged weights are kept.
     """
 
@@ -137,7 +138,8 @@ def train(
     run = _Run(method, options, workdir, generator_for(device, seed * world + rank), device, identity)
     run.restore()
     workdir.mkdir(parents=True, exist_ok=True)
-    losses = torch.compile(method.losses) if options.compile else method.losses
+    if options.compile:
+        _compile_layers(method)
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
     started, log_path = time.monotonic() - run.seconds, workdir / "log.jsonl"
     if rank == 0:
@@ -151,7 +153,7 @@ def train(
             for _ in range(options.accumulation):
                 x = data(batch, run.generator).to(device)
                 with autocast:
-                    terms = losses(step, x, run.generator)
+                    terms = method.losses(step, x, run.generator)
                 total = sum(value for parts in terms.values() for value in parts.values())
                 (total / options.accumulation).backward()  # once: a large vocabulary is rebuilt in it
                 for player, parts in terms.items():
@@ -193,6 +195,17 @@ def train(
                     f"stopped at step {run.step} of {options.steps}; go on with the same command", stop
                 )
     return run.result()
+
+
+def _compile_layers(method: Method) -> None:
+    """Compile what repeats in the players' and a teacher's networks: few graphs of static shapes, while the
+    turns of a method stay plain Python."""
+    frozen = (value for value in vars(method).values() if isinstance(value, nn.Module))
+    for module in [*method.players.values(), *frozen]:
+        for layers in module.modules():
+            if isinstance(layers, nn.ModuleList):
+                for layer in layers:
+                    layer.compile(dynamic=False)
 
 
 class _Run:

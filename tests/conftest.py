@@ -1,10 +1,12 @@
 """What every test shares: quiet threads, no network, seeded randomness, and the book built once."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from dmmd_lite.book import build_book, run_pages
 from dmmd_lite.rng import generator_for
@@ -26,10 +28,19 @@ def rng() -> torch.Generator:
     return generator_for("cpu", int(os.environ.get("DMMD_TEST_SEED", "0")))
 
 
+@contextmanager
+def building():
+    """One test process builds at a time; the others then find everything unchanged."""
+    (ROOT / "_build").mkdir(exist_ok=True)
+    with FileLock(ROOT / "_build" / "tests.lock"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def smoke_pages() -> dict[str, str | None]:
     """Every page of the book run at smoke scale: name -> None, or what went wrong."""
-    return run_pages("smoke")
+    with building():
+        return run_pages("smoke")
 
 
 @pytest.fixture(scope="session")
@@ -38,4 +49,5 @@ def smoke_site(smoke_pages) -> Path:
     failed = [failure for failure in smoke_pages.values() if failure]
     if failed:
         pytest.fail("\n".join(failed))
-    return build_book("smoke")
+    with building():
+        return build_book("smoke")

@@ -180,7 +180,7 @@ def test_trajectory_and_progress_of_blocks(process_name, rng):
     drawn = sample(exact, process, 10, 6, 5, generator=rng, **options)
     path = drawn.trajectory
     assert path.shape == (6, 10, 6) and torch.equal(path[-1], drawn.tokens)
-    assert seen == [(done, 45) for done in range(1, 46)]
+    assert seen == sorted(seen) and seen[-1] == (45, 45)
     if process_name == "masked":
         assert (path[0] == V).all() and (path[-1] < V).all()
 

@@ -1,7 +1,7 @@
 """What the site is built from, without building it: size, fallback without MathJax, complete references."""
 
-import importlib.util
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -11,20 +11,13 @@ from conftest import ROOT
 from pybtex.database import parse_file
 
 from dmmd_lite import book
+from dmmd_lite.autodoc import to_markdown
 from dmmd_lite.metrics import METRICS
 from dmmd_lite.pages import PageError
 from dmmd_lite.paths import PACKAGE
 
 ARXIV = re.compile(r"(?<![\d.])\d{4}\.\d{5}(?!\d)")
 REFERENCE = "".join(path.read_text() for path in sorted((ROOT / "book" / "api").glob("*.md")))
-
-
-def load_docstrings():
-    """The Sphinx extension, which is no module of the package."""
-    spec = importlib.util.spec_from_file_location("docstrings", ROOT / "book" / "_ext" / "docstrings.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(("page", "total"), [(4_000_001, 4_000_001), (10, 60_000_001)])
@@ -43,12 +36,11 @@ def checkout(tmp_path) -> Path:
     """A checkout with one page that has been run, and the real configuration."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# One")])
     notebook.metadata["dmmd_lite"] = {"scale": "smoke", "seconds": 1.0}
-    for name in ("book/_ext", "_build/pages/smoke"):
+    for name in ("book", "_build/pages/smoke"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "_config.yml").write_text((ROOT / "_config.yml").read_text())
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/one\n")
     (tmp_path / "book" / "one.py").write_text("from dmmd_lite.rng import pick\n")
-    (tmp_path / "book" / "_ext" / "docstrings.py").write_text("")
     (tmp_path / "book" / "words.md").write_text("# Words\n")
     nbformat.write(notebook, tmp_path / "_build/pages/smoke/one.ipynb")
     (tmp_path / "_build/pages/smoke/one.json").write_text("{}")
@@ -68,11 +60,11 @@ def staged(checkout, monkeypatch) -> Path:
     return checkout / "_build" / "stage" / "smoke"
 
 
-def test_the_stage_holds_pages_records_extension_and_mathjax(staged):
+def test_the_stage_holds_pages_records_and_mathjax(staged):
     names = {path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file()}
     records = {f"extra/data/results/{path.name}" for path in (ROOT / "data" / "results").glob("*.json")}
     assert records and records < names
-    assert {"book/one.ipynb", "book/words.md", "book/_ext/docstrings.py", "extra/records/one.json"} < names
+    assert {"book/one.ipynb", "book/words.md", "extra/records/one.json"} < names
     assert f"book/_static/{book.MATHJAX}" in names and "book/one.py" not in names
     last = nbformat.read(staged / "book" / "one.ipynb", as_version=4).cells[-1].source
     assert last.startswith("## Behind this page") and "_modules/dmmd_lite/rng.html" in last
@@ -91,8 +83,7 @@ def test_the_site_is_built_again_only_when_something_on_it_changed(staged, check
 
 
 def test_without_its_wheel_mathjax_comes_from_elsewhere_and_the_build_says_so(checkout, monkeypatch, capsys):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(book, "find_spec", lambda name: None if "mathjax" in name else found(name))
+    monkeypatch.setattr(book, "find_spec", lambda name: None if "mathjax" in name else find_spec(name))
 
     def build(stage):
         settings = yaml.safe_load((stage / "_config.yml").read_text())["sphinx"]["config"]
@@ -152,7 +143,7 @@ Deviations
 
 
 def test_docstrings_become_markdown():
-    text = load_docstrings().to_markdown(DOCSTRING)
+    text = to_markdown(DOCSTRING)
     assert "- `steps`: k, the number of steps,\nat least 1." in text
     assert "- `times, weight`: of" in text and "`code_with * stars`" in text
     assert "\n\nReturns nothing." in text and "\n    a = b * c\n" in text

@@ -3,7 +3,7 @@ import shlex
 import pytest
 
 from dmmd_lite import cli
-from dmmd_lite.boards import against_teacher, board, costs, seeds, trials_table
+from dmmd_lite.boards import as_recommended, board, costs, seeds, trials_table, winners
 from dmmd_lite.leaderboard import (
     JUDGED_BY,
     WHY_NOT,
@@ -106,6 +106,20 @@ def test_a_board_has_means_over_seeds_and_says_where_nothing_can_be():
     assert table.loc[("masked", "D-MMD"), "1 step"] == ""
 
 
+def test_winners_say_by_how_much_and_in_how_many_seeds():
+    sdtt = [record(value=v, train_seed=k) for k, v in enumerate((0.2, 0.3))]
+    dmmd = [record("coins-masked-dmmd-1", v, k) for k, v in enumerate((0.1, 0.24))]
+    cell = (("coins", "masked"), "1 step")
+    table = winners([*sdtt, *dmmd, record("coins-masked-exact", 0.48)], ["coins"], [1, 4])
+    assert table.loc[cell] == "D-MMD 0.17, then SDTT 0.25 (on average)"
+    assert table.loc[("coins", "uniform"), "1 step"] == table.loc[("coins", "masked"), "4 steps"] == ""
+    table = winners([*sdtt, dmmd[0], dmmd[1] | {"value": 0.15}], ["coins"], [1])
+    assert table.loc[cell] == "D-MMD 0.125, then SDTT 0.25 (in every seed)"
+    lost = winners([*sdtt, dmmd[0] | {"value": 0.9}, record("coins-masked-exact", 0.1)], ["coins"], [1])
+    assert lost.loc[cell] == "teacher 0.1, then SDTT 0.25 (one seed)"
+    assert (winners([*sdtt, record("coins-masked-exact", 0.1)], ["coins"], [1]) == "").all(axis=None)
+
+
 def test_single_seeds_stand_with_their_command():
     table = seeds([record(train_seed=3), record("digits-uniform-dmmd-4")], "coins")
     assert list(table["training seed"]) == [3]
@@ -133,9 +147,9 @@ def test_a_method_without_a_number_of_steps_has_one_student_for_all():
 def test_beside_its_teacher_a_student_is_as_good_seed_by_seed():
     found = [record("coins-masked-dimo-1", value, seed) for seed, value in enumerate((0.1, 0.6))]
     found += [record("coins-masked-exact", 0.5), record("coins-uniform-exact", 0.5)]
-    table = against_teacher(found, "coins", "total_variation")
+    table = as_recommended(found, "coins", "total_variation")
     assert list(table["method"]) == ["Di[M]O"] and list(table["as good"]) == ["in 1"]
-    assert against_teacher([record("coins-masked-dimo-1")], "coins", "total_variation").empty
+    assert as_recommended([record("coins-masked-dimo-1")], "coins", "total_variation").empty
 
 
 def test_trials_are_four_of_equal_work():

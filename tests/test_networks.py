@@ -182,6 +182,24 @@ def test_a_convolution_has_a_middle():
         Transformer(6, 5, 9, local=4)
 
 
+def test_places_differ_only_where_they_have_vectors(rng):
+    z, t = torch.full((1, 9), 3), torch.rand(1, generator=rng)
+    for positions in (False, True):
+        network = wake(
+            Transformer(6, 5, 9, width=8, depth=2, heads=2, time_width=4, positions=positions), rng
+        )
+        logits = network(z, t)[0]
+        assert torch.allclose(logits, logits[:1].expand_as(logits), atol=1e-6) == (not positions)
+
+
+@pytest.mark.parametrize("sizes", [{"positions": 1}, {"positions": True, "image_shape": (4, 4, 1)}])
+def test_positions_are_yes_or_no_and_not_for_images(sizes):
+    with pytest.raises(
+        ValueError, match=f"^positions: {sizes['positions']} is not allowed; images have them"
+    ):
+        Transformer(6, 5, 16, **sizes)
+
+
 def test_noise_acts_at_once_where_its_projection_does_not_start_at_zero():
     z, t = torch.randint(5, (3, 4)), torch.rand(3)
     for std in (0.0, 0.5):

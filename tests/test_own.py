@@ -208,7 +208,7 @@ def test_a_foreign_network_is_adapted_distilled_saved_and_loaded(world, tmp_path
     assert student.denoiser.network.scale.any() and not student.recipe.network
     folder = save_pretrained(student, tmp_path / "saved")
     assert same_model(student, from_pretrained(folder, Adapter(Theirs())), rng)
-    with pytest.raises(ValueError, match="network: is needed"):
+    with pytest.raises(ValueError, match="network: None is not allowed"):
         from_pretrained(folder)
     with pytest.raises(ValueError, match="does not fit"):
         from_pretrained(folder, Adapter(Theirs(16)))
@@ -254,8 +254,9 @@ def test_a_model_comes_back_from_its_folder(name, teacher, tmp_path, rng):
     assert torch.equal(draw_samples(back, 9, 2, seed=5).tokens, draw_samples(model, 9, 2, seed=5).tokens)
     assert back.world.show(torch.tensor([[0, 1]])) == model.world.show(torch.tensor([[0, 1]]))
     card = ModelCard.load(folder / "README.md")
-    assert card.data.library_name == "dmmd_lite" and card.data.license == "apache-2.0"
-    assert {"discrete-diffusion", "d-mmd"} <= set(card.data.tags)
+    facts = card.data.to_dict()
+    assert facts["library_name"] == "dmmd_lite" and facts["license"] == "apache-2.0"
+    assert {"discrete-diffusion", "d-mmd"} <= set(facts["tags"])
     assert (
         f"{records[0].value:.4g}" in card.text
         and f"| {model.name} | sample_entropy | {records[0].steps} |" in card.text
@@ -289,5 +290,18 @@ def test_damaged_folders_are_refused_in_one_line(teacher, tmp_path):
         path.write_bytes(before)
     with pytest.raises(ValueError, match="only local folders are read"):
         from_pretrained("owner/model")
-    with pytest.raises(ValueError, match="network: .*leave it out"):
+    with pytest.raises(ValueError, match="network: 'Linear' is not allowed; it is made of"):
         from_pretrained(folder, nn.Linear(1, 1))
+
+
+def test_a_loaded_model_can_be_measured_on_its_world(tmp_path):
+    world = tokens_world("mine", torch.randint(3, (200, 4), generator=torch.Generator().manual_seed(0)))
+    teacher = fit_teacher(world, tmp_path / "run", updates=2, network=TINY)
+    folder = save_pretrained(teacher, tmp_path / "model")
+    again = from_pretrained(folder, world=world)
+    assert evaluate(again, ["coverage"], num=20, steps=2)[0].n == 20
+    with pytest.raises(ValueError, match="split: 'test' is not allowed for mine"):
+        evaluate(from_pretrained(folder), ["coverage"], num=20, steps=2)
+    other = tokens_world("other", torch.zeros(50, 5, dtype=torch.long), vocab_size=3)
+    with pytest.raises(ValueError, match="world: 'other' is not allowed; its sequences have 5 tokens"):
+        from_pretrained(folder, world=other)

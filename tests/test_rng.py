@@ -43,3 +43,18 @@ def test_uniform_is_uniform_below_the_24th_bit(rng):
 def test_generator_for_repeats():
     first, second = (draws.uniform((5,), draws.generator_for("cpu", 3)) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_many_classes_are_picked_as_few_are(rng):
+    """In two stages: at any u the class in whose share of the distribution function it lies."""
+    classes, draws_ = 10_000, 2_000
+    log_p = torch.randn(classes, generator=rng).mul(3).double()
+    log_p[torch.rand(classes, generator=rng) < 0.3] = -1e9  # never drawn
+    u = torch.rand(draws_, generator=rng, dtype=torch.float64)
+    token = draws.pick(log_p.expand(draws_, -1), u)
+    cdf = torch.cat([torch.zeros(1), log_p.softmax(-1)]).double().cumsum(-1)
+    assert (cdf[token] <= u + 1e-12).all() and (u < cdf[token + 1] + 1e-12).all()
+    assert (log_p[token] > -1e9).all()
+    edges = draws.pick(log_p.expand(2, -1), torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64))
+    possible = (log_p > -1e9).nonzero().flatten()
+    assert edges.tolist() == [int(possible[0]), int(possible[-1])]

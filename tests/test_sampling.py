@@ -141,12 +141,37 @@ def test_trajectory_leads_from_noise_to_the_samples(process_name, rng):
 
 
 @every_process
-def test_progress_counts_every_batch_step(process_name, rng):
+def test_progress_counts_steps(process_name, rng):
     process, denoiser = table(process_name, rng)
     seen = []
     progress = {"progress": lambda done, total: seen.append((done, total))}
     sample(denoiser, process, 5, 3, 4, generator=rng, batch_size=2, **progress)
-    assert seen == [(done, 12) for done in range(1, 13)]
+    if process_name == "uniform":
+        assert seen == [(done, 12) for done in range(1, 13)]
+    assert seen == sorted(seen) and seen[-1] == (12, 12) and all(total == 12 for _, total in seen)
+
+
+def test_masked_sequences_do_not_wait_for_each_other(rng):
+    """As many calls of the denoiser as the busiest sequence needs, however many steps there are."""
+    process, denoiser = table("masked", rng, length=5)
+    calls = []
+    forward = denoiser.forward
+    denoiser.forward = lambda z, t, noise=None: calls.append(len(z)) or forward(z, t)
+    drawn = sample(denoiser, process, 40, 5, 1000, generator=rng, batch_size=40)
+    assert len(calls) <= 6 and sum(calls) == round(40 * drawn.evaluations)
+
+
+def test_uniform_classes_are_drawn_only_where_they_matter(rng):
+    """And what is not undecided stays, whatever x is."""
+    process = get_process("uniform", 5)
+    z, x = (torch.randint(5, (4000, 3), generator=rng) for _ in range(2))
+    s, t = (torch.full((4000,), v, dtype=torch.float64) for v in (0.4, 0.5))
+    u = torch.rand(z.shape, generator=rng, dtype=torch.float64)
+    undecided = process.undecided(z, u, s, t)
+    moved = process.step(z, x, s, t, rng, u)
+    assert torch.equal(moved[~undecided], z[~undecided])
+    # (t - s) / t arrive at x, and of the others the share of s that is drawn anew
+    assert 0.2 < undecided.double().mean() < 0.5
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dmmd_lite.cli import main
+from dmmd_lite.recipes import get_recipe
+from dmmd_lite.store import train_recipe
 from dmmd_lite.training import CHECKPOINT, NonFiniteLoss, Options, train
 
 STEPS, LOG_EVERY = 80, 5
@@ -414,3 +416,20 @@ def test_rates_can_stay_at_their_peak_before_they_fall():
         Options(100, 1, {"a": 1e-3}, decay="linear", decay_from=1)
     with pytest.raises(ValueError, match="decay_from: 0.5 is not allowed where decay is 'constant'"):
         Options(100, 1, {"a": 1e-3}, decay_from=0.5)
+
+
+@pytest.mark.slow
+def test_compiled_layers_train_alike(tmp_path):
+    """The same losses to 1e-4 after three updates of both players, and the same checkpoint keys."""
+    lines, keys = [], []
+    for compiled in (False, True):
+        changes = {"training.compile": compiled, "training.steps": 3, "training.log_every": 1}
+        recipe = get_recipe("digits-masked-dmmd-4", "smoke", changes)
+        folder = tmp_path / str(compiled)
+        train_recipe(recipe, folder)
+        logged = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        lines.append([{k: v for k, v in line.items() if k != "seconds"} for line in logged])
+        keys.append(sorted(load_file(folder / "model.safetensors")))
+    assert keys[0] == keys[1] and len(lines[0]) == len(lines[1])
+    for plain, fast in zip(*lines, strict=True):
+        assert fast == pytest.approx(plain, rel=1e-4, abs=1e-4)

@@ -71,7 +71,7 @@ OF_DENOISERS = ("total_variation", "kl", "invalid_mass", "output_entropy")  # no
 OF_FEATURES = ("frechet", "frechet_floor", "kernel_distance", "coverage", "density", "fid")
 OF_CLASSIFIERS = ("class_histogram",)
 OF_JUDGES = ("gradient_moment", "perplexity")
-MOST_REFERENCES = 2000  # of your own sequences that samples are compared with, the first of a split
+MOST_REFERENCES = 2000  # of your own sequences that samples are compared with, always the same of a split
 ON_REQUEST = ("fid",)  # measured only where they are named
 
 
@@ -148,8 +148,7 @@ def evaluate_samples(
             )
     if len(tokens) < 2:
         raise ValueError(f"samples: {len(tokens)!r} is not allowed; metrics need at least 2")
-    if isinstance(world, ImageWorld):
-        _check_images(tokens, world)
+    _check_samples(tokens, world)
     records = _on_features(tokens, world, names, seed, split, features, device)
     records |= _judged(tokens, world, names, seed, split, judge)
     for name in names:
@@ -158,16 +157,18 @@ def evaluate_samples(
     return [records[name] for name in names]
 
 
-def _check_images(tokens: Tensor, world: ImageWorld) -> None:
+def _check_samples(tokens: Tensor, world: World) -> None:
+    images = isinstance(world, ImageWorld)
     if tokens.shape[1] != world.length:
-        size = "x".join(map(str, world.image_shape))
+        size = "x".join(map(str, world.image_shape)) if images else world.length
         raise ValueError(
-            f"samples: {tokens.shape[1]} tokens each are not allowed; an image of {world.name} is {size}"
+            f"samples: {tokens.shape[1]} tokens each are not allowed;"
+            f" {'an image' if images else 'a sequence'} of {world.name} is {size}"
         )
     if tokens.min() < 0 or tokens.max() >= world.vocab_size:
         raise ValueError(
-            f"samples: levels {int(tokens.min())} to {int(tokens.max())} are not allowed; those of"
-            f" {world.name} are 0 to {world.vocab_size - 1}"
+            f"samples: {'levels' if images else 'classes'} {int(tokens.min())} to {int(tokens.max())} are not"
+            f" allowed; those of {world.name} are 0 to {world.vocab_size - 1}"
         )
 
 
@@ -187,7 +188,9 @@ def _on_features(
     if wanted:
         samples = extract(tokens)
         if isinstance(world, TokensWorld):
-            reference = extract(world.split(split)[:MOST_REFERENCES])
+            rows = world.split(split)
+            order = torch.randperm(len(rows), generator=generator_for("cpu", moments.REFERENCE_SEED))
+            reference = extract(rows[order[:MOST_REFERENCES]])
         else:
             reference = _features_of(extract, world, split)
     for name in wanted:

@@ -92,7 +92,7 @@ def tokens_world(
     """
     from dmmd_lite.worlds import WORLDS
 
-    if not name or name in WORLDS:
+    if not name or name.partition("@")[0] in WORLDS:
         raise ValueError(f"name: {name!r} is not allowed; choose one that is none of {sorted(WORLDS)}")
     if hasattr(tokens, "keys"):  # a DatasetDict
         found = {split: next((n for n in names if n in tokens), None) for split, names in PARTS.items()}

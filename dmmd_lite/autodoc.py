@@ -1,4 +1,4 @@
-"""Sphinx extension: the package's docstrings are Markdown, and this makes autodoc read them so.
+"""Sphinx extension of the site: docstrings are Markdown, and this makes autodoc read them so.
 
 A line that begins with the name of an argument or a field ("steps: how many") becomes an entry of a list.
 """

@@ -1,0 +1,119 @@
+"""What the benchmarks share: rounds of timed jobs, steps of a training told apart, ratios as records."""
+
+import json
+import re
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmmd_lite.paths import data_dir
+from dmmd_lite.records import Record, machine
+from dmmd_lite.training import Options, train
+
+REPLICATES = 1000
+torch.set_num_threads(1)  # what two cores can do side by side is another question
+
+
+def rounds(jobs: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Run every job once to warm up and then `repeats` times in turn, so that whatever else the machine does
+    meets all of them. A job returns its own measure, seconds as a rule."""
+    for job in jobs.values():
+        job()
+    found: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            found[name].append(job())
+    return found
+
+
+def timed(function: Callable[[], object], device: torch.device | str = "cpu") -> float:
+    """Wall-clock seconds of a call, to the end of what it left to do on an accelerator."""
+    wait(device)
+    start = time.perf_counter()
+    function()
+    wait(device)
+    return time.perf_counter() - start
+
+
+def wait(device: torch.device | str) -> None:
+    """Until a CUDA device has done what was asked of it."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+def loop_seconds(
+    method, data: Callable, options: Options, device: torch.device | str = "cpu", warm: int = 2
+) -> float:
+    """Median seconds of a step of `training.train`, everything in it included but checkpoints.
+
+    A step begins when the loop asks for data; the first `warm` are left out.
+    """
+    at: list[float] = []
+
+    def watched(batch: int, generator: torch.Generator) -> Tensor:
+        wait(device)
+        at.append(time.perf_counter())
+        return data(batch, generator)
+
+    with tempfile.TemporaryDirectory() as folder:
+        train(method, watched, options, Path(folder) / "run", device=device)
+    return float(np.median(np.diff(at)[warm:]))
+
+
+def peak_bytes() -> int:
+    """The most memory this process has had resident. The kernel's own count begins anew with the program,
+    that of `getrusage` with whatever the parent had."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+    except (OSError, TypeError):  # no Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def ratio(
+    name: str,
+    found: dict[str, list[float]],
+    over: str,
+    under: str,
+    settings: dict,
+    device: torch.device | str = "cpu",
+) -> Record:
+    """The median over rounds of `over` / `under`, with a 95 % bootstrap interval over rounds."""
+    ratios = np.array(found[over]) / np.array(found[under])
+    rng = np.random.default_rng(0)
+    medians = np.median(ratios[rng.integers(len(ratios), size=(REPLICATES, len(ratios)))], axis=1)
+    low, high = np.quantile(medians, [0.025, 0.975])
+    details = {
+        **settings,
+        "ratio": f"{over} / {under}",
+        "medians": {key: statistics.median(values) for key, values in found.items()},
+        "threads": torch.get_num_threads(),
+    }
+    return Record(
+        name,
+        float(np.median(ratios)),
+        float(low),
+        float(high),
+        len(ratios),
+        under,
+        details,
+        provenance={"measured": machine(device)},
+    )
+
+
+def save(script: str, records: list[Record]) -> None:
+    """Print the records and keep them as `data/results/bench_SCRIPT.json`, in the place of earlier ones."""
+    for record in records:
+        spread = "" if record.low is None else f" [{record.low:.3f}, {record.high:.3f}]"
+        print(f"{record.name}: {record.value:.3f}{spread}  {json.dumps(record.details)}")
+    path = data_dir() / "results" / f"bench_{Path(script).stem}.json"
+    page = {"page": path.stem, "records": [asdict(record) for record in records]}
+    path.write_text(json.dumps(page, indent=1) + "\n")

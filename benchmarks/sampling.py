@@ -1,0 +1,102 @@
+"""What does the sampler add to the networks it asks, and what does it save by not asking?
+
+The floor of K steps is K forward passes of every sequence, or fewer under masked noise: a sequence of L
+tokens can change in L steps at most, so of 1,024 steps with 64 tokens some 62 have anything to do, and the
+others need no network. Around a pass there are a softmax and a draw at every position that may change, some
+dozen passes over [B, L, V] at most. The requirement: a tenth of the time at width 512 in 16 steps, with 27
+and with 50,257 classes; and a 1,024-step masked teacher of 64 tokens ten times as fast as the plain loop.
+
+    python benchmarks/sampling.py [--device cuda] [--repeats 5]
+
+leaves a record a setting: the time of `sampling.sample` over that spent in the network; and the time of the
+plain loop, which evaluates every sequence in every step, over that of `sample`. The samples of both have the
+same law (`tests/test_sampling.py`); the order of random numbers differs.
+"""
+
+import argparse
+from functools import partial
+
+import torch
+from common import ratio, rounds, save, timed, wait
+
+from dmmd_lite.denoisers import NetworkDenoiser
+from dmmd_lite.networks import SplitNetwork, Transformer
+from dmmd_lite.processes import Masked, get_process
+from dmmd_lite.rng import generator_for
+from dmmd_lite.sampling import denoise, sample
+
+WIDTH, DEPTH, STEPS = 512, 4, 16
+VOCABULARIES = {27: (128, 4), 50_257: (128, 2)}  # classes: tokens, sequences
+
+
+class Timed(SplitNetwork):
+    """A network that notes the seconds spent in it."""
+
+    def __init__(self, network: SplitNetwork, device: str):
+        super().__init__()
+        self.network, self.device, self.seconds = network, device, 0.0
+        self.per_position = network.per_position
+
+    def _timed(self, function, *values):
+        found = []
+        self.seconds += timed(lambda: found.append(function(*values)), self.device)
+        return found[0]
+
+    def hidden(self, z, t, noise=None):
+        return self._timed(self.network.hidden, z, t)
+
+    def logits(self, h):
+        return self._timed(self.network.logits, h)
+
+
+def overhead(vocab_size: int, process_name: str, repeats: int, device: str):
+    """The time of `sample` over that of the network inside it, rounds of one run each."""
+    L, num = VOCABULARIES[vocab_size]
+    process, generator = get_process(process_name, vocab_size), generator_for(device, 0)
+    network = Transformer(process.num_symbols, vocab_size, L, width=WIDTH, depth=DEPTH, heads=8).to(device)
+    inner = Timed(network, device)
+    denoiser = NetworkDenoiser(inner, process).eval()
+    found = {"sampler": [], "network": []}
+    for _ in range(repeats + 1):
+        inner.seconds = 0.0
+        run = partial(sample, denoiser, process, num, L, STEPS, generator=generator, device=device)
+        found["sampler"].append(timed(run, device))
+        found["network"].append(inner.seconds)
+    found = {name: values[1:] for name, values in found.items()}
+    told = {"process": process_name, "classes": vocab_size, "tokens": L, "sequences": num, "width": WIDTH}
+    return ratio("sampler over network", found, "sampler", "network", {**told, "steps": STEPS}, device)
+
+
+def skipping(repeats: int, device: str, steps: int = 1024, L: int = 64, num: int = 16):
+    """The plain loop over `sample`, a masked teacher of many steps."""
+    process, generator = Masked(27), generator_for(device, 0)
+    network = Transformer(process.num_symbols, 27, L, width=128, depth=3, heads=4).to(device)
+    denoiser = NetworkDenoiser(network, process).eval()
+
+    def plain() -> float:
+        z = process.prior((num, L), generator).to(device)
+        t = torch.ones(num, device=device)
+        return timed(lambda: denoise(denoiser, process, z, t, steps, generator), device)
+
+    def ours() -> float:
+        options = {"generator": generator, "device": device}
+        return timed(lambda: sample(denoiser, process, num, L, steps, **options), device)
+
+    found = rounds({"plain loop": plain, "sampler": ours}, repeats)
+    wait(device)
+    told = {"process": "masked", "classes": 27, "tokens": L, "sequences": num, "steps": steps}
+    return ratio("plain loop over sampler", found, "plain loop", "sampler", told, device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    cells = [(v, p) for v in VOCABULARIES for p in ("masked", "uniform")]
+    records = [overhead(*cell, arguments.repeats, arguments.device) for cell in cells]
+    save(__file__, [*records, skipping(arguments.repeats, arguments.device)])
+
+
+if __name__ == "__main__":
+    main()
