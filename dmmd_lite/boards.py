@@ -64,7 +64,8 @@ def _cell(records: list[dict], model: str, steps: int, metric: str) -> str:
 def winners(records: list[dict], worlds: Iterable[str], steps: Iterable[int] = STEPS) -> DataFrame:
     """Who is best where: for every world, noise and number of steps the method, or the teacher, of the least
     mean over training seeds, and the next. "in every seed" is one whose worst seed is below the next one's
-    best; cells of fewer than two methods stay empty."""
+    best, both having several; exact teachers and those of the digits and the text have one by nature. Cells
+    of fewer than two methods stay empty."""
     steps, rows = list(steps), {}
     for world, process in product(worlds, PROCESSES):
         metric, line = JUDGED_BY[world][0], []
@@ -81,10 +82,11 @@ def winners(records: list[dict], worlds: Iterable[str], steps: Iterable[int] = S
 def _first_two(found: dict[str, list[float]]) -> str:
     means = {label: sum(values) / len(values) for label, values in found.items()}
     best, then = sorted(means, key=means.get)[:2]
-    seeds = len(found[best])
-    how = (
-        "one seed" if seeds == 1 else "in every seed" if max(found[best]) < min(found[then]) else "on average"
+    fewest = min(
+        len(values) for label, values in found.items() if label in (best, then) and label != "teacher"
     )
+    apart = max(found[best]) < min(found[then])
+    how = "one seed" if fewest == 1 else "in every seed" if apart else "on average"
     return f"{best} {means[best]:.3g}, then {then} {means[then]:.3g} ({how})"
 
 
@@ -98,22 +100,35 @@ def _missing(role: str, process: str, steps: int) -> str:
     return "not defined" if (role, process) in WHY_NOT or (role in ONE_STEP and steps > 1) else "–"
 
 
+def _checkpoint(records: list[dict], model: str, steps: int, metric: str) -> str:
+    """Where in their training the checkpoints of a student's seeds were taken, in per cent; "last" if not
+    chosen."""
+    mine = {field_of(r, "training_seed"): r for r in select(records, name=metric, model=model, steps=steps)}
+    runs = [r["provenance"]["training"] for r in mine.values()]
+    if any(run.get("best_step") is None for run in runs):
+        return "last"
+    return ", ".join(f"{run['best_step'] / run['steps']:.0%}" for run in runs)
+
+
 def as_recommended(records: list[dict], world: str, metric: str) -> DataFrame:
     """Every method at a number of steps its authors recommend, beside its teacher at as many.
 
-    "as good": in every training seed no worse than the teacher (point values), "in some", or "in none".
+    "as good": in how many training seeds no worse than the teacher (point values). "checkpoint": the part of
+    the training after which each seed's weights were taken.
     """
     rows = []
     for process, (role, (steps, published)) in product(PROCESSES, RECOMMENDED.items()):
         name = student_for(role, world, process, steps)
         own = of_seeds(records, name, steps, metric) if name else []
         above = of_seeds(records, teacher(world, process), steps, metric)
-        if not own or not above:
+        if not own:
             continue
-        wins = sum(value <= above[0] for value in own)
         row = {"noise": process, "method": NAMES[role], "recommended steps": published, "steps": steps}
-        row |= {"student": _cell(records, name, steps, metric), "teacher": f"{above[0]:.3f}"}
-        rows.append(row | {"as good": {len(own): "in every seed", 0: "in none"}.get(wins, f"in {wins}")})
+        row |= {"student": _cell(records, name, steps, metric), "teacher": "not measured", "as good": ""}
+        if above:
+            wins = sum(value <= above[0] for value in own)
+            row |= {"teacher": f"{above[0]:.3f}", "as good": f"{wins} of {len(own)} seeds"}
+        rows.append(row | {"checkpoint": _checkpoint(records, name, steps, metric)})
     return pd.DataFrame(rows)
 
 
@@ -153,11 +168,14 @@ def seeds(records: list[dict], world: str) -> DataFrame:
     return pd.DataFrame(rows)
 
 
-def costs(world: str, steps: int, scale: str = "laptop") -> DataFrame:
-    """What the methods take on a world: updates, sequences evaluated, networks beside student and teacher."""
+def costs(records: list[dict], world: str, steps: int, scale: str = "laptop") -> DataFrame:
+    """What the methods take on a world: updates, sequences evaluated, networks beside student and teacher,
+    and the minutes that the runs behind the records took, on whatever machine. One-step methods stand with
+    their one-step students."""
     rows = []
-    for name, _ in students(world, [steps]):
+    for name, _ in students(world, [steps]) + students(world, [1], ONE_STEP):
         recipe = get_recipe(name, scale)
+        runs = [r["provenance"]["training"]["seconds"] / 60 for r in select(records, model=name)]
         rows.append(
             {
                 "noise": recipe.process,
@@ -170,6 +188,7 @@ def costs(world: str, steps: int, scale: str = "laptop") -> DataFrame:
                 - 1
                 + METHODS[recipe.role].copies,
                 "operations": f"{cost(recipe)['flop']:.1e}",
+                "minutes": f"{min(runs):.1f} to {max(runs):.1f}" if runs else "",
             }
         )
     return pd.DataFrame(rows).set_index(["noise", "method"])
