@@ -14,6 +14,7 @@ from dmmd_lite.claims import Claim, Finding, verdict
 from dmmd_lite.cost import cost
 from dmmd_lite.leaderboard import JUDGED_BY, NAMES, RECOMMENDED, STEPS, WHY_NOT, command, students, teacher
 from dmmd_lite.methods import METHODS
+from dmmd_lite.metrics.limits import one_step_sdtt
 from dmmd_lite.paper import claims_of, items
 from dmmd_lite.paths import data_dir
 from dmmd_lite.processes import PROCESSES
@@ -22,6 +23,7 @@ from dmmd_lite.recipes import get_recipe
 from dmmd_lite.results import field_of, select
 from dmmd_lite.students import ONE_STEP, student_for
 from dmmd_lite.tuning import RATES
+from dmmd_lite.worlds.enumerable import EnumerableWorld
 
 
 def board(records: list[dict], world: str, metric: str, steps: Iterable[int] = STEPS) -> DataFrame:
@@ -130,6 +132,30 @@ def as_recommended(records: list[dict], world: str, metric: str) -> DataFrame:
             row |= {"teacher": f"{above[0]:.3f}", "as good": f"{wins} of {len(own)} seeds"}
         rows.append(row | {"checkpoint": _checkpoint(records, name, steps, metric)})
     return pd.DataFrame(rows)
+
+
+def clamp_table(records: Iterable[dict], world: EnumerableWorld) -> DataFrame:
+    """Students of one SDTT round (`clamps.one_round`) beside the least loss at their clamp: least and most
+    of the probability of heads over both coins and all seeds, and of the total variation."""
+    rows = {}
+    for r in records:
+        if "clamp" in r["details"]:
+            rows.setdefault((r["details"]["divergence"], r["details"]["clamp"]), []).append(r)
+    lines = []
+    for (divergence, clamp), found in rows.items():
+        heads = [p for r in found for p in r["details"]["heads"]]
+        distance = [r["value"] for r in found]
+        lines.append(
+            {
+                "divergence": divergence,
+                "clamp": f"{clamp:g}",
+                "heads at the least loss": f"{float(one_step_sdtt(world, clamp, divergence)[0, 0]):.3f}",
+                "heads, trained": f"{min(heads):.3f} to {max(heads):.3f}",
+                "total variation": f"{min(distance):.3f} to {max(distance):.3f}",
+                "seeds": len(found),
+            }
+        )
+    return pd.DataFrame(lines)
 
 
 def trials_table(records: Iterable[dict]) -> DataFrame:

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from dmmd_lite.boards import of_seeds
 from dmmd_lite.leaderboard import NAMES, STEPS, teacher
+from dmmd_lite.metrics.limits import one_step_sdtt
 from dmmd_lite.plots import MARKERS, PALETTE, image_grid, interval_line, seeds_line
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.results import select
@@ -163,6 +164,29 @@ def swept_metrics(rows: list[dict], swept: list[str]) -> Figure:
         ax.axis("off")
     if others:
         fig.legend(legend.values(), legend, loc="outside right upper", fontsize=7)
+    return fig
+
+
+def clamp_curve(records: list[dict], here: list[dict], world: EnumerableWorld) -> Figure:
+    """Where one round of SDTT ends on the coins, against the clamp: the least loss as a line, committed
+    students filled, those trained `here` hollow."""
+    curve = np.logspace(-20, -3, 18)
+    fig, ax = plt.subplots(figsize=(6, 3.6))
+    least = [float(one_step_sdtt(world, clamp)[0, 0]) for clamp in curve]
+    ax.plot(curve, least, color=PALETTE[0], label="reverse KL, least loss")
+    marginal = float(world.law().view([world.vocab_size] * world.length)[0].sum())
+    ax.axhline(marginal, color="black", linestyle=":", label="marginal of the world")
+    for k, divergence in enumerate(("reverse_kl", "forward_kl")):
+        for source, colour in ((records, PALETTE[k]), (here, "white")):
+            points = [r for r in source if r["details"].get("divergence") == divergence]
+            at = [r["details"]["clamp"] for r in points]
+            heads = [sum(r["details"]["heads"]) / 2 for r in points]
+            label = divergence.replace("_kl", " KL") + (", computed here" if source is here else ", seeds")
+            ax.plot(at, heads, MARKERS[k], color=PALETTE[k], markerfacecolor=colour, label=label)
+    ax.set_xscale("log")
+    ax.set_xlabel("clamp: least probability of a target")
+    ax.set_ylabel("probability of heads")
+    ax.legend(fontsize=8)
     return fig
 
 

@@ -90,9 +90,10 @@ def samples_of(world: str) -> int:
     return SAMPLES.get(world, 2000)
 
 
-def top_p_of(model: str) -> float:
-    """The top-p a model is sampled with: for text the best one of the committed validation records."""
-    return best_top_p((r for page in PAGES for r in load_results(page)), model)
+def top_p_of(model: str, steps: int) -> float:
+    """The top-p a model is sampled with in so many steps: for text the best one of the committed validation
+    records."""
+    return best_top_p((r for page in PAGES for r in load_results(page)), model, steps)
 
 
 def command(record: dict) -> str:
