@@ -79,10 +79,14 @@ def class_shares(found: dict[str, dict]) -> Figure:
 
 
 def methods_against_steps(
-    records: list[dict], world: str, metrics: list[str], logarithmic: tuple[str, ...] = ()
+    records: list[dict],
+    world: str,
+    metrics: list[str],
+    logarithmic: tuple[str, ...] = (),
+    truth: dict[str, float] | None = None,
 ) -> Figure:
     """Every method and the teacher against sampling steps, a row a metric, a column a noise: means over
-    training seeds, bars from the least to the most of them."""
+    training seeds, bars from the least to the most of them. truth: what exact samples have, dotted."""
     fig, axes = plt.subplots(
         len(metrics),
         2,
@@ -96,6 +100,8 @@ def methods_against_steps(
         for ax, process in zip(row, PROCESSES, strict=True):
             _against_steps(ax, records, world, process, metric)
             ax.set_yscale("log" if metric in logarithmic else "linear")
+            if truth and metric in truth:
+                ax.axhline(truth[metric], color="black", linestyle=":")
     return fig
 
 
