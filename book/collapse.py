@@ -268,8 +268,9 @@ show(methods_against_steps(everything, "markov", metrics, ["ngram_divergence"], 
 #
 # Masked, SDTT and Di4C stay with the teacher at every number of steps or end a little above it, and IDLM and Di[M]O lose most of the chain: in
 # sixteen steps IDLM's trigrams are several times as far away as its teacher's, while the likelihood of its samples looks
-# good. ReDi is better than its teacher in one step, and masked worse in four and sixteen. Uniform, DCD is worse in one
-# step; IDLM, too, and at every other number.
+# good. ReDi is better than its teacher in one step and worse in sixteen; in four it is better under
+# uniform noise and worse under masked. Uniform, DCD, Di4C and, by far, IDLM are worse in four and sixteen; in one step DCD
+# and IDLM are worse, and Di4C is level with it.
 
 # %% [markdown]
 # ## Digits
