@@ -46,7 +46,7 @@ from IPython.display import Markdown, display
 
 from dmmd_lite.autodoc import to_markdown
 from dmmd_lite.boards import board, clamp_table
-from dmmd_lite.clamps import grids, law_of, one_round
+from dmmd_lite.clamps import grids, one_round
 from dmmd_lite.evaluate import draw_samples, evaluate
 from dmmd_lite.figures import (
     clamp_curve,
@@ -59,7 +59,7 @@ from dmmd_lite.figures import (
 )
 from dmmd_lite.leaderboard import JUDGED_BY, NAMES, committed_records, students, teacher
 from dmmd_lite.methods import deviations
-from dmmd_lite.metrics.exact import total_variation
+from dmmd_lite.metrics.exact import mean_law, total_variation
 from dmmd_lite.metrics.limits import best_mixture
 from dmmd_lite.pages import load_results, save_records
 from dmmd_lite.plots import filmstrip, show
@@ -84,10 +84,12 @@ outcomes = coins.show(coins.all_sequences())
 # %%
 laws = {"the world": coins.law()}
 for process in ("masked", "uniform"):
-    laws[f"teacher, {process}"] = law_of(load_model(teacher("coins", process)), noise_draws)
+    exact = load_model(teacher("coins", process))
+    laws[f"teacher, {process}"] = mean_law(exact.denoiser, exact.process, coins, 1)
 for name, _ in students("coins", [1]):
-    model = load_model(name)
-    laws[f"{NAMES[model.recipe.role]}, {model.recipe.process}"] = law_of(model, noise_draws)
+    model, recipe = load_model(name), get_recipe(name)
+    law = mean_law(model.denoiser, model.process, coins, 1, noise_draws)
+    laws[f"{NAMES[recipe.role]}, {recipe.process}"] = law
 
 show(
     stacked_laws(laws, coins),

@@ -8,21 +8,13 @@ import tempfile
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from dmmd_lite.evaluate import evaluate
-from dmmd_lite.metrics.exact import exact_law
+from dmmd_lite.metrics.exact import mean_law
 from dmmd_lite.objectives.sdtt import GRIDS, sub_step_times
 from dmmd_lite.recipes import UNTUNED
 from dmmd_lite.records import Record
-from dmmd_lite.rng import generator_for
-from dmmd_lite.store import Model, read_model, train_recipe
-
-
-def law_of(model: Model, draws: int = 4096) -> Tensor:
-    """The law [V^L] of one sampling step of a model of an enumerable world, over `draws` noise draws."""
-    generator = generator_for("cpu", 0)
-    return exact_law(model.denoiser, model.process, model.world, 1, draws, generator).mean(0)
+from dmmd_lite.store import read_model, train_recipe
 
 
 def one_round(clamp: float, divergence: str = "reverse_kl", *, updates: int, seed: int = 0) -> Record:
@@ -42,7 +34,7 @@ def one_round(clamp: float, divergence: str = "reverse_kl", *, updates: int, see
     with tempfile.TemporaryDirectory() as folder:
         model = read_model(train_recipe(recipe, folder, seed=seed))
     (record,) = evaluate(model, ["total_variation"], steps=1)
-    law = law_of(model)
+    law = mean_law(model.denoiser, model.process, model.world, 1)
     heads = [float(law[:2].sum()), float(law[::2].sum())]
     return replace(
         record, details={"clamp": clamp, "divergence": divergence, "heads": heads, "changes": changes}
