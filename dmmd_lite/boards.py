@@ -14,6 +14,7 @@ from dmmd_lite.claims import Claim, Finding, verdict
 from dmmd_lite.cost import cost
 from dmmd_lite.leaderboard import JUDGED_BY, NAMES, RECOMMENDED, STEPS, WHY_NOT, command, students, teacher
 from dmmd_lite.methods import METHODS
+from dmmd_lite.metrics.limits import one_step_sdtt
 from dmmd_lite.paper import claims_of, items
 from dmmd_lite.paths import data_dir
 from dmmd_lite.processes import PROCESSES
@@ -22,6 +23,7 @@ from dmmd_lite.recipes import get_recipe
 from dmmd_lite.results import field_of, select
 from dmmd_lite.students import ONE_STEP, student_for
 from dmmd_lite.tuning import RATES
+from dmmd_lite.worlds.enumerable import EnumerableWorld
 
 
 def board(records: list[dict], world: str, metric: str, steps: Iterable[int] = STEPS) -> DataFrame:
@@ -64,7 +66,8 @@ def _cell(records: list[dict], model: str, steps: int, metric: str) -> str:
 def winners(records: list[dict], worlds: Iterable[str], steps: Iterable[int] = STEPS) -> DataFrame:
     """Who is best where: for every world, noise and number of steps the method, or the teacher, of the least
     mean over training seeds, and the next. "in every seed" is one whose worst seed is below the next one's
-    best; cells of fewer than two methods stay empty."""
+    best, both having several; exact teachers and those of the digits and the text have one by nature. Cells
+    of fewer than two methods stay empty."""
     steps, rows = list(steps), {}
     for world, process in product(worlds, PROCESSES):
         metric, line = JUDGED_BY[world][0], []
@@ -81,10 +84,11 @@ def winners(records: list[dict], worlds: Iterable[str], steps: Iterable[int] = S
 def _first_two(found: dict[str, list[float]]) -> str:
     means = {label: sum(values) / len(values) for label, values in found.items()}
     best, then = sorted(means, key=means.get)[:2]
-    seeds = len(found[best])
-    how = (
-        "one seed" if seeds == 1 else "in every seed" if max(found[best]) < min(found[then]) else "on average"
+    fewest = min(
+        len(values) for label, values in found.items() if label in (best, then) and label != "teacher"
     )
+    apart = max(found[best]) < min(found[then])
+    how = "one seed" if fewest == 1 else "in every seed" if apart else "on average"
     return f"{best} {means[best]:.3g}, then {then} {means[then]:.3g} ({how})"
 
 
@@ -98,23 +102,60 @@ def _missing(role: str, process: str, steps: int) -> str:
     return "not defined" if (role, process) in WHY_NOT or (role in ONE_STEP and steps > 1) else "–"
 
 
+def _checkpoint(records: list[dict], model: str, steps: int, metric: str) -> str:
+    """Where in their training the checkpoints of a student's seeds were taken, in per cent; "last" if not
+    chosen."""
+    mine = {field_of(r, "training_seed"): r for r in select(records, name=metric, model=model, steps=steps)}
+    runs = [r["provenance"]["training"] for r in mine.values()]
+    if any(run.get("best_step") is None for run in runs):
+        return "last"
+    return ", ".join(f"{run['best_step'] / run['steps']:.0%}" for run in runs)
+
+
 def as_recommended(records: list[dict], world: str, metric: str) -> DataFrame:
     """Every method at a number of steps its authors recommend, beside its teacher at as many.
 
-    "as good": in every training seed no worse than the teacher (point values), "in some", or "in none".
+    "as good": in how many training seeds no worse than the teacher (point values). "checkpoint": the part of
+    the training after which each seed's weights were taken.
     """
     rows = []
     for process, (role, (steps, published)) in product(PROCESSES, RECOMMENDED.items()):
         name = student_for(role, world, process, steps)
         own = of_seeds(records, name, steps, metric) if name else []
         above = of_seeds(records, teacher(world, process), steps, metric)
-        if not own or not above:
+        if not own:
             continue
-        wins = sum(value <= above[0] for value in own)
         row = {"noise": process, "method": NAMES[role], "recommended steps": published, "steps": steps}
-        row |= {"student": _cell(records, name, steps, metric), "teacher": f"{above[0]:.3f}"}
-        rows.append(row | {"as good": {len(own): "in every seed", 0: "in none"}.get(wins, f"in {wins}")})
+        row |= {"student": _cell(records, name, steps, metric), "teacher": "not measured", "as good": ""}
+        if above:
+            wins = sum(value <= above[0] for value in own)
+            row |= {"teacher": f"{above[0]:.3f}", "as good": f"{wins} of {len(own)} seeds"}
+        rows.append(row | {"checkpoint": _checkpoint(records, name, steps, metric)})
     return pd.DataFrame(rows)
+
+
+def clamp_table(records: Iterable[dict], world: EnumerableWorld) -> DataFrame:
+    """Students of one SDTT round (`clamps.one_round`) beside the least loss at their clamp: least and most
+    of the probability of heads over both coins and all seeds, and of the total variation."""
+    rows = {}
+    for r in records:
+        if "clamp" in r["details"]:
+            rows.setdefault((r["details"]["divergence"], r["details"]["clamp"]), []).append(r)
+    lines = []
+    for (divergence, clamp), found in rows.items():
+        heads = [p for r in found for p in r["details"]["heads"]]
+        distance = [r["value"] for r in found]
+        lines.append(
+            {
+                "divergence": divergence,
+                "clamp": f"{clamp:g}",
+                "heads at the least loss": f"{float(one_step_sdtt(world, clamp, divergence)[0, 0]):.3f}",
+                "heads, trained": f"{min(heads):.3f} to {max(heads):.3f}",
+                "total variation": f"{min(distance):.3f} to {max(distance):.3f}",
+                "seeds": len(found),
+            }
+        )
+    return pd.DataFrame(lines)
 
 
 def trials_table(records: Iterable[dict]) -> DataFrame:
@@ -153,11 +194,14 @@ def seeds(records: list[dict], world: str) -> DataFrame:
     return pd.DataFrame(rows)
 
 
-def costs(world: str, steps: int, scale: str = "laptop") -> DataFrame:
-    """What the methods take on a world: updates, sequences evaluated, networks beside student and teacher."""
+def costs(records: list[dict], world: str, steps: int, scale: str = "laptop") -> DataFrame:
+    """What the methods take on a world: updates, sequences evaluated, networks beside student and teacher,
+    and the minutes that the runs behind the records took, on whatever machine. One-step methods stand with
+    their one-step students."""
     rows = []
-    for name, _ in students(world, [steps]):
+    for name, _ in students(world, [steps]) + students(world, [1], ONE_STEP):
         recipe = get_recipe(name, scale)
+        runs = [r["provenance"]["training"]["seconds"] / 60 for r in select(records, model=name)]
         rows.append(
             {
                 "noise": recipe.process,
@@ -170,6 +214,7 @@ def costs(world: str, steps: int, scale: str = "laptop") -> DataFrame:
                 - 1
                 + METHODS[recipe.role].copies,
                 "operations": f"{cost(recipe)['flop']:.1e}",
+                "minutes": f"{min(runs):.1f} to {max(runs):.1f}" if runs else "",
             }
         )
     return pd.DataFrame(rows).set_index(["noise", "method"])

@@ -125,6 +125,7 @@ def _add_sampling(p: argparse.ArgumentParser) -> None:
     p.add_argument("--seed", type=int, default=0, help="seed of the samples")
     p.add_argument("--temperature", type=float, default=1.0)
     p.add_argument("--top-p", type=float, default=1.0)
+    p.add_argument("--greedy-tail", action="store_true", help="most likely classes in the last step")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
 
 
@@ -225,6 +226,7 @@ def _sample(arguments) -> None:
             seed=arguments.seed,
             temperature=arguments.temperature,
             top_p=arguments.top_p,
+            greedy_tail=arguments.greedy_tail,
             device=arguments.device,
             progress=lambda done, total: bar.set(done / total),
         )
@@ -276,6 +278,7 @@ def _evaluate(arguments) -> None:
         seed=arguments.seed,
         temperature=arguments.temperature,
         top_p=arguments.top_p,
+        greedy_tail=arguments.greedy_tail,
         device=arguments.device,
         judge=arguments.judge,
         features=arguments.features,

@@ -79,6 +79,8 @@ def draw_samples(
     }
     length = model.world.length
     if model.process is None:
+        if options.pop("greedy_tail", False):
+            raise ValueError("greedy_tail: True is not allowed for an autoregressive model; only False")
         return Samples(model.denoiser.sample(num, length, **options), length, length)
     return sample(model.denoiser, model.process, num, length, steps, **options)
 
@@ -104,7 +106,8 @@ def evaluate(
     num: samples (metrics of exact laws have a number of noise draws of their own); None: `default_num`.
     samples: measure these (drawn with the same arguments) instead of drawing. judge: of the metrics that need
     one, or its name (`load_judge`, at the model's scale; None: the world's own); loaded only for them.
-    features: of the metrics that compare images (`load_features`; None: the world's own).
+    features: of the metrics that compare images (`load_features`; None: the world's own). Further options are
+    those of `sampling.sample`; records name a `greedy_tail`.
     Errors: ValueError for a metric that does not apply, a judge that is or began the model, features that
     are not there or need more samples.
     """
@@ -122,6 +125,9 @@ def evaluate(
     of_laws = set(names) & {*EXACT_METRICS, "output_entropy"}
     sharpened = Sharpened(model.denoiser, temperature, top_p, -LOG_ZERO) if of_laws else None
     on_samples = [name for name in names if name not in (*EXACT_METRICS, "output_entropy")]
+    greedy_tail = options.get("greedy_tail", False)
+    if greedy_tail and of_laws:
+        raise ValueError(f"greedy_tail: True is not allowed for {sorted(of_laws)}, which draw no samples")
     records, evaluations = [], {}
     if set(names) & set(EXACT_METRICS):
         exact = exact_metrics(sharpened, process, world, steps, seed=seed, device=device)
@@ -149,6 +155,8 @@ def evaluate(
         "top_p": top_p,
         "provenance": {**model.provenance, "measured": {**machine(device), **world.provenance}},
     }
+    if greedy_tail:
+        records = [replace(r, details={**r.details, "greedy_tail": True}) for r in records]
     records = [replace(r, **context, evaluations=evaluations.get(r.name)) for r in records]
     return sorted(records, key=lambda r: names.index(r.name))
 

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from dmmd_lite.boards import of_seeds
 from dmmd_lite.leaderboard import NAMES, STEPS, teacher
+from dmmd_lite.metrics.limits import one_step_sdtt
 from dmmd_lite.plots import MARKERS, PALETTE, image_grid, interval_line, seeds_line
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.results import select
@@ -79,10 +80,14 @@ def class_shares(found: dict[str, dict]) -> Figure:
 
 
 def methods_against_steps(
-    records: list[dict], world: str, metrics: list[str], logarithmic: tuple[str, ...] = ()
+    records: list[dict],
+    world: str,
+    metrics: list[str],
+    logarithmic: tuple[str, ...] = (),
+    truth: dict[str, float] | None = None,
 ) -> Figure:
     """Every method and the teacher against sampling steps, a row a metric, a column a noise: means over
-    training seeds, bars from the least to the most of them."""
+    training seeds, bars from the least to the most of them. truth: what exact samples have, dotted."""
     fig, axes = plt.subplots(
         len(metrics),
         2,
@@ -96,6 +101,8 @@ def methods_against_steps(
         for ax, process in zip(row, PROCESSES, strict=True):
             _against_steps(ax, records, world, process, metric)
             ax.set_yscale("log" if metric in logarithmic else "linear")
+            if truth and metric in truth:
+                ax.axhline(truth[metric], color="black", linestyle=":")
     return fig
 
 
@@ -187,6 +194,29 @@ def study_dots(records: list[dict], study: str, student: str, metric: str) -> Fi
     ax.set_xscale("log")
     ax.set_xlabel(metric.replace("_", " "))
     ax.set_title(student, fontsize=10)
+    return fig
+
+
+def clamp_curve(records: list[dict], here: list[dict], world: EnumerableWorld) -> Figure:
+    """Where one round of SDTT ends on the coins, against the clamp: the least loss as a line, committed
+    students filled, those trained `here` hollow."""
+    curve = np.logspace(-20, -3, 18)
+    fig, ax = plt.subplots(figsize=(6, 3.6))
+    least = [float(one_step_sdtt(world, clamp)[0, 0]) for clamp in curve]
+    ax.plot(curve, least, color=PALETTE[0], label="reverse KL, least loss")
+    marginal = float(world.law().view([world.vocab_size] * world.length)[0].sum())
+    ax.axhline(marginal, color="black", linestyle=":", label="marginal of the world")
+    for k, divergence in enumerate(("reverse_kl", "forward_kl")):
+        for source, colour in ((records, PALETTE[k]), (here, "white")):
+            points = [r for r in source if r["details"].get("divergence") == divergence]
+            at = [r["details"]["clamp"] for r in points]
+            heads = [sum(r["details"]["heads"]) / 2 for r in points]
+            label = divergence.replace("_kl", " KL") + (", computed here" if source is here else ", seeds")
+            ax.plot(at, heads, MARKERS[k], color=PALETTE[k], markerfacecolor=colour, label=label)
+    ax.set_xscale("log")
+    ax.set_xlabel("clamp: least probability of a target")
+    ax.set_ylabel("probability of heads")
+    ax.legend(fontsize=8)
     return fig
 
 

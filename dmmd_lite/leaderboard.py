@@ -52,8 +52,9 @@ PAGES = ("leaderboard", "coins", "table1_steps_images", "fig1_steps_text")  # wi
 WHY_NOT = {  # why a method is not defined for a process
     ("sdtt", "uniform"): "its targets are defined by which positions a sub-step reveals",
     ("dcd", "masked"): "its pairs of noise levels share a Gaussian, which only uniform noise comes from",
-    ("dimo", "uniform"): "it masks what it generated; beyond one step it has no students at all",
+    ("dimo", "uniform"): "it masks what it generated",
 }
+WHY_ONE_STEP = {"dimo": "its student is only ever shown the start of sampling"}  # why none takes more
 
 
 def teacher(world: str, process: str) -> str:
@@ -89,9 +90,10 @@ def samples_of(world: str) -> int:
     return SAMPLES.get(world, 2000)
 
 
-def top_p_of(model: str) -> float:
-    """The top-p a model is sampled with: for text the best one of the committed validation records."""
-    return best_top_p((r for page in PAGES for r in load_results(page)), model)
+def top_p_of(model: str, steps: int) -> float:
+    """The top-p a model is sampled with in so many steps: for text the best one of the committed validation
+    records."""
+    return best_top_p((r for page in PAGES for r in load_results(page)), model, steps)
 
 
 def command(record: dict) -> str:
@@ -107,6 +109,8 @@ def command(record: dict) -> str:
     for option, field in (("--temperature", "temperature"), ("--top-p", "top_p")):
         if record[field] != 1:
             words.append(f"{option} {record[field]:g}")
+    if record["details"].get("greedy_tail"):
+        words.append("--greedy-tail")
     return " ".join([*words, "--metrics", ",".join(JUDGED_BY[record["world"]])])
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from dmmd_lite.denoisers import Denoiser
@@ -123,3 +124,9 @@ METHODS: dict[str, Kind] = {
         process=ReDiSettings.process,
     ),
 }
+
+
+def deviations(role: str) -> str:
+    """Where a method had to be filled in or differs from its paper: the list in the docstring of its file."""
+    text = import_module(f"dmmd_lite.objectives.{role}").__doc__
+    return text.partition("Deviations\n----------\n")[2].strip()

@@ -12,12 +12,14 @@ if TYPE_CHECKING:  # pandas belongs to the extra `book`
 
 
 def field_of(record: dict, field: str):
-    """The value of a record's field, or of `training_seed` or `split`."""
+    """The value of a record's field, or of `training_seed`, `split`, `grid` or `greedy_tail`."""
     match field:
         case "training_seed":
             return record["provenance"].get("training_seed", 0)
         case "split":
             return record["details"].get("split", "test")
+        case "grid" | "greedy_tail":  # None where nothing is said of them
+            return record["details"].get(field)
         case _:
             return record[field]
 
@@ -32,10 +34,11 @@ def select(records: Iterable[dict], **wanted) -> list[dict]:
     return [r for r in records if all(fits(r, field, value) for field, value in wanted.items())]
 
 
-def best_top_p(records: Iterable[dict], model: str) -> float:
+def best_top_p(records: Iterable[dict], model: str, steps: int | None = None) -> float:
     """The sampling top-p of a model's least gradient moment on the validation split, training seed 0; 1 where
-    none was tried."""
+    none was tried. steps: choose among the trials in so many sampling steps, if there are any."""
     tried = select(records, name="gradient_moment", model=model, split="valid", training_seed=0)
+    tried = select(tried, steps=steps) or tried
     return min(tried, key=lambda r: r["value"])["top_p"] if tried else 1.0
 
 

@@ -25,6 +25,7 @@ from dmmd_lite.sizes import (
     EXACT_KINDS,
     NOISE,
     NOISE_STD,
+    TEXT_WORLDS,
     Size,
     kind_of,
     size_of,
@@ -166,13 +167,15 @@ def make_dcd(world: str, process: str, steps: int, scale: str) -> Recipe:
 def make_redi(world: str, process: str, steps: int, scale: str) -> Recipe:
     """ReDi. Two rounds of equal length, after one on data for masked noise; one-step students are distilled
     in the last. Tiny worlds show every step a sampler leaves out, so their pairs take more. The published 100
-    uses of a pair go with 50,000 pairs; where the budget allows far fewer, a pair is used 8 times."""
-    tiny = kind_of(world) == "enumerable"
+    uses of a pair go with 50,000 pairs; where the budget allows far fewer, a pair is used 8 times. Text takes
+    perturbed rectification, as published, from starts that are the noise's own."""
+    tiny, perturbed = kind_of(world) == "enumerable", world in TEXT_WORLDS
     settings = ReDiSettings(
         steps,
-        pool_steps=64 if tiny else 32,
+        pool_steps=64 if tiny else 16 if perturbed else 32,
         uses=100 if tiny else 8,
-        masked=0.3 if process == "masked" else 1.0,
+        masked=0.3 if process == "masked" and not perturbed else 1.0,
+        perturbed=perturbed,
         distill=steps == 1,
     )
     rounds = settings.rounds + (settings.masked < 1)
@@ -226,14 +229,17 @@ def trained_for(role: str, world: str) -> tuple[int, ...]:
     """Numbers of sampling steps that a method has students of its own for on a world.
 
     A student of `ANY_STEPS` bears 1 on a tiny world and elsewhere 4, where a checkpoint is chosen if any is.
-    ReDi's know no number either, but the one-step student, which is distilled besides.
+    ReDi's know no number either, but the one-step student, which is distilled besides (not on text, where
+    paths begin anywhere).
     """
     chosen_at = 1 if kind_of(world) == "enumerable" else 4
     if role in ONE_STEP:
         return (1,)
     if role in ANY_STEPS:
         return (chosen_at,)
-    return (1, max(2, chosen_at)) if role == "redi" else student_steps(world)
+    if role == "redi":
+        return (chosen_at,) if world in TEXT_WORLDS else (1, max(2, chosen_at))
+    return student_steps(world)
 
 
 def student_for(role: str, world: str, process: str, steps: int) -> str | None:

@@ -7,10 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from dmmd_lite.methods import METHODS
-from dmmd_lite.metrics.exact import exact_law, total_variation
+from dmmd_lite.metrics.exact import mean_law, total_variation
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.records import Record
-from dmmd_lite.rng import generator_for
 from dmmd_lite.store import process_of, read_model, train_recipe
 from dmmd_lite.worlds import get_world
 
@@ -42,8 +41,7 @@ def law_of(recipe: Recipe, draws: int = 4096) -> Callable[[dict[str, nn.Module]]
     world, process, student = get_world(recipe.world), process_of(recipe), METHODS[recipe.role].student
 
     def look(players: dict[str, nn.Module]) -> Tensor:
-        generator = generator_for("cpu", 0)
-        return exact_law(players[student], process, world, recipe.method.steps, draws, generator).mean(0)
+        return mean_law(players[student], process, world, recipe.method.steps, draws)
 
     return look
 

@@ -5,10 +5,15 @@ Claims that hold for some seeds only are no claims; their pages print them seed 
 
 import pytest
 
+from dmmd_lite.leaderboard import JUDGED_BY
+from dmmd_lite.leaderboard import teacher as teacher_of
 from dmmd_lite.metrics.limits import one_step_sdtt
 from dmmd_lite.pages import load_results
 from dmmd_lite.students import OTHERS, student_for
 from dmmd_lite.worlds import get_world
+
+NEAREST = [(world, steps) for world in ("digits", "permutations") for steps in (1, 4, 16)]
+NEAREST += [("markov", steps) for steps in (1, 4)]
 
 
 def values(page: str, metric: str, model: str, steps: int) -> list[float]:
@@ -106,25 +111,33 @@ def test_mixtures_show_both_faces_and_hardly_anything_else_in_one_step(process):
     assert max(one_step_on_coins(f"{process}-di4c")) < 0.15
 
 
-def on_digits(role: str, process: str, steps: int) -> list[float]:
-    """Fréchet distances of a method's students, one a training seed; of the teacher for role "teacher"."""
-    name = f"digits-{process}-teacher" if role == "teacher" else student_for(role, "digits", process, steps)
-    return values("leaderboard", "frechet", name, steps) if name else []
+def on_board(world: str, role: str, process: str, steps: int) -> list[float]:
+    """What decides on a world, of a method's students, one a training seed; or of the teacher."""
+    name = teacher_of(world, process) if role == "teacher" else student_for(role, world, process, steps)
+    return values("leaderboard", JUDGED_BY[world][0], name, steps) if name else []
 
 
 @pytest.mark.parametrize("process", ["masked", "uniform"])
-@pytest.mark.parametrize("steps", [1, 4, 16])
-def test_dmmd_is_the_nearest_to_real_digits(process, steps):
+@pytest.mark.parametrize("world, steps", NEAREST)
+def test_dmmd_is_the_nearest(world, process, steps):
     """Every seed nearer than every seed of every other method, and than the teacher at as many steps."""
-    dmmd = on_digits("dmmd", process, steps)
-    assert len(dmmd) == 3
-    others = {role: on_digits(role, process, steps) for role in ("teacher", *OTHERS)}
-    assert len(others["di4c"]) == len(others["idlm"]) == 3
+    dmmd = on_board(world, "dmmd", process, steps)
+    others = {role: on_board(world, role, process, steps) for role in ("teacher", *OTHERS)}
+    assert {len(found) for found in (dmmd, others["di4c"], others["idlm"], others["redi"])} == {3}
     assert max(dmmd) < min(value for found in others.values() for value in found)
 
 
-def test_one_uniform_dmmd_step_is_nearer_to_real_digits_than_sixteen_of_the_teacher():
-    assert max(on_digits("dmmd", "uniform", 1)) < only("leaderboard", "frechet", "digits-uniform-teacher", 16)
+@pytest.mark.parametrize("process", ["masked", "uniform"])
+def test_one_dmmd_step_is_nearer_to_real_digits_than_sixteen_of_the_teacher(process):
+    (sixteen,) = on_board("digits", "teacher", process, 16)
+    assert max(on_board("digits", "dmmd", process, 1)) < sixteen
+
+
+@pytest.mark.parametrize("process", ["masked", "uniform"])
+def test_no_student_of_sixteen_steps_is_nearer_to_the_chain_than_the_exact_teacher(process):
+    (exact,) = on_board("markov", "teacher", process, 16)
+    found = [on_board("markov", role, process, 16) for role in ("dmmd", *OTHERS)]
+    assert min(value for of_role in found for value in of_role) > exact
 
 
 def test_masked_idlm_loses_classes_of_digits_at_any_number_of_steps():

@@ -122,6 +122,14 @@ def test_evaluation_gives_complete_records(folder, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
+def test_a_greedy_tail_stands_in_the_record_and_not_with_laws(folder, capsys):
+    assert run("evaluate", "student", "--metrics", "sample_entropy", "--greedy-tail", "--json") == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["details"]["greedy_tail"] is True
+    assert run("evaluate", "student", "--metrics", "kl", "--greedy-tail") == 2
+    assert "greedy_tail: True is not allowed for ['kl'], which draw no samples" in capsys.readouterr().err
+
+
 def test_a_recipe_is_measured_at_a_training_seed(folder, capsys):
     arguments = ["evaluate", "parity-masked-teacher", "--scale", "smoke", "--train-seed", 3, "--json"]
     assert run(*arguments, "--metrics", "kl", "--steps", 1) == 0

@@ -309,7 +309,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(rng):
             "reference: judge Judge.* is not allowed",
         ),
         (
-            lambda: evaluate_samples(tokens, markov, ["perplexity"], judge=judge),
+            lambda: evaluate_samples(markov.sample(2, rng), markov, ["perplexity"], judge=judge),
             "judge: 'chain' is not allowed for markov; it reads 5 symbols, the samples have 27$",
         ),
         (lambda: load_judge("chain", get_world("digits")), "it reads 27 symbols, the samples have 17$"),

@@ -22,7 +22,8 @@ from dmmd_lite.tuning import trials_of
 from dmmd_lite.worlds import get_world
 
 
-def record(model="coins-masked-sdtt-1", value=0.25, train_seed=0, **fields):
+def record(model="coins-masked-sdtt-1", value=0.25, train_seed=0, best_step=None, **fields):
+    training = {"steps": 100, "seconds": 60.0 * (1 + train_seed), "best_step": best_step}
     return {
         "name": "total_variation",
         "model": model,
@@ -36,7 +37,7 @@ def record(model="coins-masked-sdtt-1", value=0.25, train_seed=0, **fields):
         "temperature": 1.0,
         "top_p": 1.0,
         "details": {},
-        "provenance": {"training_seed": train_seed},
+        "provenance": {"training_seed": train_seed, "training": training},
     } | fields
 
 
@@ -82,6 +83,8 @@ def test_a_command_says_what_its_record_was():
     assert (arguments.num, arguments.seed, arguments.top_p, arguments.temperature) == (64, 5, 0.9, 0.8)
     assert found["name"] in arguments.metrics.split(",")
     assert "--num" not in command(record())
+    assert "--greedy-tail" in command(record(details={"greedy_tail": True}))
+    assert "--greedy-tail" not in command(found)
 
 
 def test_every_committed_record_has_a_command_that_measures_it():
@@ -116,7 +119,9 @@ def test_winners_say_by_how_much_and_in_how_many_seeds():
     table = winners([*sdtt, dmmd[0], dmmd[1] | {"value": 0.15}], ["coins"], [1])
     assert table.loc[cell] == "D-MMD 0.125, then SDTT 0.25 (in every seed)"
     lost = winners([*sdtt, dmmd[0] | {"value": 0.9}, record("coins-masked-exact", 0.1)], ["coins"], [1])
-    assert lost.loc[cell] == "teacher 0.1, then SDTT 0.25 (one seed)"
+    assert lost.loc[cell] == "teacher 0.1, then SDTT 0.25 (in every seed)"
+    few = winners([*dmmd, sdtt[1], record("coins-masked-exact", 0.48)], ["coins"], [1])
+    assert few.loc[cell] == "D-MMD 0.17, then SDTT 0.3 (one seed)"
     assert (winners([*sdtt, record("coins-masked-exact", 0.1)], ["coins"], [1]) == "").all(axis=None)
 
 
@@ -128,7 +133,7 @@ def test_single_seeds_stand_with_their_command():
 
 def test_costs_are_equal_within_a_tenth():
     for process in ("masked", "uniform"):
-        sequences = costs("digits", 4).loc[process]["sequences"]
+        sequences = costs([], "digits", 4).loc[process]["sequences"]
         assert len(sequences) >= 5 and sequences.max() <= 1.1 * sequences.min()
 
 
@@ -148,8 +153,18 @@ def test_beside_its_teacher_a_student_is_as_good_seed_by_seed():
     found = [record("coins-masked-dimo-1", value, seed) for seed, value in enumerate((0.1, 0.6))]
     found += [record("coins-masked-exact", 0.5), record("coins-uniform-exact", 0.5)]
     table = as_recommended(found, "coins", "total_variation")
-    assert list(table["method"]) == ["Di[M]O"] and list(table["as good"]) == ["in 1"]
-    assert as_recommended([record("coins-masked-dimo-1")], "coins", "total_variation").empty
+    assert list(table["method"]) == ["Di[M]O"] and list(table["as good"]) == ["1 of 2 seeds"]
+    assert list(table["checkpoint"]) == ["last"]
+    alone = as_recommended([record("coins-masked-dimo-1", best_step=25)], "coins", "total_variation")
+    assert list(alone["teacher"]) == ["not measured"] and list(alone["checkpoint"]) == ["25%"]
+    assert as_recommended([record("coins-masked-exact")], "coins", "total_variation").empty
+
+
+def test_costs_have_the_minutes_of_the_runs_behind_the_records():
+    runs = [record("digits-masked-dimo-1", train_seed=k) for k in (0, 2)]
+    table = costs(runs, "digits", 4)
+    assert table.loc[("masked", "Di[M]O"), "minutes"] == "1.0 to 3.0"
+    assert table.loc[("masked", "D-MMD"), "minutes"] == ""
 
 
 def test_trials_are_four_of_equal_work():

@@ -1,8 +1,10 @@
-"""Limits of mixtures of product laws, against what is known of them."""
+"""Limits of mixtures of product laws, against what is known of them, and of SDTT in one round."""
 
 import pytest
 import torch
 
+from dmmd_lite.boards import clamp_table
+from dmmd_lite.clamps import grids, one_round
 from dmmd_lite.metrics.exact import total_variation
 from dmmd_lite.metrics.limits import best_mixture
 from dmmd_lite.worlds import get_world
@@ -61,3 +63,21 @@ def test_no_components_are_refused():
 def test_the_seed_decides_the_starts_only():
     found = torch.tensor([limit(get_world("coins"), 2, seed=seed) for seed in range(3)])
     assert found.max() - found.min() < 1e-3
+
+
+def test_a_round_of_sdtt_stands_beside_its_limit():
+    coins = get_world("coins")
+    records = [one_round(clamp, updates=3).to_dict() for clamp in (1e-3, 1e-6)]
+    for clamp, r in zip((1e-3, 1e-6), records, strict=True):
+        assert r["details"]["changes"]["method.clamp"] == r["details"]["clamp"] == clamp
+        assert r["provenance"]["training"]["steps"] == 3
+        assert all(0 < p < 1 for p in r["details"]["heads"])
+    table = clamp_table([records[0], records[0], records[1]], coins)
+    assert list(table["seeds"]) == [2, 1] and list(table["heads at the least loss"]) == ["0.657", "0.730"]
+    assert clamp_table([{**records[0], "details": {}}], coins).empty
+
+
+def test_the_released_grid_of_sdtt_reveals_less_in_between():
+    shown = grids(1 / 8, (0.5, 1.0))
+    assert shown["intended"] == {0.5: "0.50, 0.38; reveals 25%", 1.0: "1.00, 0.88; reveals 12%"}
+    assert shown["released"] == {0.5: "0.62, 0.12; reveals 20%", 1.0: "1.00, 0.00; reveals 12%"}

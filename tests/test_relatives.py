@@ -341,6 +341,57 @@ def test_uniform_idlm_of_a_certain_student_is_its_surprise(rng):
     assert abs(float(values.mean()) - expected) < 5 * float(values.std()) / num**0.5 + 0.01 * expected
 
 
+class OfArgmax(Table):
+    """A table that reads a point of the simplex by its largest class."""
+
+    def forward(self, z, t, noise=None):
+        return super().forward(z.argmax(-1) if z.is_floating_point() else z, t)
+
+
+class Certain(Table):
+    """One token for certain at every position, another for every z."""
+
+    def forward(self, z, t, noise=None):
+        return torch.where(one_hot(super().forward(z, t).argmax(-1), V).bool(), 0.0, LOG_ZERO)
+
+
+def test_uniform_idlm_is_its_mean_over_all_states(rng):
+    """At one s and t, from one x: over every z_t, the student's token given it, and every z_s."""
+    process, (s, t) = get_process("uniform", V), torch.tensor([0.4, 0.7])
+    student, others = Certain(process, L, rng), [OfArgmax(process, L, rng) for _ in range(2)]
+    method = DMMD(student, *others, process, idlm(4, "uniform"))
+    method.draw_times = lambda n, *_: (s.expand(n), t.expand(n))
+    data, states = torch.randint(V, (1, L), generator=rng), sequences(V, L)
+    keep, expected = 1 - torch.stack([s, t]).double(), {"moment": 0.0, "student": 0.0}
+
+    def chance(z, x, alpha):
+        return (alpha * (z == x) + (1 - alpha) / V).prod(-1)
+
+    hard = student(states, t.expand(len(states))).exp().argmax(-1)  # of every z_t
+    for z_t_chance, x in zip(chance(states, data, keep[1]), hard, strict=True):
+        bounds = [
+            duo_bound(
+                to_leave_one_out(f(states, s.expand(len(states))), states, s.expand(len(states)), process),
+                one_hot(x, V).expand(len(states), -1, -1),
+                states,
+                keep[0],
+                -1,
+            ).sum(-1)
+            for f in (method.teacher, method.players["auxiliary"])
+        ]
+        weight = z_t_chance * chance(states, x, keep[0]) / L
+        expected["moment"] += float((weight * (bounds[0] - bounds[1])).sum())
+        expected["student"] += float((weight * bounds[1]).sum())
+    found = {"moment": [], "student": []}
+    for step in range(100):
+        for terms in method.losses(step, data.expand(2000, L), rng).values():
+            for name, value in terms.items():
+                found[name].append(float(value.detach()))
+    for name, values in found.items():
+        values = np.array(values)
+        assert abs(values.mean() - expected[name]) < 5 * values.std(ddof=1) / len(values) ** 0.5 + 1e-4
+
+
 # --- Di[M]O -------------------------------------------------------------------------------------------------
 
 
@@ -363,6 +414,37 @@ def test_dimo_gradient(beta, rng):
     torch.testing.assert_close(logits.grad, expected, rtol=0, atol=1e-12)
     assert expected.abs().max() > 1e-4
     assert float(loss.detach()) == pytest.approx(0.5 * len(draw.s) * L * float(expected.square().sum()))
+
+
+def test_dimo_losses_are_their_means_over_all_states(rng):
+    """At one s: over every start, every x given it, and every choice of positions to mask."""
+    process, s = get_process("masked", V), torch.tensor(0.5)  # n = 1 of the two positions
+    method = tables(process, dimo(beta=-0.2), rng)
+    method.draw_times = lambda n, *_: (s.expand(n), torch.ones(n))
+    starts, x = sequences(V + 1, L), sequences(V, L)
+    share = torch.where(starts == V, method.switches.masked, (1 - method.switches.masked) / V).prod(-1)
+    log_x = method.players["generator"](starts, torch.ones(len(starts))).double()
+    expected = {"logits": 0.0, "student": 0.0}
+    for place in range(L):
+        z = x.clone()
+        z[:, place] = process.mask
+        theta, phi = (f(z, s.expand(len(z)))[:, place] for f in (method.teacher, method.players["auxiliary"]))
+        reverse = phi.exp() * (phi - theta)
+        reverse = reverse - phi.exp() * reverse.sum(-1, keepdim=True)
+        g = 1.2 * (phi.exp() - theta.exp()) - 0.2 * reverse
+        nats = -(0.9 * phi.gather(-1, x[:, [place]])[:, 0] + 0.1 * phi.mean(-1))
+        chance = (share[:, None] * log_x[:, 0][:, x[:, 0]].exp() * log_x[:, 1][:, x[:, 1]].exp()).sum(0) / L
+        expected["logits"] += float((chance * g.square().sum(-1)).sum()) / 2 / L
+        expected["student"] += float((chance * nats).sum()) / L
+    found = {"logits": [], "student": []}
+    for step in range(100):
+        for terms in method.losses(step, torch.zeros(1000, L, dtype=torch.long), rng).values():
+            for name, value in terms.items():
+                found[name].append(float(value.detach()))
+    for name, values in found.items():
+        values = np.array(values)
+        assert len(values) == 50
+        assert abs(values.mean() - expected[name]) < 5 * values.std(ddof=1) / len(values) ** 0.5
 
 
 def test_reverse_divergence_of_dimo_is_dmmd_at_the_auxiliary(rng):

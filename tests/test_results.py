@@ -38,6 +38,8 @@ def test_the_best_top_p_is_chosen_on_validation_with_the_first_seed():
     ]
     assert best_top_p(records, "m") == 0.8
     assert best_top_p(records, "never tried") == 1.0
+    records.append(record(2.5, top_p=0.3, details=valid, steps=16))
+    assert [best_top_p(records, "m", steps) for steps in (None, 4, 16, 32)] == [0.8, 0.8, 0.3, 0.8]
 
 
 def test_a_table_keeps_the_order_and_the_first_of_a_cell():

@@ -49,6 +49,13 @@ def exact_law(
     return law[:, (states < process.vocab_size).all(-1)]
 
 
+def mean_law(
+    denoiser: Denoiser, process: Process, world: EnumerableWorld, steps: int, noise_draws: int = 4096
+) -> Tensor:
+    """`exact_law` averaged over its groups, [V^L], with noise drawn from seed 0."""
+    return exact_law(denoiser, process, world, steps, noise_draws, generator_for("cpu", 0)).mean(0)
+
+
 def _posterior_table(process: Process, s: Tensor, t: Tensor) -> Tensor:
     """q(z_s | z_t, x) of one position for every z_t and x, [symbols, V, symbols]."""
     z, x = torch.meshgrid(torch.arange(process.num_symbols), torch.arange(process.vocab_size), indexing="ij")

@@ -17,6 +17,7 @@ Along a path a position shows argmax epsilon until its token takes over, once: b
 the largest other one and its place are needed. They are drawn directly, so nothing here is [B, L, V].
 
 Deviations
+----------
 - Times are those of the process: t = min(1, u + dt), s = t - dt with u ~ U(0, 1), and a = T^-1(alpha(t)).
   The released code draws uniformly in log-SNR, in a window, -log SNR from -4 to -1, fit for its vocabulary of
   50,257; alpha = 0 is then out of reach for the small ones here.
@@ -27,6 +28,7 @@ Deviations
   any number of sampling steps.
 - The first round's target is the teacher, which may be an exact posterior; released: a copy of the student,
   which is the same function where the student starts as the teacher.
+- The loss is a mean over positions; released: their sum.
 - Targets are cut below `clamp`, as in `sdtt.py`; released: no bound but that of float32 logits.
 - Round length and optimiser are the recipe's; released: 10,000 updates a round, AdamW 6e-5, warm-up 500,
   batch 128, EMA 0.999.

@@ -20,6 +20,7 @@ marginals too, whose expectation is known (the KL terms). Both have the same exp
 is exact.
 
 Deviations
+----------
 - The paper gives each of its three data sets its own rules for delta and L_0. Times are uniform here; the
   rules for delta are all there, and L_0 is used as in its ImageNet branch: below a time, with one over that
   time as weight.

@@ -26,6 +26,9 @@ Deviations
 - Networks are told s. Label smoothing spreads over V classes (source: MASK too), and the auxiliary's loss
   is a mean over sequences of sums over positions, not over all masked positions of a batch.
 - Values that are not finite stop the run; the source filters them.
+- The generator's loss is divided by L, the source's by the batch only.
+- With "fused" updates (recipes of all but the tiny worlds) the auxiliary learns from the generator's own x
+  instead of a fresh one.
 - Optimiser, learning rate, length and averaging are the recipes'.
 """
 

@@ -9,6 +9,15 @@ Names: eta is the generator (student), phi the auxiliary, theta the frozen teach
 
 Gradients reach eta only through x_eta(z_t) and phi only through log x_phi(z_s); z_t, x, z_s and the teacher
 are constants. At the auxiliary's optimum x_phi is the mean of the student's and the teacher's law.
+
+Deviations
+----------
+- "fused" updates: one draw of z_s serves both players, where Algorithm 1 draws anew for each. Recipes of tiny
+  worlds alternate as published, all others are fused.
+- "start": the one-step student of the coins under uniform noise is trained at t = 1 only.
+- w(s), what the paper does not state, is 1 by default, and losses are divided by the number of tokens that
+  carry noise. Optimiser, learning rates, their ratio, length and averaging are the recipes'; in one step from
+  uniform noise on tiny worlds the auxiliary's rate is three times as high.
 """
 
 from dataclasses import dataclass

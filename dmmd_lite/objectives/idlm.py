@@ -32,6 +32,7 @@ Deviations
 - Uniform: s is at least 0.02, as in `dcd.py` and for its reason.
 - Uniform: tau = 1e-3 is Duo's (unverified for IDLM).
 - Masked: s ~ U(1e-5, 1), drawn independently; the source's times are antithetic and at least 1e-3.
+- With "fused" updates (recipes of all but the tiny worlds) both players learn from one draw.
 - Optimiser, learning rate, length and averaging are the recipes'.
 """
 

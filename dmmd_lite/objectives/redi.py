@@ -31,7 +31,8 @@ Deviations
 - Pairs come from the raw weights of the round before.
 - `pool_steps` is even steps of time with exact draws: no confidence order (MaskGIT), no guidance, no greedy
   tail.
-- Perturbed: the source stores its triples; here they are made at every step.
+- Perturbed: the source stores its triples, all completed by the teacher, and trains at z_u itself; here they
+  are made at every step, by the round's model, and t lies anywhere on the path.
 - CE where the source's text code may also use Duo's bound.
 """
 

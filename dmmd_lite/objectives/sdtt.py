@@ -13,6 +13,7 @@ whose tokens determine each other, a geometric mean is only defined once log-pro
 `clamp` is that bound, and it decides where reverse KL ends (`metrics.limits.one_step_sdtt`).
 
 Deviations
+----------
 - t is min(1, u + 2 dt), u ~ U(0, 1), so that sub-steps never pass t = 0 and t = 1, the only time of a
   one-step student, is trained with probability 2 dt. The released code draws t ~ U(1e-3, 1) and cuts
   sub-step times at 1e-3.
