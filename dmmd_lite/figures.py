@@ -9,7 +9,7 @@ from dmmd_lite.leaderboard import NAMES, STEPS, teacher
 from dmmd_lite.metrics.limits import one_step_sdtt
 from dmmd_lite.plots import MARKERS, PALETTE, image_grid, interval_line, seeds_line
 from dmmd_lite.processes import PROCESSES
-from dmmd_lite.results import select
+from dmmd_lite.results import field_of, select
 from dmmd_lite.students import student_for
 from dmmd_lite.studies import PLAIN, of_student, variants
 from dmmd_lite.worlds.enumerable import EnumerableWorld
@@ -194,6 +194,21 @@ def study_dots(records: list[dict], study: str, student: str, metric: str) -> Fi
     ax.set_xscale("log")
     ax.set_xlabel(metric.replace("_", " "))
     ax.set_title(student, fontsize=10)
+    return fig
+
+
+def swings_on_the_way(records: list[dict]) -> Figure:
+    """What `watching.swings` saw, a panel a record: raw weights thin, averaged ones thick."""
+    fig, axes = plt.subplots(1, len(records), figsize=(11, 3), layout="constrained", squeeze=False)
+    for ax, r in zip(axes[0], records, strict=True):
+        seen = r["details"]["swings"]
+        for k, (kind, width) in enumerate((("raw", 1), ("averaged", 2.5))):
+            ax.plot(seen["updates"], seen[kind], color=PALETTE[k], linewidth=width, label=kind)
+        ax.set_yscale("log")
+        ax.set_title(f"{r['model']}, seed {field_of(r, 'training_seed')}", fontsize=9)
+        ax.set_ylabel(r["name"].replace("_", " "), fontsize=9)
+    axes[0, 0].legend(fontsize=8)
+    fig.supxlabel("updates", fontsize=9)
     return fig
 
 

@@ -161,7 +161,7 @@ def train_recipe(
     method, main = _method(recipe, world, process, seed, device)
     identity = f"{fingerprint(recipe)} seed {seed}"
     if validate is None and recipe.validation:
-        validate = partial(_VALIDATIONS[recipe.validation], recipe, world, process)
+        validate = validator(recipe)
     made = machine(device)
     result = train(
         method,
@@ -198,7 +198,7 @@ def save_model(path: Path, recipe: Recipe, result: Result, main: str, seed: int,
         "name": recipe.name,
         "recipe": recipe.to_dict(),
         "seed": seed,
-        "weights": "ema" if main in recipe.training.ema else "raw",
+        "weights": "ema" if recipe.training.ema.get(main) else "raw",
         "sha256": digest,
         "parameters": sum(value.numel() for value in weights.values()),
         "training": {
@@ -388,11 +388,11 @@ def _validate_samples(
     """A sample metric of the averaged student at its own number of steps."""
     from dmmd_lite.metrics import evaluate_samples
 
-    tokens = _student_samples(recipe, world, process, players, _validation_num(recipe.scale, world))
+    tokens = _student_samples(recipe, world, process, players, validation_num(recipe.scale, world))
     return evaluate_samples(tokens, world, [metric], split="valid")[0].value
 
 
-def _validation_num(scale: str, world: World) -> int:
+def validation_num(scale: str, world: World) -> int:
     """How many samples a student is validated on."""
     if scale == "smoke":
         return SMOKE_SAMPLES
@@ -411,6 +411,11 @@ def _validate_judged(recipe: Recipe, world: World, process: Process, players: di
 
 def _generator(player: nn.Module) -> torch.Generator:
     return generator_for(next(player.parameters()).device, VALIDATION_SEED)
+
+
+def validator(recipe: Recipe) -> Callable[[dict[str, nn.Module]], float]:
+    """The recipe's own validation, a function of averaged players."""
+    return partial(_VALIDATIONS[recipe.validation], recipe, get_world(recipe.world), process_of(recipe))
 
 
 _VALIDATIONS = {

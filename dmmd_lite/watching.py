@@ -10,10 +10,11 @@ from dmmd_lite.methods import METHODS
 from dmmd_lite.metrics.exact import mean_law, total_variation
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.records import Record
-from dmmd_lite.store import process_of, read_model, train_recipe
+from dmmd_lite.store import process_of, read_model, train_recipe, validation_num, validator
 from dmmd_lite.worlds import get_world
 
 Look = Callable[[dict[str, nn.Module]], Any]  # from the averaged players by name
+DRAWS = 4096  # of the noise, for a law
 
 
 def watch(recipe: Recipe, every: int, look: Look, *, seed: int = 0) -> tuple[dict[int, Any], dict]:
@@ -33,7 +34,7 @@ def watch(recipe: Recipe, every: int, look: Look, *, seed: int = 0) -> tuple[dic
     return seen, model.provenance
 
 
-def law_of(recipe: Recipe, draws: int = 4096) -> Callable[[dict[str, nn.Module]], Tensor]:
+def law_of(recipe: Recipe, draws: int = DRAWS) -> Callable[[dict[str, nn.Module]], Tensor]:
     """A look at the law of a student of an enumerable world in the sampling steps it is for.
 
     The law is [V^L], in the order of the world's sequences, the mean over `draws` noise draws.
@@ -46,7 +47,7 @@ def law_of(recipe: Recipe, draws: int = 4096) -> Callable[[dict[str, nn.Module]]
     return look
 
 
-def film(recipe: Recipe, frames: int, *, seed: int = 0, draws: int = 4096) -> Record:
+def film(recipe: Recipe, frames: int, *, seed: int = 0, draws: int = DRAWS) -> Record:
     """A student watched `frames` times at equal distances, as a record: the total variation it ends at, with
     the laws on the way in details["film"] = {"updates": [...], "laws": [...]}."""
     every = max(1, recipe.training.steps // frames)
@@ -68,3 +69,38 @@ def film(recipe: Recipe, frames: int, *, seed: int = 0, draws: int = 4096) -> Re
         seed=0,
         provenance=provenance,
     )
+
+
+def swings(recipe: Recipe, looks: int, *, seed: int = 0) -> Record:
+    """How much a student's raw weights swing and its averaged ones do not, looked at `looks` times.
+
+    The recipe is trained twice from the same seed, the second time without averaging, which changes nothing
+    in the training itself. What is looked at is what its checkpoints are chosen by, on validation data, or
+    the total variation on an enumerable world. The record has the last averaged value; details["swings"] =
+    {"updates": [...], "averaged": [...], "raw": [...]}.
+    """
+    world, chosen, every = get_world(recipe.world), recipe.validation, max(1, recipe.training.steps // looks)
+    look, seen = validator(recipe) if chosen else _distance(recipe), {}
+    for kind, changes in (("averaged", {}), ("raw", {"training.ema.generator": 0.0})):
+        values, provenance = watch(recipe.with_changes(changes), every, look, seed=seed)
+        seen |= {"updates": list(values), kind: list(values.values())}
+    return Record(
+        chosen or "total_variation",
+        seen["averaged"][-1],
+        None,
+        None,
+        validation_num(recipe.scale, world) if chosen else DRAWS,
+        f"{world.name}, validation data" if chosen else "the world's law",
+        {"swings": seen} | ({"split": "valid"} if chosen else {}),
+        recipe.name,
+        recipe.world,
+        "ema",
+        recipe.method.steps,
+        seed=0,
+        provenance=provenance,
+    )
+
+
+def _distance(recipe: Recipe) -> Look:
+    law = law_of(recipe)
+    return lambda players: float(total_variation(law(players), get_world(recipe.world)))

@@ -3,7 +3,7 @@ import torch
 
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.samples import from_text, to_text
-from dmmd_lite.watching import film, law_of, watch
+from dmmd_lite.watching import film, law_of, swings, watch
 
 
 def test_watching_gives_a_law_after_every_few_updates_and_the_last():
@@ -22,6 +22,18 @@ def test_a_film_is_a_record_of_the_last_law():
     truth = torch.tensor([0.6, 0.0, 0.0, 0.4])
     assert record.value == pytest.approx(float((last - truth).abs().sum() / 2), abs=1e-4)
     assert record.provenance["training_seed"] == 3 and len(strip["updates"]) == len(strip["laws"])
+
+
+@pytest.mark.parametrize("name", ["coins-uniform-dmmd-1", "digits-masked-dmmd-4"])
+def test_swings_are_of_one_training_with_and_without_averaging(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path))
+    recipe = get_recipe(name, "smoke")
+    record = swings(recipe, 4, seed=5)
+    seen = record.details["swings"]
+    assert seen["updates"][-1] == recipe.training.steps and record.value == seen["averaged"][-1]
+    assert len(seen["updates"]) == len(seen["averaged"]) == len(seen["raw"])
+    assert record.provenance["training_seed"] == 5
+    assert seen["raw"] != seen["averaged"]
 
 
 def test_samples_survive_as_text():
