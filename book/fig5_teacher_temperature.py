@@ -23,9 +23,7 @@
 
 # %% tags=["parameters"]
 students: list[str] = ["digits-masked-dmmd-8", "digits-uniform-dmmd-8"]  # students measured now
-now: list[str] = [
-    "as it is"
-]  # their variants measured now; all but "as it is" are trained first, minutes each
+now: list[str] = ["as it is"]  # their variants measured now; others than "as it is" are trained first
 train_seeds: list[int] = [0]  # training seeds of what is measured now
 n: int = 500  # samples per cell measured now
 

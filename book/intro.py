@@ -51,10 +51,14 @@
 # | [Figure 2](fig2_sample) | samples of teacher and student, not picked |
 # | [Figure 3](fig3_perplexity_vs_gradient_moment) | why perplexity lies and the gradient moment does not |
 # | [Figure 4](fig4_sampling_temperature) | what sampling temperature and top-p do to base models |
+# | [Figure 5](fig5_teacher_temperature) | whether a sharper teacher makes a better student |
+# | [Figure 6](fig6_teacher_top_p) | a teacher cut to its top-p, and why the cut must be soft |
 # | [Table 1](table1_steps_images) | quality against sampling steps on real images |
 # | [Table 3](table3_block_autoregressive) | diffusion block after block, and its student |
 # | [Table 4](table4_against_di4c) | D-MMD and Di4C on images |
 # | [Table 5](table5_text_methods) | text methods side by side |
+# | [Table 6](table6_noise_input) | what noise as an input is good for |
+# | [What the paper leaves open](open_choices) | weights, rates, averages, anchors: one change at a time |
 # | [Distil your own model](distil_your_own) | from your tokens, or from your network, to a saved student |
 # | [Sweeps](sweeps) | a page at every point of a grid, on one machine or many |
 # | [The paper against us](paper_against_us) | every figure, table and claim: reproduced or not, at which scale |
