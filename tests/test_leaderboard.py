@@ -184,7 +184,7 @@ def test_costs_have_the_minutes_of_the_runs_behind_the_records():
 
 
 def test_trials_are_four_of_equal_work():
-    for name in ("digits-masked-sdtt-4", "coins-uniform-redi-1", "digits-uniform-dmmd-4"):
+    for name in ("digits-masked-sdtt-4", "coins-uniform-redi-1", "docstrings-masked-redi-4"):
         recipe = UNTUNED[name]("laptop")
         changes = trials_of(recipe)
         assert len(changes) == 4 and recipe.with_changes(changes["the recipe"]) == recipe

@@ -40,7 +40,7 @@ def test_every_method_has_recipes():
 
 @pytest.mark.parametrize("name", COINS + DIGITS + OTHERS)
 def test_a_smoke_recipe_trains_and_samples(name, tmp_path):
-    """From exact posteriors on tiny worlds, from a network on the digits; on text ReDi has its own variant."""
+    """From exact posteriors on tiny worlds, else from a network; on text ReDi has its own variant."""
     recipe = get_recipe(name, "smoke")
     train_recipe(recipe, tmp_path / "run", validate=lambda players: 0.0)
     model = load_model(str(tmp_path / "run"))
