@@ -183,7 +183,7 @@ def trials_table(records: Iterable[dict]) -> DataFrame:
     lines: dict[str, dict[str, str]] = {}
     least: dict[str, dict] = {}
     for r in records:
-        trial, cell = r["details"]["trial"], f"{r['value']:.3f}{_within(r, 2)}"
+        trial, cell = r["details"]["trial"], f"{r['value']:.3f}{_within(r, 3)}"
         column, cell = (trial, cell) if trial in RATES else ("own knob", f"{trial}: {cell}")
         lines.setdefault(r["model"], {})[column] = cell
         if r["value"] < least.setdefault(r["model"], r)["value"]:
