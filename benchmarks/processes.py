@@ -1,8 +1,8 @@
 """How much faster do two processes train than one, at the same global batch?
 
 The floor is half the time: every process evaluates half of the batch. On top come the gradients' all-reduce,
-one of all parameters a player and update, and the optimisers, which every process runs on all parameters; both
-do not shrink with the batch, so small networks scale worst. That the losses are those of one process is a
+one of all parameters a player and update, and the optimisers, which every process runs on all parameters;
+neither shrinks with the batch, so small networks scale worst. That the losses are those of one process is a
 test (`tests/test_training.py`). There is no requirement; the number says what to expect of `torchrun`.
 
     python benchmarks/processes.py [--repeats 5]
