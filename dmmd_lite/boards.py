@@ -56,11 +56,16 @@ def _by_steps(lines: dict[tuple, list[str]], steps: list[int], names: list[str])
 
 def _cell(records: list[dict], model: str, steps: int, metric: str) -> str:
     found = of_seeds(records, model, steps, metric)
-    if not found:
-        return ""
-    if len(found) == 1:
-        return f"{found[0]:.3f}"
-    return f"{sum(found) / len(found):.3f} ({min(found):.3f} to {max(found):.3f}, {len(found)} seeds)"
+    if len(found) > 1:
+        return f"{sum(found) / len(found):.3f} ({min(found):.3f} to {max(found):.3f}, {len(found)} seeds)"
+    alone = select(records, name=metric, model=model, steps=steps)[-1:]
+    return "".join(f"{r['value']:.3f}{_within(r, 3)}" for r in alone)
+
+
+def _within(record: dict, digits: int) -> str:
+    """The 95 % interval of a record, where it has one."""
+    low, high = record["low"], record["high"]
+    return "" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def winners(records: list[dict], worlds: Iterable[str], steps: Iterable[int] = STEPS) -> DataFrame:
@@ -134,6 +139,21 @@ def as_recommended(records: list[dict], world: str, metric: str) -> DataFrame:
     return pd.DataFrame(rows)
 
 
+def last_against_chosen(last: list[dict], chosen: list[dict], metrics: Iterable[str]) -> DataFrame:
+    """Students at the end of their training (`last`) beside the same runs at their chosen checkpoints."""
+    rows = []
+    for model, steps in dict.fromkeys((r["model"], r["steps"]) for r in last):
+        recipe, (first, *_) = get_recipe(model), metrics
+        row = {"noise": recipe.process, "method": NAMES[recipe.role], "steps": steps}
+        row["checkpoint"] = _checkpoint(chosen, model, steps, first)
+        for metric in metrics:
+            title = metric.replace("_", " ")
+            row[f"{title}, chosen"] = _cell(chosen, model, steps, metric)
+            row[f"{title}, last"] = _cell(last, model, steps, metric)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def clamp_table(records: Iterable[dict], world: EnumerableWorld) -> DataFrame:
     """Students of one SDTT round (`clamps.one_round`) beside the least loss at their clamp: least and most
     of the probability of heads over both coins and all seeds, and of the total variation."""
@@ -163,8 +183,7 @@ def trials_table(records: Iterable[dict]) -> DataFrame:
     lines: dict[str, dict[str, str]] = {}
     least: dict[str, dict] = {}
     for r in records:
-        spread = "" if r["low"] is None else f" [{r['low']:.2f}, {r['high']:.2f}]"
-        trial, cell = r["details"]["trial"], f"{r['value']:.3f}{spread}"
+        trial, cell = r["details"]["trial"], f"{r['value']:.3f}{_within(r, 3)}"
         column, cell = (trial, cell) if trial in RATES else ("own knob", f"{trial}: {cell}")
         lines.setdefault(r["model"], {})[column] = cell
         if r["value"] < least.setdefault(r["model"], r)["value"]:
@@ -196,10 +215,10 @@ def seeds(records: list[dict], world: str) -> DataFrame:
 
 def costs(records: list[dict], world: str, steps: int, scale: str = "laptop") -> DataFrame:
     """What the methods take on a world: updates, sequences evaluated, networks beside student and teacher,
-    and the minutes that the runs behind the records took, on whatever machine. One-step methods stand with
-    their one-step students."""
+    the minutes that the runs behind the records took, on whatever machine, and the floor on probabilities of
+    a teacher that is exact. One-step methods stand with their one-step students."""
     rows = []
-    for name, _ in students(world, [steps]) + students(world, [1], ONE_STEP):
+    for name, _ in dict.fromkeys(students(world, [steps]) + students(world, [1], ONE_STEP)):
         recipe = get_recipe(name, scale)
         runs = [r["provenance"]["training"]["seconds"] / 60 for r in select(records, model=name)]
         rows.append(
@@ -215,6 +234,7 @@ def costs(records: list[dict], world: str, steps: int, scale: str = "laptop") ->
                 + METHODS[recipe.role].copies,
                 "operations": f"{cost(recipe)['flop']:.1e}",
                 "minutes": f"{min(runs):.1f} to {max(runs):.1f}" if runs else "",
+                "teacher's floor": f"{recipe.floor:g}" if recipe.teacher.endswith("-exact") else "no floor",
             }
         )
     return pd.DataFrame(rows).set_index(["noise", "method"])

@@ -78,11 +78,16 @@ def students(
 
 
 def committed_records() -> list[dict]:
-    """Every committed record against test data that a cell can be filled with, whatever page it is of."""
+    """Every committed record against test data that a cell can be filled with, whatever page it is of; of
+    several for the same measurement the last."""
     everything = (
         r for page in PAGES for r in load_results(page) if r["name"] in JUDGED_BY.get(r["world"], ())
     )
-    return select(everything, model=RECIPES.__contains__, split="test")
+    same = ("name", "model", "training_seed", "steps", "n", "seed", "temperature", "top_p")
+    found: dict[tuple, dict] = {}
+    for r in select(everything, model=RECIPES.__contains__, split="test"):
+        found[tuple(field_of(r, field) for field in same)] = r
+    return list(found.values())
 
 
 def samples_of(world: str) -> int:

@@ -12,14 +12,18 @@ if TYPE_CHECKING:  # pandas belongs to the extra `book`
 
 
 def field_of(record: dict, field: str):
-    """The value of a record's field, or of `training_seed`, `split`, `grid` or `greedy_tail`."""
+    """The value of a record's field, or of `training_seed`, `split`, `greedy_tail` or, in words, `changes` to
+    the recipe."""
     match field:
         case "training_seed":
             return record["provenance"].get("training_seed", 0)
         case "split":
             return record["details"].get("split", "test")
-        case "grid" | "greedy_tail":  # None where nothing is said of them
+        case "greedy_tail":  # None where nothing is said of it
             return record["details"].get(field)
+        case "changes":
+            changed = record["details"].get("changes", {})
+            return ", ".join(f"{key} = {value}" for key, value in changed.items()) or "none"
         case _:
             return record[field]
 

@@ -167,7 +167,7 @@ def train(
             stop = run.agreed(asked[0] if asked else 0)
 
             if run.step % options.log_every == 0 or run.step == options.steps or stop:
-                values = {key: float(value) for key, value in latest.items()}
+                values = run.mean(latest)
                 _check_finite(values, step, workdir)
                 if rank == 0:
                     _append(
@@ -248,6 +248,13 @@ class _Run:
         shared = torch.tensor(number, device=self.device)
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return int(shared)
+
+    def mean(self, values: dict[str, Tensor]) -> dict[str, float]:
+        """Means over all processes, each of which has its own part of the batch."""
+        found = torch.stack([value.float() for value in values.values()])
+        if self.world > 1:
+            dist.all_reduce(found)
+        return dict(zip(values, (found / self.world).tolist(), strict=True))
 
     def update(self, player: str, rate: float) -> Tensor:
         """Clip and apply the gradients a player holds, then move its average. Returns the gradient's norm."""

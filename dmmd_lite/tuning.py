@@ -47,6 +47,8 @@ def _knob(recipe: Recipe) -> dict[str, Any]:
             return {"training.betas": [0.0, 0.99]}  # D-MMD's
         case "dimo":
             return {"method.beta": -0.2}
+        case "redi" if recipe.method.perturbed:  # all of the work for the teacher's completions
+            return {"method.rounds": 1}
         case "redi":  # better pairs for the same work
             return {f"method.{key}": 2 * getattr(recipe.method, key) for key in ("pool_steps", "uses")}
 

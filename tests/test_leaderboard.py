@@ -3,7 +3,7 @@ import shlex
 import pytest
 
 from dmmd_lite import cli
-from dmmd_lite.boards import as_recommended, board, costs, seeds, trials_table, winners
+from dmmd_lite.boards import as_recommended, board, costs, last_against_chosen, seeds, trials_table, winners
 from dmmd_lite.leaderboard import (
     JUDGED_BY,
     WHY_NOT,
@@ -109,6 +109,22 @@ def test_a_board_has_means_over_seeds_and_says_where_nothing_can_be():
     assert table.loc[("masked", "D-MMD"), "1 step"] == ""
 
 
+def test_a_single_run_stands_with_its_interval():
+    found = [record(value=0.3, low=0.25, high=0.36), record("coins-masked-dimo-1")]
+    table = board(found, "coins", "total_variation", [1])
+    assert table.loc[("masked", "SDTT"), "1 step"] == "0.300 [0.250, 0.360]"
+    assert table.loc[("masked", "Di[M]O"), "1 step"] == "0.250"
+
+
+def test_the_last_checkpoint_stands_beside_the_chosen_one():
+    chosen = [record(value=0.1, best_step=50), record(value=0.3, best_step=75, train_seed=1)]
+    last = [record(value=0.5), record(value=0.7, train_seed=1)]
+    (row,) = last_against_chosen(last, chosen, ["total_variation"]).to_dict("records")
+    assert row["checkpoint"] == "50%, 75%" and (row["method"], row["steps"]) == ("SDTT", 1)
+    assert row["total variation, chosen"] == "0.200 (0.100 to 0.300, 2 seeds)"
+    assert row["total variation, last"] == "0.600 (0.500 to 0.700, 2 seeds)"
+
+
 def test_winners_say_by_how_much_and_in_how_many_seeds():
     sdtt = [record(value=v, train_seed=k) for k, v in enumerate((0.2, 0.3))]
     dmmd = [record("coins-masked-dmmd-1", v, k) for k, v in enumerate((0.1, 0.24))]
@@ -168,7 +184,7 @@ def test_costs_have_the_minutes_of_the_runs_behind_the_records():
 
 
 def test_trials_are_four_of_equal_work():
-    for name in ("digits-masked-sdtt-4", "coins-uniform-redi-1", "digits-uniform-dmmd-4"):
+    for name in ("digits-masked-sdtt-4", "coins-uniform-redi-1", "docstrings-masked-redi-4"):
         recipe = UNTUNED[name]("laptop")
         changes = trials_of(recipe)
         assert len(changes) == 4 and recipe.with_changes(changes["the recipe"]) == recipe

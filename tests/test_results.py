@@ -16,6 +16,9 @@ def test_fields_include_the_training_seed_and_the_split():
     plain, valid = record(1.0), record(1.0, details={"split": "valid"}, provenance={"training_seed": 3})
     assert [field_of(plain, f) for f in ("training_seed", "split", "steps")] == [0, "test", 4]
     assert [field_of(valid, f) for f in ("training_seed", "split")] == [3, "valid"]
+    assert field_of(plain, "changes") == "none"
+    changed = {"details": {"changes": {"method.grid": "released", "training.validate_every": 0}}}
+    assert field_of(changed, "changes") == "method.grid = released, training.validate_every = 0"
 
 
 def test_select_compares_values_and_asks_functions():

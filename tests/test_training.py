@@ -166,6 +166,56 @@ def test_torchrun_leaves_equal_weights_on_all_ranks(tmp_path):
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
+PART_SCRIPT = """
+import sys
+import torch
+import torch.distributed as dist
+from torch.nn.functional import cross_entropy
+from dmmd_lite.networks import Transformer
+from dmmd_lite.training import Options, rank_and_world, train
+
+dist.init_process_group("gloo")
+rank, world = rank_and_world()
+seed, V, L, batch, steps = int(sys.argv[1]), 7, 6, 8, 12
+whole = torch.randint(V, (steps, batch, L), generator=torch.Generator().manual_seed(seed))
+at = iter(range(steps))
+
+def data(n, generator):
+    return whole[next(at)][rank * n : (rank + 1) * n]
+
+class Plain:
+    def __init__(self):
+        torch.manual_seed(seed)
+        self.players = {"net": Transformer(V, V, L, width=32, depth=1, heads=2)}
+
+    def losses(self, step, x, generator):
+        logits = self.players["net"](x, torch.full((len(x),), 0.5))
+        return {"net": {"loss": cross_entropy(logits.flatten(0, 1), x.flip(1).flatten())}}
+
+options = Options(steps, batch, {"net": 1e-3}, ema={"net": 0.9}, log_every=1, warmup=2)
+train(Plain(), data, options, f"run{world}")
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one_with_the_same_global_batch(tmp_path):
+    """To 1e-5: both see the same sequences in every update, and the method draws nothing."""
+    (tmp_path / "script.py").write_text(PART_SCRIPT)
+    seed = str(torch.randint(10**6, (1,)).item())
+    for processes in (1, 2):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command_line = [*torchrun, f"--nproc-per-node={processes}", "script.py", seed]
+        done = subprocess.run(command_line, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    logs = [
+        [json.loads(line)["net/loss"] for line in (tmp_path / f"run{n}/log.jsonl").read_text().splitlines()]
+        for n in (1, 2)
+    ]
+    assert len(logs[0]) == 12 and logs[0][-1] < logs[0][0]
+    assert logs[1] == pytest.approx(logs[0], abs=1e-5)
+
+
 # --- one step by hand -------------------------------------------------------------------------------------
 
 

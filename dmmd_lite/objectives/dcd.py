@@ -28,6 +28,7 @@ Deviations
   any number of sampling steps.
 - The first round's target is the teacher, which may be an exact posterior; released: a copy of the student,
   which is the same function where the student starts as the teacher.
+- Exact teachers have a floor on probabilities (recipes).
 - The loss is a mean over positions; released: their sum.
 - Targets are cut below `clamp`, as in `sdtt.py`; released: no bound but that of float32 logits.
 - Round length and optimiser are the recipe's; released: 10,000 updates a round, AdamW 6e-5, warm-up 500,

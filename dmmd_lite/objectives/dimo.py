@@ -23,6 +23,8 @@ Deviations
 - No classifier-free guidance: these worlds have no labels. Embeddings are trained, not frozen.
 - beta = 0 is the released configuration; the paper's best FID is at -0.2. Where a teacher's probabilities
   come close to 0 a negative beta can turn the gradient round.
+- Samples are drawn at temperature 1 unless asked; the source tunes one, up to 7 to 10, for its FID.
+- Exact teachers have a floor on probabilities (recipes); the source's teacher is a network.
 - Networks are told s. Label smoothing spreads over V classes (source: MASK too), and the auxiliary's loss
   is a mean over sequences of sums over positions, not over all masked positions of a batch.
 - Values that are not finite stop the run; the source filters them.

@@ -14,6 +14,7 @@ Deviations
 ----------
 - "fused" updates: one draw of z_s serves both players, where Algorithm 1 draws anew for each. Recipes of tiny
   worlds alternate as published, all others are fused.
+- Exact teachers have a floor on probabilities (recipes).
 - "start": the one-step student of the coins under uniform noise is trained at t = 1 only.
 - w(s), what the paper does not state, is 1 by default, and losses are divided by the number of tokens that
   carry noise. Optimiser, learning rates, their ratio, length and averaging are the recipes'; in one step from

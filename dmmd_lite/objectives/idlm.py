@@ -29,6 +29,7 @@ Deviations
 - Uniform: teachers give posteriors and were trained on hard tokens. They are converted to the leave-one-out
   law the bound is for, at the observed token; exact teachers take a point for the mean of its classes'
   likelihoods.
+- Exact teachers have a floor on probabilities (recipes).
 - Uniform: s is at least 0.02, as in `dcd.py` and for its reason.
 - Uniform: tau = 1e-3 is Duo's (unverified for IDLM).
 - Masked: s ~ U(1e-5, 1), drawn independently; the source's times are antithetic and at least 1e-3.

@@ -30,7 +30,9 @@ Deviations
   100 epochs over 50k pairs; text: 20k pairs).
 - Pairs come from the raw weights of the round before.
 - `pool_steps` is even steps of time with exact draws: no confidence order (MaskGIT), no guidance, no greedy
-  tail.
+  tail. Recipes have 64 on tiny worlds, 32 on images (published: 16) and 16 on text (published: 1024), where
+  the budget has to pay for every sequence anew.
+- Exact teachers have a floor on probabilities (recipes).
 - Perturbed: the source stores its triples, all completed by the teacher, and trains at z_u itself; here they
   are made at every step, by the round's model, and t lies anywhere on the path.
 - CE where the source's text code may also use Duo's bound.

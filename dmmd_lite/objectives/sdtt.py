@@ -17,11 +17,13 @@ Deviations
 - t is min(1, u + 2 dt), u ~ U(0, 1), so that sub-steps never pass t = 0 and t = 1, the only time of a
   one-step student, is trained with probability 2 dt. The released code draws t ~ U(1e-3, 1) and cuts
   sub-step times at 1e-3.
-- Sub-steps start at t and t - dt (`grid` "intended"). The released code starts them at t c + (1 - t)(t - 2dt)
-  with c = 1 and 0 ("released"), where (1 - c) was presumably meant. Networks with a time input are given
-  these times; the released network has none.
+- Sub-steps start at t and t - dt (`grid` "intended"), as the paper's text has them. The released code starts
+  them at t c + (1 - t)(t - 2dt) with c = 1 and 0 ("released"); even with 1 - c in the place of 1 - t, which a
+  mean of two ends would have, the second would start at t - 2dt. Networks with a time input are given these
+  times; the released network has none.
 - The first round's target is the teacher, which may be an exact posterior; released: a copy of the student,
   which is the same function where the student starts as the teacher.
+- Exact teachers have a floor on probabilities (recipes), below `clamp` where nothing is said.
 - Targets are cut below `clamp` and not renormalised. Released: no bound but that of float32 logits.
 - The number of rounds, their length and the optimiser are the recipe's; released: 7 rounds of 10,000 updates
   from dt = 1/1024, AdamW 3e-4, constant after a warm-up of 2,500, batch 128, EMA 0.9999.
