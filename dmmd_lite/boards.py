@@ -20,8 +20,9 @@ from dmmd_lite.paths import data_dir
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import get_recipe
-from dmmd_lite.results import field_of, select
+from dmmd_lite.results import field_of, select, table
 from dmmd_lite.students import ONE_STEP, student_for
+from dmmd_lite.studies import PLAIN, STUDIES, WITHOUT, of_student, verdicts
 from dmmd_lite.tuning import RATES
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 
@@ -152,6 +153,32 @@ def last_against_chosen(last: list[dict], chosen: list[dict], metrics: Iterable[
             row[f"{title}, last"] = _cell(last, model, steps, metric)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def verdict_table(study: str, records: list[dict]) -> DataFrame:
+    """What was expected of a study (`studies.verdicts`) and what came out."""
+    return pd.DataFrame(verdicts(study, records)).set_index(["student", "expected"])
+
+
+def study_table(records: Iterable[dict]) -> DataFrame:
+    """Every training of a study: its changes to the recipe and what it measured."""
+    found = [r for r in records if "variant" in r["details"]]
+    return table(found, ["model", "changes", "training_seed", "steps", "n"], digits=3)
+
+
+def noise_ratios(study: str, records: list[dict]) -> DataFrame:
+    """Fréchet distance and output entropy of students with noise input over those without, means over the
+    training seeds both have, with the least and the most of them."""
+    lines: dict[tuple, dict] = {}
+    for student, metric in product(STUDIES[study].students, ("frechet", "output_entropy")):
+        found, recipe = of_student(records, student, metric), get_recipe(student)
+        mine, without = found.get(PLAIN, {}), found.get(WITHOUT, {})
+        ratios = [mine[seed]["value"] / without[seed]["value"] for seed in mine.keys() & without.keys()]
+        if ratios:
+            spread = f" ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} seeds)" if ratios[1:] else ""
+            line = lines.setdefault((recipe.process, metric.replace("_", " ")), {})
+            line[f"{recipe.method.steps} steps"] = f"{sum(ratios) / len(ratios):.2f}{spread}"
+    return pd.DataFrame.from_dict(lines, orient="index").fillna("")
 
 
 def clamp_table(records: Iterable[dict], world: EnumerableWorld) -> DataFrame:

@@ -22,7 +22,7 @@ from dmmd_lite.worlds import get_world
 MANY = 4  # times as many steps are many more
 SHARPENING = ("temperature", "top_p")
 # In the details of records of changed recipes or samplers:
-CHANGED = {"changes", "trial", "clamp", "components", "form", "greedy_tail"}
+CHANGED = {"changes", "trial", "clamp", "components", "form", "greedy_tail", "swings", "variant"}
 Series = dict[int, dict]  # records by training seed
 Check = Callable[[list[dict]], Iterable["Finding"]]
 

@@ -1,5 +1,7 @@
 """Figures of the comparison of methods; each takes what it shows and returns a figure."""
 
+from collections.abc import Callable
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,9 +11,12 @@ from dmmd_lite.leaderboard import NAMES, STEPS, teacher
 from dmmd_lite.metrics.limits import one_step_sdtt
 from dmmd_lite.plots import MARKERS, PALETTE, image_grid, interval_line, seeds_line
 from dmmd_lite.processes import PROCESSES
+from dmmd_lite.recipes import get_recipe
 from dmmd_lite.results import field_of, select
+from dmmd_lite.samples import from_text
 from dmmd_lite.students import student_for
-from dmmd_lite.studies import PLAIN, of_student, variants
+from dmmd_lite.studies import BEFORE, PLAIN, of_student, variants
+from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 
 
@@ -195,6 +200,31 @@ def study_dots(records: list[dict], study: str, student: str, metric: str) -> Fi
     ax.set_xlabel(metric.replace("_", " "))
     ax.set_title(student, fontsize=10)
     return fig
+
+
+def study_lines(
+    ax, records: list[dict], student: str, metric: str, at: Callable[[dict], float | None]
+) -> None:
+    """A metric of a student's variants against at(changes to the recipe), None leaving a variant out: means
+    over training seeds, bars from the least to the most; dotted what there was before distillation."""
+    found, process = of_student(records, student, metric), get_recipe(student).process
+    series, before = list(PROCESSES).index(process), found.pop(BEFORE, {})
+    places = {}
+    for by_seed in found.values():
+        place = at(next(iter(by_seed.values()))["details"]["changes"])
+        if place is not None:
+            places[place] = [r["value"] for r in by_seed.values()]
+    seeds_line(ax, places, process, series)
+    for r in before.values():
+        ax.axhline(r["value"], color=PALETTE[series], linestyle=":")
+
+
+def study_samples(records: list[dict], student: str) -> Figure:
+    """The first samples of every variant of a student of images, training seed 0, a row each."""
+    found = of_student(records, student, "class_histogram")
+    world = get_world(get_recipe(student).world)
+    rows = {name: by_seed[0]["details"]["samples"] for name, by_seed in found.items() if 0 in by_seed}
+    return rows_of_images({name: world.show(from_text(row)) for name, row in rows.items()})
 
 
 def swings_on_the_way(records: list[dict]) -> Figure:

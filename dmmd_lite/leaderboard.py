@@ -36,6 +36,7 @@ JUDGED_BY = {  # the first decides, less is better; the others say what was give
     "permutations": ("total_variation", "invalid_mass"),
     "markov": ("ngram_divergence", "log_likelihood"),
     "digits": ("frechet", "coverage", "class_histogram"),
+    "glyphs": ("frechet", "coverage", "class_histogram"),
     "docstrings": ("gradient_moment", "perplexity", "distinct_4grams"),
 }
 SAMPLES = {"docstrings": 512}  # per cell, where a metric draws them; elsewhere 2,000

@@ -1,33 +1,45 @@
 """Studies: a student's recipe with one thing changed at a time, all trained and measured on the same terms.
 
 Each study belongs to a page. What was expected of it was written down before its runs; `verdicts` holds that
-against the records, whichever way they came out.
+against the records, whichever way they came out, and against how much training seeds differ.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import product
+from math import inf
 from typing import Any
 
-from dmmd_lite.evaluate import evaluate
+from dmmd_lite.evaluate import draw_samples, evaluate
 from dmmd_lite.leaderboard import JUDGED_BY, samples_of
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import get_recipe
-from dmmd_lite.records import Record
+from dmmd_lite.records import Record, machine
 from dmmd_lite.results import field_of, select
+from dmmd_lite.samples import to_text
 from dmmd_lite.store import model_of
+from dmmd_lite.training import NonFiniteLoss
 
 PLAIN = "as it is"  # the variant without a change
-Variants = dict[str, dict[str, Any]]  # what each is called -> changes to the recipe
+BEFORE = "before distillation"  # the network a student starts from, in the student's number of steps
+WITHOUT = "without noise input"
+SEEDS = 3  # training seeds a verdict needs
+SHOWN = 16  # samples of images kept
+DIVERGED = "updates_before_divergence"  # the metric of a training whose loss stopped being finite
+Variants = dict[
+    str, dict[str, Any] | str
+]  # what each is called -> changes to the recipe, or another one's name
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """That the best of the variants `less` has a lower value of a metric than the variant `more`."""
+    """That the variant `less` has a lower value of a metric than the variant `more`."""
 
     text: str
-    less: tuple[str, ...]
+    less: str
     more: str
     metric: str = ""  # "": the one that decides on the student's world
+    process: str = ""  # of the students it is about; "": all
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,10 @@ def _exclusions(recipe: Recipe) -> Variants:
     return {_top_p(p, d): {"method.top_p": p, "method.delta": float(d)} for p, d in settings}
 
 
+def _noise(recipe: Recipe) -> Variants:
+    return {WITHOUT: f"{recipe.name}-nonoise"}
+
+
 def _choices(recipe: Recipe) -> Variants:
     """What the paper leaves open."""
     rates, average = recipe.training.lr, recipe.training.ema["generator"]
@@ -66,8 +82,8 @@ def _choices(recipe: Recipe) -> Variants:
         "w(s): mean over scored": {"method.weight": "mean"},
         "no anchor": {"method.anchor": False},
         "soft target": {"method.target": "soft"},
-        f"{turns} updates": {"method.updates": turns},
-        "2 auxiliary updates": {"method.auxiliary_updates": 2},
+        f"{turns} updates": _as_often(recipe, {"method.updates": turns}),
+        "2 auxiliary updates": _as_often(recipe, {"method.auxiliary_updates": 2}),
         "auxiliary rate x 1/2": {"training.lr.auxiliary": rates["auxiliary"] / 2},
         "auxiliary rate x 4": {"training.lr.auxiliary": rates["auxiliary"] * 4},
         "both rates x 1/4": {f"training.lr.{player}": rate / 4 for player, rate in rates.items()},
@@ -84,47 +100,77 @@ def _choices(recipe: Recipe) -> Variants:
     return variants
 
 
+def _as_often(recipe: Recipe, changes: dict[str, Any]) -> dict[str, Any]:
+    """Changes of whose turn it is, with so many steps that the generator is updated as often as before."""
+    length = _steps_a_turn(recipe.with_changes(changes)) / _steps_a_turn(recipe)
+    steps, validate = recipe.training.steps, recipe.training.validate_every
+    longer = {"training.steps": round(length * steps), "training.validate_every": round(length * validate)}
+    return changes | {key: value for key, value in longer.items() if value}
+
+
+def _steps_a_turn(recipe: Recipe) -> int:
+    """Loop steps for each update of the generator."""
+    return recipe.method.auxiliary_updates + (recipe.method.updates == "alternating")
+
+
 _DIGITS = ("digits-masked-dmmd-8", "digits-uniform-dmmd-8")
 STUDIES = {
     "fig5_teacher_temperature": Study(
         _DIGITS,
         _temperatures,
         (
-            Expectation("A teacher a little sharper helps.", (_tau(0.9), _tau(0.95)), PLAIN),
-            Expectation("A much sharper one does not.", (PLAIN,), _tau(0.6)),
-            Expectation("A teacher less sharp hurts.", (PLAIN,), _tau(1.1)),
+            Expectation("A teacher a little sharper helps (0.95).", _tau(0.95), PLAIN),
+            Expectation("A teacher a little sharper helps (0.9).", _tau(0.9), PLAIN),
+            Expectation("A much sharper one does not (0.6).", PLAIN, _tau(0.6)),
+            Expectation("A teacher less sharp hurts (1.1).", PLAIN, _tau(1.1)),
+            Expectation(
+                "A sharper one makes the student's output surer (0.9).", _tau(0.9), PLAIN, "output_entropy"
+            ),
         ),
     ),
     "fig6_teacher_top_p": Study(
         _DIGITS,
         _exclusions,
         (
-            Expectation("A teacher cut a little helps.", (_top_p(0.85), _top_p(0.95)), PLAIN),
-            Expectation("One cut hard does not.", (PLAIN,), _top_p(0.5)),
-            Expectation("Excluding for good ruins the student.", (PLAIN,), _top_p(0.85, 1e20)),
+            Expectation("A teacher cut a little helps (0.95).", _top_p(0.95), PLAIN),
+            Expectation("A teacher cut a little helps (0.85).", _top_p(0.85), PLAIN),
+            Expectation("One cut hard does not (0.5).", PLAIN, _top_p(0.5)),
+            Expectation("Excluding for good is worse than no distillation.", BEFORE, _top_p(0.85, 1e20)),
+        ),
+    ),
+    "table6_noise_input": Study(
+        tuple(f"digits-{p}-dmmd-{k}" for p, k in product(("masked", "uniform"), (1, 4, 8, 16))),
+        _noise,
+        (
+            Expectation("Noise input helps masked students.", PLAIN, WITHOUT, process="masked"),
+            Expectation("Noise input makes the student's output surer.", PLAIN, WITHOUT, "output_entropy"),
         ),
     ),
     "open_choices": Study(
         ("coins-masked-dmmd-1", "digits-masked-dmmd-4"),
         _choices,
         (
-            Expectation("Averaged weights beat raw ones.", (PLAIN,), "raw weights"),
-            Expectation("Without momentum is better.", (PLAIN,), "Adam's averages 0.9, 0.999"),
-            Expectation("The teacher's weights are the better start.", (PLAIN,), "from random weights"),
-            Expectation("A slow auxiliary hurts.", (PLAIN,), "auxiliary rate x 1/2"),
-            Expectation("The anchor helps.", (PLAIN,), "no anchor"),
+            Expectation("Averaged weights beat raw ones.", PLAIN, "raw weights"),
+            Expectation("Without momentum is better.", PLAIN, "Adam's averages 0.9, 0.999"),
+            Expectation("The teacher's weights are the better start.", PLAIN, "from random weights"),
+            Expectation("A slow auxiliary hurts.", PLAIN, "auxiliary rate x 1/2"),
+            Expectation("The anchor helps.", PLAIN, "no anchor"),
         ),
     ),
 }
 
 
 def variants(study: str, student: str) -> Variants:
-    """All variants of a student in a study, the plain one first. ValueError for another student."""
+    """All variants of a student in a study: the plain one first, the network it starts from last.
+
+    ValueError for another student.
+    """
     if student not in STUDIES[study].students:
         raise ValueError(
             f"student: {student!r} is not allowed in {study}; choose from {STUDIES[study].students}"
         )
-    return {PLAIN: {}} | STUDIES[study].variants(get_recipe(student))
+    recipe = get_recipe(student)
+    return {PLAIN: {}} | STUDIES[study].variants(recipe) | {BEFORE: recipe.start}
 
 
 def run(
@@ -133,17 +179,42 @@ def run(
     """Train a variant (kept in the cache) and measure it on test data, in the steps the student is for.
 
     num: samples, by default as many as on the leaderboard; seed: of the training. The records' model is
-    called "STUDENT: VARIANT", their details hold the changes. ValueError for an unknown variant.
+    called "STUDENT: VARIANT", their details hold the changes and, of images, the first samples. A training
+    whose loss stops being finite leaves one record of how many updates that took. ValueError for an unknown
+    variant.
     """
     known = variants(study, student)
     if variant not in known:
         raise ValueError(f"variant: {variant!r} is not allowed; choose from {list(known)}")
-    recipe = get_recipe(student, scale, known[variant])
-    world = recipe.world
-    names = [*JUDGED_BY[world], "output_entropy"]
-    found = evaluate(model_of(recipe, seed), names, steps=recipe.method.steps, num=num or samples_of(world))
-    context = {"variant": variant, "changes": known[variant]}
-    return [replace(r, model=f"{student}: {variant}", details={**r.details, **context}) for r in found]
+    recipe = varied(student, known[variant], scale)
+    steps, names = get_recipe(student, scale).method.steps, [*JUDGED_BY[recipe.world], "output_entropy"]
+    context = {"variant": variant, "changes": known[variant] if isinstance(known[variant], dict) else {}}
+    told = {"model": f"{student}: {variant}"}
+    try:
+        model = model_of(recipe, 0 if variant == BEFORE else seed)
+    except NonFiniteLoss as error:
+        made = {"training_seed": seed, "measured": machine("cpu")}
+        told |= {"world": recipe.world, "steps": steps, "provenance": made}
+        return [Record(DIVERGED, error.step, None, None, 0, "none", context, **told)]
+    num, drawn = num or samples_of(recipe.world), None
+    if model.world.image_shape is not None:
+        drawn = draw_samples(model, num, steps)
+        context["samples"] = to_text(drawn.tokens[:SHOWN])
+    found = evaluate(model, names, steps=steps, num=num, samples=drawn)
+    return [replace(r, **told, details={**r.details, **context}) for r in found]
+
+
+def varied(student: str, change: dict[str, Any] | str, scale: str = "laptop") -> Recipe:
+    """The recipe of a variant: a student's with changes, or the one that is named."""
+    return get_recipe(change, scale) if isinstance(change, str) else get_recipe(student, scale, change)
+
+
+def measure(
+    study: str, students: Iterable[str], variants: Iterable[str], seeds: Iterable[int], num: int | None = None
+) -> list[dict]:
+    """Records of `run` for every combination, as dictionaries."""
+    cells = product(students, variants, seeds)
+    return [r.to_dict() for name, v, seed in cells for r in run(study, name, v, seed=seed, num=num)]
 
 
 def of_student(records: Iterable[dict], student: str, metric: str) -> dict[str, dict[int, dict]]:
@@ -155,30 +226,40 @@ def of_student(records: Iterable[dict], student: str, metric: str) -> dict[str, 
 
 
 def verdicts(study: str, records: list[dict]) -> list[dict[str, str]]:
-    """What became of the expectations: a row for each of them and each student, seed by seed.
+    """What became of the expectations: a row for each of them and each student.
 
-    "confirmed" and "refuted" are differences beyond the 95 % intervals, "undecided" is one within them.
+    Training seeds differ by more than samples do, so what counts is whether all seeds of one variant are
+    below all of the other: "confirmed" or "refuted" with three seeds of both (the network before
+    distillation has one), "seen" or "not seen" with fewer; "undecided" is anything between. A training that
+    diverged is infinitely bad.
     """
     rows = []
     for student in STUDIES[study].students:
-        decides = JUDGED_BY[get_recipe(student).world][0]
+        recipe = get_recipe(student)
         for expected in STUDIES[study].expected:
-            found = of_student(records, student, expected.metric or decides)
-            less = [found.get(variant, {}) for variant in expected.less]
-            told = {}
-            for seed, worse in found.get(expected.more, {}).items():
-                if tried := [by_seed[seed] for by_seed in less if seed in by_seed]:
-                    told[seed] = _compare(min(tried, key=lambda r: r["value"]), worse)
-            says = "; ".join(f"seed {seed}: {word}" for seed, word in told.items()) or "not run yet"
-            rows.append({"student": student, "expected": expected.text, "came out": says})
+            if expected.process in ("", recipe.process):
+                found = of_student(records, student, expected.metric or JUDGED_BY[recipe.world][0])
+                diverged = of_student(records, student, DIVERGED)
+                less, more = (
+                    [r["value"] for r in found.get(v, {}).values()] + [inf] * len(diverged.get(v, {}))
+                    for v in (expected.less, expected.more)
+                )
+                needed = [1 if v == BEFORE else SEEDS for v in (expected.less, expected.more)]
+                enough = len(less) >= needed[0] and len(more) >= needed[1]
+                came = f"{_verdict(less, more, enough)}: {_spread(less)} against {_spread(more)}"
+                row = {"student": student, "expected": expected.text}
+                rows.append(row | {"came out": came if less and more else "not run yet"})
     return rows
 
 
-def _compare(less: dict, more: dict) -> str:
-    ends = {
-        side: [r["value"] if r[side] is None else r[side] for r in (less, more)] for side in ("low", "high")
-    }
-    values = f"{less['value']:.3g} against {more['value']:.3g}"
-    if ends["high"][0] < ends["low"][1]:
-        return f"confirmed, {values}"
-    return f"refuted, {values}" if ends["high"][1] < ends["low"][0] else f"undecided, {values}"
+def _verdict(less: list[float], more: list[float], enough: bool) -> str:
+    if less and more and max(less) < min(more):
+        return "confirmed" if enough else "seen"
+    if less and more and min(less) > max(more):
+        return "refuted" if enough else "not seen"
+    return "undecided"
+
+
+def _spread(values: list[float]) -> str:
+    ends = dict.fromkeys(f"{v:.3g}" for v in (min(values, default=0.0), max(values, default=0.0)))
+    return " to ".join(ends) + (f" ({len(values)} seeds)" if len(values) > 1 else "")

@@ -90,7 +90,11 @@ class Options:
 
 
 class NonFiniteLoss(RuntimeError):
-    """A loss term became NaN or infinite; the message names step, term and the last good checkpoint."""
+    """A loss term became NaN or infinite at `step`; the message names term and last good checkpoint, too."""
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
 
 
 @dataclass
@@ -397,7 +401,7 @@ def _check_finite(values: dict[str, float], step: int, workdir: Path) -> None:
                 if checkpoint.exists()
                 else "no checkpoint was written yet"
             )
-            raise NonFiniteLoss(f"loss term {term} is {value} at step {step}; {last}")
+            raise NonFiniteLoss(f"loss term {term} is {value} at step {step}; {last}", step)
 
 
 def _check_finite_tensors(logged: dict[str, Tensor], step: int, workdir: Path) -> None:

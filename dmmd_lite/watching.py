@@ -80,13 +80,13 @@ def swings(recipe: Recipe, looks: int, *, seed: int = 0) -> Record:
     {"updates": [...], "averaged": [...], "raw": [...]}.
     """
     world, chosen, every = get_world(recipe.world), recipe.validation, max(1, recipe.training.steps // looks)
-    look, seen = validator(recipe) if chosen else _distance(recipe), {}
-    for kind, changes in (("averaged", {}), ("raw", {"training.ema.generator": 0.0})):
-        values, provenance = watch(recipe.with_changes(changes), every, look, seed=seed)
-        seen |= {"updates": list(values), kind: list(values.values())}
+    look = validator(recipe) if chosen else _distance(recipe)
+    averaged, provenance = watch(recipe, every, look, seed=seed)
+    raw, _ = watch(recipe.with_changes({"training.ema.generator": 0.0}), every, look, seed=seed)
+    seen = {"updates": list(averaged), "averaged": list(averaged.values()), "raw": list(raw.values())}
     return Record(
         chosen or "total_variation",
-        seen["averaged"][-1],
+        averaged[max(averaged)],
         None,
         None,
         validation_num(recipe.scale, world) if chosen else DRAWS,

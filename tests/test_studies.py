@@ -1,12 +1,28 @@
 """Studies: every variant is a recipe, runs leave whole records, and verdicts follow from records alone."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from dmmd_lite import studies
+from dmmd_lite.boards import noise_ratios, study_table
+from dmmd_lite.figures import study_dots, study_lines, study_samples, swings_on_the_way
+from dmmd_lite.methods import METHODS
 from dmmd_lite.recipes import RECIPES, get_recipe
-from dmmd_lite.studies import PLAIN, STUDIES, of_student, run, variants, verdicts
+from dmmd_lite.studies import (
+    BEFORE,
+    DIVERGED,
+    PLAIN,
+    STUDIES,
+    WITHOUT,
+    of_student,
+    run,
+    variants,
+    varied,
+    verdicts,
+)
+from dmmd_lite.training import NonFiniteLoss
 
 ALL = [(study, student) for study in STUDIES for student in STUDIES[study].students]
 
@@ -14,8 +30,9 @@ ALL = [(study, student) for study in STUDIES for student in STUDIES[study].stude
 @pytest.mark.parametrize("study, student", ALL)
 def test_variants_are_different_recipes(study, student):
     plain = get_recipe(student)
-    made = {name: plain.with_changes(changes) for name, changes in variants(study, student).items()}
+    made = {name: varied(student, change) for name, change in variants(study, student).items()}
     assert made.pop(PLAIN) == plain
+    assert made.pop(BEFORE) == get_recipe(plain.start)
     assert all(recipe != plain for recipe in made.values())
     assert len({str(recipe.to_dict()) for recipe in made.values()}) == len(made)
 
@@ -24,7 +41,28 @@ def test_variants_are_different_recipes(study, student):
 def test_expectations_are_of_variants(study, student):
     known = variants(study, student)
     for expected in STUDIES[study].expected:
-        assert {*expected.less, expected.more} <= set(known)
+        assert {expected.less, expected.more} <= set(known)
+
+
+@pytest.mark.parametrize("student", STUDIES["table6_noise_input"].students)
+def test_without_noise_is_one_change(student):
+    other = varied(student, variants("table6_noise_input", student)[WITHOUT])
+    changed = get_recipe(student).with_changes({"network.noise": 0})
+    assert replace(other, name=student) == changed
+
+
+@pytest.mark.parametrize("student", STUDIES["open_choices"].students)
+def test_generators_are_updated_as_often_in_every_choice(student, rng):
+    plain = get_recipe(student)
+
+    def generator_updates(recipe):
+        cycle = recipe.method.auxiliary_updates + (recipe.method.updates == "alternating")
+        return recipe.training.steps / cycle
+
+    for change in STUDIES["open_choices"].variants(plain).values():
+        recipe = plain.with_changes(change)
+        assert generator_updates(recipe) == pytest.approx(generator_updates(plain), rel=0.01)
+        assert METHODS[recipe.role].forwards(recipe.method) > 0
 
 
 def test_a_run_leaves_whole_records(tmp_path, monkeypatch):
@@ -35,7 +73,10 @@ def test_a_run_leaves_whole_records(tmp_path, monkeypatch):
     for r in found:
         assert r.model == "digits-uniform-dmmd-8: τ = 0.8" and r.model not in RECIPES
         assert r.details["changes"] == {"method.temperature": 0.8} and r.steps == 8
-        assert r.provenance["training_seed"] == 3
+        assert r.provenance["training_seed"] == 3 and len(r.details["samples"]) == 16
+    records = [r.to_dict() for r in found]
+    assert len(study_samples([r | {"provenance": {"training_seed": 0}} for r in records],
+                             "digits-uniform-dmmd-8").axes) == 16  # fmt: skip
     with pytest.raises(
         ValueError, match=re.escape("variant: 'τ = 9' is not allowed; choose from ['as it is', ")
     ):
@@ -44,26 +85,86 @@ def test_a_run_leaves_whole_records(tmp_path, monkeypatch):
         run(name, "coins-masked-dmmd-1", PLAIN)
 
 
-def record(variant, value, half, seed=0, student="digits-uniform-dmmd-8"):
+def test_before_distillation_is_the_start_in_as_many_steps():
+    found = run("fig6_teacher_top_p", "digits-uniform-dmmd-8", BEFORE, num=64, seed=2)
+    assert {r.steps for r in found} == {8} and {r.provenance["training_seed"] for r in found} == {0}
+    assert (
+        found[0].provenance["sha256"]
+        == run("fig6_teacher_top_p", "digits-uniform-dmmd-8", BEFORE, num=64)[0].provenance["sha256"]
+    )
+
+
+def test_a_training_that_diverges_leaves_a_record(monkeypatch):
+    def fail(*arguments):
+        raise NonFiniteLoss("loss term a/b is nan at step 7", 7)
+
+    monkeypatch.setattr(studies, "model_of", fail)
+    (record,) = run("fig6_teacher_top_p", "digits-uniform-dmmd-8", "p = 0.85, Δ = 1e+20", seed=1)
+    assert (record.name, record.value, record.world) == (DIVERGED, 7, "digits")
+    (last,) = verdicts_of("fig6_teacher_top_p", [record.to_dict(), made(BEFORE, 3.0)])
+    assert last == "seen: 3 against inf"
+
+
+def verdicts_of(study, records):
+    rows = verdicts(study, records)
+    return [row["came out"] for row in rows if "good" in row["expected"] and "uniform" in row["student"]]
+
+
+def made(variant, value, half=0.1, seed=0, student="digits-uniform-dmmd-8", name="frechet", **changes):
     return {
-        "name": "frechet", "model": f"{student}: {variant}", "value": value, "low": value - half,
-        "high": value + half, "details": {"variant": variant}, "provenance": {"training_seed": seed},
+        "name": name, "model": f"{student}: {variant}", "value": value, "low": value - half, "n": 100,
+        "high": value + half, "details": {"variant": variant, "changes": changes}, "steps": 8,
+        "provenance": {"training_seed": seed},
     }  # fmt: skip
 
 
-def test_verdicts_follow_from_intervals(monkeypatch):
+def test_verdicts_ask_every_seed(monkeypatch):
     study = studies.Study(
         ("digits-uniform-dmmd-8",),
         lambda recipe: {},
-        (studies.Expectation("it helps", ("a", "b"), PLAIN), studies.Expectation("unknown", ("c",), PLAIN)),
+        (
+            studies.Expectation("a helps", "a", PLAIN),
+            studies.Expectation("b helps", "b", PLAIN),
+            studies.Expectation("c helps", "c", PLAIN),
+            studies.Expectation("d helps", "d", PLAIN),
+            studies.Expectation("of others", "a", PLAIN, process="masked"),
+            studies.Expectation("better than before", PLAIN, BEFORE),
+        ),
     )
     monkeypatch.setitem(STUDIES, "mine", study)
-    records = [record(PLAIN, 2.0, 0.1), record("a", 3.0, 0.1), record("b", 1.5, 0.1)]
-    records += [record(PLAIN, 2.0, 0.1, 1), record("a", 2.5, 0.1, 1), record(PLAIN, 2.0, 0.1, 2)]
-    records += [record("b", 1.95, 0.1, 2), record("b", 0.0, 0.0, 0, "digits-masked-dmmd-8")]
-    first, second = verdicts("mine", records)
-    assert first["came out"] == (
-        "seed 0: confirmed, 1.5 against 2; seed 1: refuted, 2.5 against 2; seed 2: undecided, 1.95 against 2"
-    )
-    assert second["came out"] == "not run yet"
-    assert of_student(records, "digits-uniform-dmmd-8", "frechet")["b"][2]["value"] == 1.95
+    records = [made(PLAIN, value, seed=seed) for seed, value in enumerate((2.0, 2.2, 1.9))]
+    records += [made("a", value, seed=seed) for seed, value in enumerate((1.5, 1.8, 1.2))]
+    records += [made("b", 1.5), made("c", 2.1), made(BEFORE, 3.0)]
+    records += [made("b", 9.0, student="digits-masked-dmmd-8")]
+    assert [row["came out"] for row in verdicts("mine", records)] == [
+        "confirmed: 1.2 to 1.8 (3 seeds) against 1.9 to 2.2 (3 seeds)",
+        "seen: 1.5 against 1.9 to 2.2 (3 seeds)",
+        "undecided: 2.1 against 1.9 to 2.2 (3 seeds)",
+        "not run yet",
+        "confirmed: 1.9 to 2.2 (3 seeds) against 3",
+    ]
+    assert of_student(records, "digits-uniform-dmmd-8", "frechet")["a"][2]["value"] == 1.2
+
+
+def test_noise_ratios_are_of_seeds_that_both_have():
+    student = "digits-masked-dmmd-4"
+    records = [made(PLAIN, value, seed=seed, student=student) for seed, value in enumerate((1.0, 2.0, 3.0))]
+    records += [made(WITHOUT, 4.0, seed=seed, student=student) for seed in (0, 2)]
+    ratios = noise_ratios("table6_noise_input", records)
+    assert ratios.loc[("masked", "frechet"), "4 steps"] == "0.50 (0.25 to 0.75, 2 seeds)"
+
+
+def test_figures_and_tables_of_studies_show_every_variant():
+    student = "digits-masked-dmmd-4"
+    records = [made(PLAIN, 2.0, student=student), made("raw weights", 3.0, student=student, a=1)]
+    fig = study_dots(records, "open_choices", student, "frechet")
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == [PLAIN, "raw weights"]
+    records.append(made(BEFORE, 4.0, student=student))
+    ax = fig.axes[0]
+    ax.clear()
+    study_lines(ax, records, student, "frechet", lambda changes: len(changes))
+    assert list(ax.lines[0].get_xdata()) == [0, 1] and list(ax.lines[0].get_ydata()) == [2.0, 3.0]
+    assert len(study_table(records)) == 3
+    seen = {"updates": [1, 2], "raw": [3.0, 2.0], "averaged": [3.0, 2.5]}
+    watched = {"name": "frechet", "model": student, "details": {"swings": seen}, "provenance": {}}
+    assert len(swings_on_the_way([watched, watched]).axes) == 2
