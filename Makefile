@@ -19,7 +19,7 @@ help:
 	@echo "make clean   remove what was built (the environment in .venv stays)"
 
 book: $(STAMP)
-	$(BIN)/python -m dmmd_lite.pages book --scale laptop
+	$(BIN)/dmmd-lite book --scale laptop
 
 # A page opens as a notebook because of .jupyter/labconfig, which goes before the user's own settings of that kind.
 lab: $(STAMP)

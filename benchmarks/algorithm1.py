@@ -81,7 +81,7 @@ class Literal:
             revealed = torch.rand(z_t.shape) < (alpha_s - alpha_t) / (1 - alpha_t)
             return torch.where((z_t == self.vocab_size) & revealed, tokens, z_t)
         step, V = (alpha_t / alpha_s)[..., None], self.vocab_size
-        at_t, at_x = (torch.nn.functional.one_hot(v, V).float() for v in (z_t, tokens))
+        at_t, at_x = (torch.zeros(*v.shape, V).scatter_(-1, v[..., None], 1.0) for v in (z_t, tokens))
         p = (step * at_t + (1 - step) / V) * (alpha_s[..., None] * at_x + (1 - alpha_s[..., None]) / V)
         return torch.multinomial(p.flatten(0, 1), 1).view_as(z_t)
 

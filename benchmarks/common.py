@@ -52,7 +52,8 @@ def wait(device: torch.device | str) -> None:
 def loop_seconds(
     method, data: Callable, options: Options, device: torch.device | str = "cpu", warm: int = 2
 ) -> float:
-    """Median seconds of a step of `training.train`, everything in it included but checkpoints.
+    """Mean seconds of a step of `training.train`, everything in it included but checkpoints and what is
+    logged every `log_every` steps.
 
     A step begins when the loop asks for data; the first `warm` are left out.
     """
@@ -65,7 +66,7 @@ def loop_seconds(
 
     with tempfile.TemporaryDirectory() as folder:
         train(method, watched, options, Path(folder) / "run", device=device)
-    return float(np.median(np.diff(at)[warm:]))
+    return float(np.mean(np.diff(at)[warm:]))
 
 
 def peak_bytes() -> int:

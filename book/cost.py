@@ -27,7 +27,7 @@
 
 # %% tags=["parameters"]
 scales: list[str] = ["laptop", "gpu", "paper"]  # scales to count at
-worlds: list[str] = ["digits", "docstrings", "books", "openwebtext"]  # worlds to count for
+worlds: list[str] = ["digits", "glyphs", "cifar10", "docstrings", "openwebtext"]  # worlds to count for
 steps: int = 16  # sampling steps of the students
 width: int = 768  # of a network of your own
 depth: int = 12  # its layers
@@ -93,11 +93,13 @@ costs_of_released()
 # steps. Under masked noise a sequence takes at most as many evaluations as it has tokens to reveal.
 
 # %%
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 
 fig, ax = plt.subplots(figsize=(7, 3.6))
 tried = [2**k for k in range(11)]
-for world, marker in zip(worlds, "osD^", strict=False):
+for world, marker in zip(worlds, cycle("osD^v"), strict=False):
     counted = cost(recipe := get_recipe(f"{world}-masked-teacher"))
     forward = (
         counted["flop"] / recipe.training.steps / recipe.training.batch_size / 3
@@ -116,5 +118,4 @@ show(
 # %% [markdown]
 # ## The book itself
 #
-# All pages at laptop scale take about ten minutes on two cores; each page says its own time at its end. The site needs no
-# more than a browser.
+# Each page says at its end how long it took, and on what. The site needs no more than a browser.

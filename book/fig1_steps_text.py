@@ -31,7 +31,12 @@
 # average gradient they give to a judge,
 #
 # $$\text{GM} = \left\| \mathbb{E}_g\!\left[\nabla_\theta \log p_\theta(x)\right] -
-# \mathbb{E}_q\!\left[\nabla_\theta \log p_\theta(x)\right] \right\|^2 .$$
+# \mathbb{E}_q\!\left[\nabla_\theta \log p_\theta(x)\right] \right\|^2 . \tag{13}$$
+#
+# Without bias it is estimated by products of two independent halves of generated ($g$) and real ($q$) text, averaged,
+#
+# $$\bigl(\nabla\log p_\theta(x_1^g)-\nabla\log p_\theta(x_1^q)\bigr)^{\!\top}
+# \bigl(\nabla\log p_\theta(x_2^g)-\nabla\log p_\theta(x_2^q)\bigr). \tag{14}$$
 #
 # It is zero for real text and cannot be lowered by making text more predictable. The paper's judge is GPT-2; the judge
 # here is a small autoregressive model trained on modules whose text no generator sees. Values of different judges do

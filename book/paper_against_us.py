@@ -41,7 +41,8 @@ HTML(as_html(parts_table(found)))
 # ## Claim by claim
 #
 # One table a claim; every line names the file of records it was read from. A claim that concerns several parts of the
-# paper stands at the first of them. "As in the paper" counts training seeds.
+# paper stands at the first of them. "As in the paper" counts training seeds; where means over them are compared (students
+# against their steps), or single models, it is 1 of 1.
 
 # %%
 chosen = [claim for part in items() if not parts or part.name in parts for claim in claims_of(part)]

@@ -27,7 +27,7 @@
 # of it. A masked sampler that draws "stay masked" along with the tokens asks for $q = p_c\,(\alpha_s-\alpha_t)/(1-\alpha_t)$,
 # about $p_c/K$ with $K$ steps. Rare tokens vanish first.
 #
-# Run time: about half a minute on one core of a laptop.
+# Run time: seconds on one core of a laptop.
 
 # %% tags=["parameters"]
 draws: int = 50000  # draws for each simulated point

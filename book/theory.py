@@ -20,7 +20,7 @@
 #
 # Notation: $\hat x_\theta$ is the teacher, $\hat x_\varphi$ the auxiliary, $\hat x_\eta$ the generator; $z_t$ is noisier
 # than $z_s$, $s<t$. $g$ is what the generator implies at $z_s$, $E_{g_\eta}[x \mid z_s]$: it draws tokens at $z_t$, steps
-# back, and forgets $z_t$. Run time: about a minute on one core of a laptop.
+# back, and forgets $z_t$. Run time: seconds on one core of a laptop.
 
 # %% tags=["parameters"]
 world_name: str = "parity"  # an enumerable world: coins, parity or permutations

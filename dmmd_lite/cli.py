@@ -89,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters")
     p.add_argument("--out", required=True, type=Path)
 
+    p = command("book", _book, "run every page that needs it and build the site")
+    p.add_argument("--scale", default="laptop")
+
     p = command("sweep", _sweep, "run a page at every point of a grid; run again to go on where it stopped")
     p.add_argument("page")
     p.add_argument(
@@ -295,7 +298,17 @@ def _page(arguments) -> None:
     from dmmd_lite.pages import run_page
 
     parameters = {name: parse_value(value) for name, value in arguments.parameters}
+    if len(parameters) < len(arguments.parameters):
+        names = [name for name, _ in arguments.parameters]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"p: {twice!r} is there twice; a single run takes one value of it")
     print(run_page(arguments.page, arguments.out, arguments.scale, parameters))
+
+
+def _book(arguments) -> None:
+    from dmmd_lite.book import build_book
+
+    build_book(arguments.scale)
 
 
 def _sweep(arguments) -> None:

@@ -10,6 +10,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import ipywidgets as widgets
 import torch
@@ -89,10 +90,17 @@ class Explorer:
 
     async def _go_on(self, values: dict) -> None:
         self.stop.disabled = False
-        for part, shown in self.longer(**values):
-            self.result.value, self.bar.value = shown, part
-            await asyncio.sleep(0.01)  # the kernel listens here
+        try:
+            for part, shown in self.longer(**values):
+                self.result.value, self.bar.value = shown, part
+                await asyncio.sleep(0.01)  # the kernel listens here
+        except Exception as error:  # nobody waits for this task, so it is said here
+            self.result.value = _said(error)
         self.stop.disabled = True
+
+
+def _said(error: Exception) -> str:
+    return f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
 
 
 def explore(
@@ -121,21 +129,31 @@ def sampler(models: dict[str, Model], metrics: list[str], num: int = 512, seed: 
         sampling = {"seed": seed + at, "temperature": temperature, "top_p": top_p}
         return draw_samples(models[model], count, steps, **sampling).tokens
 
+    @lru_cache(maxsize=8)
+    def begin(model: str, steps: int, temperature: float, top_p: float) -> Tensor:
+        """At most 16 samples, and fewer where they take many steps, so that they are there at once."""
+        return draw(model, steps, temperature, top_p, max(4, min(16, 128 // steps)), 0)
+
     def shown(model: str, tokens: Tensor, note: str) -> str:
         alt = f"{min(16, len(tokens))} samples of the {model} model"
         return tiles(models[model].world.show(tokens[:16]), alt) + f"<br>{html.escape(note)}"
 
     def first(model: str, steps: int, temperature: float, top_p: float) -> str:
-        return shown(model, draw(model, steps, temperature, top_p, 16, 0), "first samples")
+        return shown(model, begin(model, steps, temperature, top_p), "first samples")
 
     def longer(model: str, steps: int, temperature: float, top_p: float) -> Iterator[tuple[float, str]]:
-        world, tokens = models[model].world, draw(model, steps, temperature, top_p, 16, 0)
+        world, tokens = models[model].world, begin(model, steps, temperature, top_p)
+        said, due, chunk = "", LEAST, max(8, min(32, 512 // steps))
         while len(tokens) < num:
-            more = draw(model, steps, temperature, top_p, min(32, num - len(tokens)), len(tokens))
+            more = draw(model, steps, temperature, top_p, min(chunk, num - len(tokens)), len(tokens))
             tokens = torch.cat([tokens, more])
-            found = evaluate_samples(tokens, world, metrics, seed) if len(tokens) >= LEAST else []
-            said = [f"{r.name.replace('_', ' ')} {r.value:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in found]
-            yield len(tokens) / num, shown(model, tokens, "; ".join([*said, f"n = {len(tokens)}"]))
+            if len(tokens) >= max(LEAST, min(due, num)):  # intervals take a while: not for every part
+                found, due = evaluate_samples(tokens, world, metrics, seed), 3 * len(tokens) // 2
+                values = [
+                    f"{r.name.replace('_', ' ')} {r.value:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in found
+                ]
+                said = "; ".join([*values, f"n = {len(tokens)}"])
+            yield len(tokens) / num, shown(model, tokens, said or f"n = {len(tokens)}")
 
     return first, longer
 
@@ -242,6 +260,8 @@ class Live:
                 train_recipe(watched, folder, seed=self.seed, validate=watch)
         except _Stopped:
             pass
+        except Exception as error:  # it would end in the thread, unseen
+            self.result.value = _said(error)
         finally:
             self.begin.disabled, self.stop.disabled = False, True
 

@@ -6,14 +6,12 @@ the values of the other scales. The notebook tools are imported where they are u
 module needs the package's core dependencies only.
 """
 
-import argparse
 import ast
 import hashlib
 import json
 import math
 import os
 import platform
-import sys
 import tempfile
 import time
 import tomllib
@@ -125,12 +123,20 @@ def _parameters(stem: str, source: str) -> dict[str, Parameter]:
 
 
 def _check(page: str, name: str, parameter: Parameter, value) -> None:
-    """Raise ValueError unless the value has the parameter's type. A bool is no number; an int is a float."""
-    kind = parameter.type.split("[")[0]
-    good = isinstance(value, TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
-    if not good or (kind == "float" and not math.isfinite(value)):
+    """Raise ValueError unless the value, and every element of a list, has the parameter's type. A bool is no
+    number; an int is a float."""
+    kind, _, inner = parameter.type.rstrip("]").partition("[")
+    good = _is_of(kind, value)
+    if good and kind == "list" and inner in TYPES:
+        good = all(_is_of(inner, element) for element in value)
+    if not good:
         wanted = "a finite float" if kind == "float" else parameter.type
         raise ValueError(f"page {page}: parameter {name}: {value!r} is not allowed; must be {wanted}")
+
+
+def _is_of(kind: str, value) -> bool:
+    good = isinstance(value, TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
+    return good and (kind != "float" or math.isfinite(value))
 
 
 def check_scale(scale: str) -> None:
@@ -317,43 +323,3 @@ def parse_value(text: str):
         except (ValueError, SyntaxError, TypeError):
             pass
     return text
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m dmmd_lite.pages`: run a page, or all of them and build the site. Returns the exit code."""
-    parser = _Parser(prog="python -m dmmd_lite.pages", description="Run a page, or build the book.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run one page")
-    run.add_argument("page", help="name of a page, or path to a page script")
-    run.add_argument("--out", default="out", help="folder for the notebook and the records (out)")
-    run.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    book = commands.add_parser("book", help="run every page and build the site")
-    for command in (run, book):
-        command.add_argument("--scale", default="laptop", help=f"one of {', '.join(SCALES)} (laptop)")
-    args = parser.parse_args(arguments)
-    try:
-        if args.command == "book":
-            from dmmd_lite.book import build_book
-
-            build_book(args.scale)
-        else:
-            values = {name: parse_value(value) for name, value in args.parameters}
-            print(run_page(args.page, args.out, args.scale, values))
-    except ValueError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    except PageError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    from dmmd_lite import pages  # the module other modules import, so that there is one PageError
-
-    sys.exit(pages.main())

@@ -141,6 +141,7 @@ def train(
         )
     run = _Run(method, options, workdir, generator_for(device, seed * world + rank), device, identity)
     run.restore()
+    run.share()
     workdir.mkdir(parents=True, exist_ok=True)
     if options.compile:
         _compile_layers(method)
@@ -245,6 +246,21 @@ class _Run:
         }
         self.step, self.seconds, self.best, self.best_step, self.best_value = 0, 0.0, {}, None, None
 
+    def share(self) -> None:
+        """Begin alike: every process takes the first one's weights. ValueError where they would go on from
+        different steps."""
+        if self.world == 1:
+            return
+        first, last = -self.agreed(-self.step), self.agreed(self.step)
+        if first != last:
+            raise ValueError(
+                f"out: {self.path.parent} is not allowed; processes find checkpoints of steps {first} and "
+                f"{last} there, and all hosts have to share the folder"
+            )
+        for _, module in self._modules():
+            for tensor in module.state_dict().values():
+                dist.broadcast(tensor, 0)
+
     def agreed(self, number: int) -> int:
         """The largest number any process brings, so that all of them stop at the same step."""
         if self.world == 1:
@@ -267,7 +283,7 @@ class _Run:
             gradients = [p.grad for p in parameters if p.grad is not None]
             flat = nn.utils.parameters_to_vector(gradients)
             dist.all_reduce(flat)
-            nn.utils.vector_to_parameters(flat / self.world, gradients)
+            nn.utils.vector_to_parameters(flat.div_(self.world), gradients)
         norm = nn.utils.clip_grad_norm_(parameters, self.options.clip, foreach=True)
         for group in optimizer.param_groups:
             group["lr"] = self.options.lr[player] * rate

@@ -13,12 +13,12 @@ from conftest import ROOT
 
 from dmmd_lite import pages
 from dmmd_lite.book import pages_dir, toc_pages
+from dmmd_lite.cli import main
 from dmmd_lite.pages import (
     SCALES,
     PageError,
     fingerprint,
     load_results,
-    main,
     page_names,
     page_parameters,
     resolve_parameters,
@@ -118,6 +118,9 @@ def test_an_int_is_a_float(page):
         ("laptop", {"rate": math.nan}, ["rate", "nan", "finite float"]),
         ("laptop", {"fast": 1}, ["fast", "1", "bool"]),
         ("laptop", {"sizes": {"a": 1}}, ["sizes", "list[int]"]),
+        ("laptop", {"sizes": [4, "eight"]}, ["sizes", "'eight'", "list[int]"]),
+        ("laptop", {"sizes": [True]}, ["sizes", "True", "list[int]"]),
+        ("laptop", {"sizes": [4.5]}, ["sizes", "4.5", "list[int]"]),
         ("laptop", {"extra": [1]}, ["extra", "[1]", "dict"]),
         ("huge", {}, ["scale", "huge", *SCALES]),
     ],
@@ -140,11 +143,12 @@ def test_unknown_page_lists_the_pages(tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["run", "nosuchpage"],
-        ["run", "PAGE", "--scale", "huge"],
-        ["run", "PAGE", "-p", "steps", "four"],
-        ["run", "PAGE", "-p", "steps"],
-        ["run"],
+        ["page", "nosuchpage"],
+        ["page", "PAGE", "--scale", "huge"],
+        ["page", "PAGE", "-p", "steps", "four"],
+        ["page", "PAGE", "-p", "steps"],
+        ["page", "PAGE", "-p", "steps", "4", "-p", "steps", "8"],
+        ["page"],
         ["nosuchcommand"],
         ["book", "--scale", "huge"],
     ],
@@ -153,7 +157,8 @@ def test_command_line_refuses_in_one_line_with_code_2(page, tmp_path, capsys, mo
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     try:
-        code = main([str(page) if word == "PAGE" else word for word in arguments])
+        out = ["--out", "out"] if arguments[0] == "page" else []
+        code = main([str(page) if word == "PAGE" else word for word in arguments] + out)
     except SystemExit as stop:
         code = stop.code
     captured = capsys.readouterr()

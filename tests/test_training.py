@@ -185,7 +185,7 @@ def data(n, generator):
 
 class Plain:
     def __init__(self):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + rank)  # what the first process has counts
         self.players = {"net": Transformer(V, V, L, width=32, depth=1, heads=2)}
 
     def losses(self, step, x, generator):
