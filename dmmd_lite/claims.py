@@ -17,6 +17,7 @@ from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import RECIPES, get_recipe
 from dmmd_lite.results import field_of, select
+from dmmd_lite.studies import BEFORE, DIVERGED, PLAIN, WITHOUT
 from dmmd_lite.worlds import get_world
 
 MANY = 4  # times as many steps are many more
@@ -87,8 +88,17 @@ def scale_of(model: str, parameters: int | None) -> str:
 
 def _tested(records: Iterable[dict], metric: str, **wanted) -> list[dict]:
     """Records of a metric against test data, of models in the catalogue with their recipes unchanged."""
-    found = select(records, name=metric, split="test", **wanted)
+    found = select(map(_in_catalogue, records), name=metric, split="test", **wanted)
     return [r for r in select(found, model=RECIPES.__contains__) if not CHANGED & r["details"].keys()]
+
+
+def _in_catalogue(record: dict) -> dict:
+    """A study's record under its model's own name, where the catalogue has one."""
+    student, names = record["model"].partition(": ")[0], {PLAIN: "", WITHOUT: "-nonoise"}
+    if record["details"].get("variant") not in names:
+        return record
+    details = {key: value for key, value in record["details"].items() if key not in ("variant", "changes")}
+    return record | {"model": student + names[record["details"]["variant"]], "details": details}
 
 
 def _recipe(record: dict) -> Recipe:
@@ -272,6 +282,62 @@ def turns(metric: str, always: str = "") -> Check:
 @cache
 def _best_product() -> float:
     return best_mixture(get_world("coins"), 1)[0]
+
+
+def _by_delta(records: list[dict], metric: str) -> dict[str, dict[float, Series]]:
+    """Students of teachers cut to one top-p: student -> delta of what is excluded -> records by seed."""
+    cut = [r for r in records if "method.delta" in r["details"].get("changes", {})]
+    found: dict[str, dict[float, Series]] = {}
+    for r in select(cut, name=metric):
+        changes, student = r["details"]["changes"], r["model"].partition(": ")[0]
+        at = f"{student}, top-p {changes['method.top_p']:g}"
+        found.setdefault(at, {}).setdefault(changes["method.delta"], {})[field_of(r, "training_seed")] = r
+    return found
+
+
+def delta_hardly_matters(metric: str, tolerance: float = 0.1) -> Check:
+    """Students whose teachers differ in a finite delta alone are within `tolerance` of each other."""
+
+    def check(records):
+        for where, by_delta in _by_delta(records, metric).items():
+            finite = {delta: series for delta, series in sorted(by_delta.items()) if delta <= 100}
+            seeds = set.intersection(*map(set, finite.values())) if len(finite) > 2 else set()
+            values = [[series[seed]["value"] for series in finite.values()] for seed in sorted(seeds)]
+            near = sum(max(v) <= (1 + tolerance) * min(v) for v in values)
+            numbers = ", ".join(f"{_spread(series)} at {delta:g}" for delta, series in finite.items())
+            if seeds:
+                yield Finding(where, numbers, near, near, len(seeds), _student_scale(finite))
+
+    return check
+
+
+def diverges(metric: str, delta: float = 1e20) -> Check:
+    """With an exclusion so hard, training ends in a loss that is not finite, or a student is further off than
+    what it was before distillation."""
+
+    def check(records):
+        stopped, measured = _by_delta(records, DIVERGED), _by_delta(records, metric)
+        for where in stopped.keys() | measured.keys():
+            student = where.partition(",")[0]
+            before = [r["value"] for r in select(records, name=metric, model=f"{student}: {BEFORE}")]
+            ends, runs = stopped.get(where, {}).get(delta, {}), measured.get(where, {}).get(delta, {})
+            worse = [r for r in runs.values() if before and r["value"] > before[0]]
+            number = len(ends) + len(worse)
+            numbers = f"{len(ends)} stopped without a finite loss"
+            numbers += f", {_spread(runs)} against {before[0]:.3g} before" if runs and before else ""
+            if ends or runs:
+                scale = _student_scale(measured.get(where, {}))
+                yield Finding(where, numbers, number, number, len(ends) + len(runs), scale)
+
+    return check
+
+
+def _student_scale(by_delta: dict[float, Series]) -> str:
+    """The scale of students in a study; "" where all of them diverged."""
+    record = next((r for series in by_delta.values() for r in series.values()), None)
+    if record is None:
+        return ""
+    return scale_of(record["model"].partition(": ")[0], record["provenance"].get("parameters"))
 
 
 def drops_a_face(role: str) -> Check:

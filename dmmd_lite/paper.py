@@ -11,6 +11,8 @@ from dmmd_lite.claims import (
     against_method,
     against_teacher,
     between_noises,
+    delta_hardly_matters,
+    diverges,
     drops_a_face,
     falls_with_fewer_steps,
     noise_input,
@@ -259,6 +261,18 @@ CLAIMS = [
         "Noise input lowers the entropy of the student's output.",
         f"with noise {_at(_ENTROPY_WITH, 4, 64)}; without {_at(_ENTROPY_WITHOUT, 4, 64)}",
         noise_input("output_entropy"),
+    ),
+    Claim(
+        "Section 3.3, Figure 6",
+        "The value of Δ, what an excluded class loses of its log-probability, hardly matters.",
+        "a statement, no number",
+        delta_hardly_matters("frechet"),
+    ),
+    Claim(
+        "Section 3.3, Figure 6",
+        "With a hard exclusion, a log-probability of -1e20, training diverges.",
+        "a statement, no number",
+        diverges("frechet"),
     ),
     Claim(
         "Section 3.1",

@@ -9,6 +9,8 @@ from dmmd_lite.claims import (
     against_method,
     against_teacher,
     between_noises,
+    delta_hardly_matters,
+    diverges,
     drops_a_face,
     falls_with_fewer_steps,
     noise_input,
@@ -161,6 +163,38 @@ def test_a_dropped_face_is_neither_a_product_of_marginals_nor_a_good_student(dis
     ]
     assert counts(drops_a_face("sdtt")(records)) == [(lost, lost, 1)]
     assert not list(drops_a_face("sdtt")(records[:1]))
+
+
+def of_delta(delta, value, name="frechet", seed=0, student="digits-masked-dmmd-8"):
+    details = {"variant": f"Δ = {delta:g}", "changes": {"method.top_p": 0.85, "method.delta": delta}}
+    made = record(f"{student}: {details['variant']}", 8, value, name=name)
+    return made | {"details": details, "provenance": {"training_seed": seed}}
+
+
+@pytest.mark.parametrize(("far", "near"), [(2.1, 1), (2.3, 0)])
+def test_delta_hardly_matters_within_a_tenth_in_every_seed(far, near):
+    records = [of_delta(0.5, 2.0), of_delta(2.0, 2.1), of_delta(8.0, far), of_delta(1e20, 9.0)]
+    assert counts(delta_hardly_matters("frechet")(records)) == [(near, near, 1)]
+    assert not list(delta_hardly_matters("frechet")(records[:2])), "two are no range"
+
+
+def test_divergence_is_no_finite_loss_or_worse_than_before():
+    before = of_delta(0.0, 3.0) | {"model": "digits-masked-dmmd-8: before distillation"}
+    stopped = of_delta(1e20, 1, name="updates_before_divergence")
+    worse, better = of_delta(1e20, 3.5, seed=1), of_delta(1e20, 2.5, seed=2)
+    before["details"] = {"variant": "before distillation", "changes": {}}
+    assert counts(diverges("frechet")([before, stopped, worse, better])) == [(2, 2, 3)]
+    assert not list(diverges("frechet")([before, of_delta(8.0, 4.0)]))
+
+
+def test_studies_count_under_their_models_own_names():
+    """Table 6: with noise input and without it, of the same student."""
+    records = [
+        record(f"digits-masked-dmmd-4: {variant}", 4, value, name="output_entropy")
+        | {"details": {"variant": variant, "changes": {}}}
+        for variant, value in (("as it is", 1.0), ("without noise input", 1.2))
+    ]
+    assert [f.seeds for f in noise_input("output_entropy")(records)] == [1]
 
 
 def test_scales_are_told_by_the_size_of_the_network():
