@@ -128,7 +128,7 @@ board(everything, "coins", "total_variation", steps=[1])
 #
 # **How fair is this?** All students start from the same network, have the same teacher (its floor on probabilities is
 # the one each method stands) and the same work. D-MMD's recipe for this world was lengthened after its first seeds had
-# been seen (see [Two coins](coins)). Of the others only what stood in their way was mended: IDLM's floor, the number of
+# been seen (see [Two coins](coins.py)). Of the others only what stood in their way was mended: IDLM's floor, the number of
 # Di4C's lambdas, its batch and where lambda enters, rates that fell before the last round. A method's best setting may
 # well do better than its row.
 #
@@ -252,7 +252,7 @@ show(methods_against_steps(everything, "permutations", ["total_variation"], ["to
 # %% [markdown]
 # ## Text whose truth is known
 #
-# A chain over 27 characters, in sequences of 64 ([exact text](exact_text)), whose exact posterior is everyone's teacher.
+# A chain over 27 characters, in sequences of 64 ([exact text](exact_text.py)), whose exact posterior is everyone's teacher.
 # Total variation of the samples' trigrams from the true ones (less is better), and the true log-likelihood of samples per
 # token. Dotted is what as many exact samples have. Above that likelihood a student is surer of itself than the chain.
 
@@ -270,7 +270,7 @@ show(methods_against_steps(everything, "markov", metrics, ["ngram_divergence"], 
 # D-MMD is the nearest to the chain in one and in four steps, under both noises and in every seed, and no sample of its
 # students is likelier on average than the chain's own. In sixteen steps nobody comes below the exact teacher, which is
 # near the floor by then: D-MMD is within a tenth or so of it, masked Di4C nearer. With four times the updates and for
-# eight steps its student does better than the exact teacher ([exact text](exact_text)): these runs are short, for all.
+# eight steps its student does better than the exact teacher ([exact text](exact_text.py)): these runs are short, for all.
 #
 # Masked, SDTT and Di4C stay with the teacher at every number of steps or end a little above it. Di[M]O loses nearly all of the chain, IDLM much of it: in sixteen steps
 # IDLM's trigrams are five to nine times as far away as its teacher's, while the likelihood of its samples looks good. ReDi is better than its teacher in one step and worse in sixteen; in four it is better under
@@ -343,7 +343,7 @@ show(methods_against_steps(everything, "digits", ["frechet", "coverage"], logari
 # there; in one step it is level with it.
 #
 # **What was tried** for these, as for every method: four trials each, of which the best is shown (see
-# [the leaderboard](leaderboard)). Masked IDLM and Di[M]O were best at the highest rates of the four, uniform IDLM at the
+# [the leaderboard](leaderboard.py)). Masked IDLM and Di[M]O were best at the highest rates of the four, uniform IDLM at the
 # lowest, so the best may lie outside. The sources train far larger networks from far lower rates, for thirty to more than a thousand times as many
 # updates. For DCD its authors' greedy tail was tried, too. It makes all three
 # seeds worse, and the teacher; Fréchet distance in sixteen steps with it:
@@ -418,7 +418,7 @@ show(methods_against_steps(everything, "docstrings", ["gradient_moment"]), alt)
 # %% [markdown]
 # The frontier in 16 steps: one line a model, one point a sampling top-p. Sharper sampling buys a lower perplexity with less
 # variety. A student that lost modes has fewer distinct 4-grams than another of its perplexity; the gradient moment sees
-# both. Numbers and more columns are on the page of [Table 5](table5_text_methods).
+# both. Numbers and more columns are on the page of [Table 5](table5_text_methods.py).
 
 # %%
 frontier = select(load_results("table5_text_methods"), steps=16)

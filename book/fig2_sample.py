@@ -99,7 +99,7 @@ explore(steps_shown, path, strip="after_step", start={"after_step": steps // 2})
 # ## What the models cost and score
 #
 # The same two models on 64 samples; intervals are wide at this number, the figures with many samples are on the page
-# of [Figure 1](fig1_steps_text).
+# of [Figure 1](fig1_steps_text.py).
 
 # %%
 records = []

@@ -20,7 +20,7 @@
 # noises. The temperature acts on the teacher's $\log\hat x_\theta(z_s)$ in (11) and (12), and on nothing while sampling.
 #
 # What was known before: the recipe itself was chosen at a temperature of 1, with seed 0, and of the four trials of the
-# four-step students on validation images ([the leaderboard](leaderboard)) the one with a temperature of 0.8 was the worst.
+# four-step students on validation images ([the leaderboard](leaderboard.py)) the one with a temperature of 0.8 was the worst.
 #
 # Run time: seconds on one core of a laptop; the curves are committed records, one training run a point.
 

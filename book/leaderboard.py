@@ -34,7 +34,7 @@
 # Afterwards the same four trials were run for all of them on two coins in one step: the second table below says how much
 # better a method's best setting does than its recipe, and no recipe was changed for it. On permutations, Markov text and
 # the docstrings nobody had trials; on Markov text every student has a quarter of the updates that D-MMD's student of
-# [the page on exact text](exact_text) has, D-MMD's too.
+# [the page on exact text](exact_text.py) has, D-MMD's too.
 #
 # All cells are committed records. To add some, name worlds and methods among the parameters: what is missing is
 # trained, the notebook's JSON file then holds the new records.
@@ -140,11 +140,11 @@ for world in filled:
 #   trials.
 # - *Markov text.* In sixteen steps the exact teacher is hard to beat: what it still lacks there is little more than the
 #   floor, and no student gets below it with this little training, D-MMD's included. In eight steps, with four times the
-#   updates, D-MMD's does ([exact text](exact_text)). Nothing was tried for the others, of which Di[M]O in one step, IDLM
+#   updates, D-MMD's does ([exact text](exact_text.py)). Nothing was tried for the others, of which Di[M]O in one step, IDLM
 #   and, in four, masked ReDi are far behind it.
 # - *Digits.* Every method had its four trials, of which the best is shown. Besides, DCD was tried with its authors' greedy
 #   tail, Di4C with its authors' steps for pixels, Di[M]O at other temperatures of sampling
-#   ([how methods collapse](collapse)).
+#   ([how methods collapse](collapse.py)).
 # - *Docstrings.* Nobody had trials here, and one seed each is no claim.
 #
 # ## Tuning

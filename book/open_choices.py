@@ -20,7 +20,7 @@
 # is updated as often as in the recipe; "alternating updates" is therefore more work (10 forward passes' worth for 7), and
 # "2 auxiliary updates" too.
 #
-# The recipes were chosen with seed 0, the digits' after looking at some test distances as well ([Table 1](table1_steps_images)
+# The recipes were chosen with seed 0, the digits' after looking at some test distances as well ([Table 1](table1_steps_images.py)
 # says which), and of their rates half and twice had been tried: all of it favours "as it is".
 #
 # Run time: seconds on one core of a laptop; the figures are committed records, one training run a point.

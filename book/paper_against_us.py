@@ -22,7 +22,7 @@
 # *Reproduced* means: in every comparison that could be made, and in every training seed of it, and with 95 % intervals apart.
 # *Within intervals* means that values are as claimed in every seed, but some intervals overlap. *In part*: in some seeds or
 # worlds. *Not run yet*: no committed records decide it. Scales are those of the
-# [models' recipes](cost): most records here come from a laptop.
+# [models' recipes](cost.py): most records here come from a laptop.
 
 # %% tags=["parameters"]
 parts: list[str] = []  # parts of the paper to show in full, such as "Table 1"; none: all of them

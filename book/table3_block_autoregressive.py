@@ -51,7 +51,7 @@ for name, steps in [(TEACHER, k) for k in teacher_steps] + [(STUDENT.format(k), 
 # ## The table
 #
 # Committed records first. Both models are sampled at the top-p that the uniform teacher of
-# [Figure 1](fig1_steps_text) does best with on the validation modules; it was not chosen anew for blocks. There is one
+# [Figure 1](fig1_steps_text.py) does best with on the validation modules; it was not chosen anew for blocks. There is one
 # training seed, and both models are far from the ones without blocks: two thirds of the updates, and an encoder that has
 # to be learned beside the denoiser.
 

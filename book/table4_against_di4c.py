@@ -16,7 +16,7 @@
 #
 # The paper's Table 4 sets D-MMD beside Di4C on CIFAR-10. Here are both, and the teacher they share, on the digits: same
 # network, same start, same work (sequences evaluated by a network while training, a backward pass counting two), equal
-# tuning (see [the leaderboard](leaderboard)). Di4C's student is a mixture: a latent λ drawn anew for every sequence and
+# tuning (see [the leaderboard](leaderboard.py)). Di4C's student is a mixture: a latent λ drawn anew for every sequence and
 # step lets the tokens of one step depend on each other. One Di4C student serves all numbers of steps. Its authors also
 # sample it in a *hybrid* way: the student takes the first seven tenths of the time, where few steps hurt most, and leaves
 # the rest to its teacher.

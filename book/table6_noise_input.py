@@ -21,7 +21,7 @@
 #
 # **Expected, written down before the runs.** Noise input helps masked students, most at few steps; uniform students with
 # and without it differ by less than a tenth; the fewer the steps, the lower the entropy of the output; noise input lowers
-# it. Known before: masked students of 4 steps ([Table 1](table1_steps_images)).
+# it. Known before: masked students of 4 steps ([Table 1](table1_steps_images.py)).
 #
 # Run time: seconds on one core of a laptop; the table is of committed records.
 

@@ -28,6 +28,7 @@ from dmmd_lite.pages import PageError, check_scale, run_page, up_to_date
 from dmmd_lite.paths import PACKAGE, data_dir, source_root
 
 MATHJAX = "mathjax/tex-svg-full.js"  # of the wheel sphinx-mathjax-offline; `mathjax_path` in _config.yml
+PAGE_LINK = re.compile(r"\]\(((?:api/)?\w+)\.(?:py|md)([)#])")  # from a page to the source of another
 LARGEST_SITE, LARGEST_PAGE = 60_000_000, 4_000_000  # bytes
 
 
@@ -163,7 +164,8 @@ def _site_files(root: Path, scale: str) -> dict[str, Path]:
 
 
 def _put(source: Path, target: Path, root: Path) -> None:
-    """Copy a file into the stage. A page gets its closing section."""
+    """Copy a file into the stage. A page gets its closing section, and its links to other pages, which are
+    to sources, as JupyterLab follows them, become links to documents."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix != ".ipynb":
         shutil.copyfile(source, target)
@@ -174,6 +176,9 @@ def _put(source: Path, target: Path, root: Path) -> None:
     computed = source.with_suffix(".json")
     page, run = root / "book" / f"{source.stem}.py", notebook.metadata["dmmd_lite"]
     section = closing_section(page, run, computed if computed.is_file() else None)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = PAGE_LINK.sub(r"](\1\2", cell.source)
     notebook.cells.append(nbformat.v4.new_markdown_cell(section))
     nbformat.write(notebook, target)
 

@@ -31,10 +31,13 @@ def test_a_site_that_is_too_large_is_refused(tmp_path, monkeypatch, page, total)
     book.check_size(tmp_path)
 
 
+LINKS = "# One\n[a](one.py), [b](words.md#here), [c](api/rng.md), [d](https://x.org/one.py), [e](#below)"
+
+
 @pytest.fixture
 def checkout(tmp_path) -> Path:
     """A checkout with one page that has been run, and the real configuration."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# One")])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(LINKS)])
     notebook.metadata["dmmd_lite"] = {"scale": "smoke", "seconds": 1.0}
     for name in ("book", "_build/pages/smoke"):
         (tmp_path / name).mkdir(parents=True)
@@ -66,8 +69,16 @@ def test_the_stage_holds_pages_records_and_mathjax(staged):
     assert records and records < names
     assert {"book/one.ipynb", "book/words.md", "extra/records/one.json"} < names
     assert f"book/_static/{book.MATHJAX}" in names and "book/one.py" not in names
-    last = nbformat.read(staged / "book" / "one.ipynb", as_version=4).cells[-1].source
+    first, last = (cell.source for cell in nbformat.read(staged / "book" / "one.ipynb", as_version=4).cells)
+    assert first.endswith("[a](one), [b](words#here), [c](api/rng), [d](https://x.org/one.py), [e](#below)")
     assert last.startswith("## Behind this page") and "_modules/dmmd_lite/rng.html" in last
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "book").glob("*.py")), ids=lambda path: path.stem)
+def test_links_between_pages_are_to_files_that_jupyterlab_finds(page):
+    text = "\n".join(line for line in page.read_text().splitlines() if line.startswith("#"))
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)[)#]", text) if "://" not in link]
+    assert all((page.parent / link).is_file() for link in links), links
 
 
 def test_the_site_is_built_again_only_when_something_on_it_changed(staged, checkout, monkeypatch):
