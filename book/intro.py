@@ -40,7 +40,6 @@
 #
 # | page | what it shows |
 # |---|---|
-<<<<<<< HEAD
 # | [Two coins](coins.py) | why one factorised step cannot make two coins agree, and how noise input solves it |
 # | [The whole method on one page](standalone.py) | D-MMD without the package, equal to the package to six digits |
 # | [Text whose truth is known](exact_text.py) | how an exactly right denoiser still errs in few steps, judged by exact laws |
@@ -64,27 +63,6 @@
 # | [Sweeps](sweeps.md) | a page at every point of a grid, on one machine or many |
 # | [The paper against us](paper_against_us.py) | every figure, table and claim: reproduced or not, at which scale |
 # | [What it costs](cost.py) | what every scale needs |
-=======
-# | [Two coins](coins.py) | why one factorised step cannot make two coins agree, and how noise input solves it |
-# | [The whole method on one page](standalone.py) | D-MMD without the package, equal to the package to six digits |
-# | [Text whose truth is known](exact_text.py) | how an exactly right denoiser still errs in few steps, judged by exact laws |
-# | [Theory, checked](theory.py) | equations 6 to 12 and appendices A, B, D in numbers |
-# | [How single precision flatters teachers](sampler_bias.py) | a confounder of plots against steps, measured |
-# | [How earlier methods collapse](collapse.py) | what each method's one-step student emits, and why |
-# | [Leaderboard](leaderboard.py) | methods by worlds by steps, with the command behind every number |
-# | [Figure 1 and Table 2](fig1_steps_text.py) | text quality, by the gradient moment, against sampling steps |
-# | [Figure 2](fig2_sample.py) | samples of teacher and student, not picked |
-# | [Figure 3](fig3_perplexity_vs_gradient_moment.py) | why perplexity lies and the gradient moment does not |
-# | [Figure 4](fig4_sampling_temperature.py) | what sampling temperature and top-p do to base models |
-# | [Table 1](table1_steps_images.py) | quality against sampling steps on real images |
-# | [Table 3](table3_block_autoregressive.py) | diffusion block after block, and its student |
-# | [Table 4](table4_against_di4c.py) | D-MMD and Di4C on images |
-# | [Table 5](table5_text_methods.py) | text methods side by side |
-# | [Distil your own model](distil_your_own.py) | from your tokens, or from your network, to a saved student |
-# | [Sweeps](sweeps.md) | a page at every point of a grid, on one machine or many |
-# | [The paper against us](paper_against_us.py) | every figure, table and claim: reproduced or not, at which scale |
-# | [What it costs](cost.py) | what every scale needs |
->>>>>>> main
 #
 # Words are in the [glossary](glossary.md), papers in the [bibliography](references.md), functions in the pages from
 # [noise and samplers](api/processes.md) on.
