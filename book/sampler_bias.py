@@ -17,7 +17,8 @@
 # **Claim.** Drawing tokens with single-precision random numbers, as much released code does, silently lowers the
 # temperature of a sampler, and the more steps it takes the more. Teachers are sampled in many steps, students in few. So in
 # a plot of quality against steps the teachers' end is flattered, as far as the metric likes sharp samples, and perplexity
-# does {cite:p}`sampler_bias`. Here it is measured, and it is shown how this package avoids it.
+# does {cite:p}`sampler_bias`. Here the loss is computed and simulated draw by draw, and it is shown how this package avoids
+# it.
 #
 # **Where it comes from.** A common sampler takes the class with the largest $p_c/(-\log U_c)$. A float32 uniform is a
 # multiple of $2^{-24}$, so $-\log U_c$ cannot be smaller than that, and a class of probability $q$ is drawn with only

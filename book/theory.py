@@ -96,10 +96,15 @@ def compare(name, a, b):
 # $$L_\mathrm{AUX} = E\bigl[w(s)\bigl(\lVert \hat x_\eta(z_t)-\hat x_\varphi(z_s)\rVert^2
 # +\lVert \hat x_\varphi(z_s)-\hat x_\theta(z_s)\rVert^2\bigr)\bigr] \tag{8}$$
 #
-# **Checked.** With the second term of (8), the anchor, the best auxiliary is not the generator's mean but half-way to the
+# **Checked.** At fixed $z_s$ the slope of (6) in the generator's mean is twice that of (7) where the auxiliary is that mean.
+# With the second term of (8), the anchor, the best auxiliary is not the generator's mean but half-way to the
 # teacher: the gradient of (8), over all outcomes and states, is zero there.
 
 # %%
+mean = g.clone().requires_grad_()
+equation_6, equation_7 = (theta - mean).square().sum(), (mean * (g - theta)).sum()
+compare("(6): its slope is twice that of (7)", slope(equation_6, mean), 2 * slope(equation_7, mean))
+
 classes = torch.eye(world.vocab_size, dtype=torch.float64)
 phi = half.clone().requires_grad_()
 squares = (classes - phi.unsqueeze(-2)).square().sum(-1)

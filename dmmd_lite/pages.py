@@ -169,7 +169,7 @@ def fingerprint(page: str | Path, scale: str, values: dict) -> str:
     """SHA-256 over all a page's output depends on.
 
     That is: its source, scale and resolved parameters, the package, the shipped data, names and sizes of
-    the user's data sets, and the versions of Python, torch, numpy and matplotlib.
+    the user's data files, and the versions of Python and of the libraries that draw and measure.
     """
     digest = hashlib.sha256()
 
@@ -179,7 +179,7 @@ def fingerprint(page: str | Path, scale: str, values: dict) -> str:
     add("page", page_path(page).read_bytes())
     add("run", json.dumps([scale, values], sort_keys=True).encode())
     add("python", platform.python_version().encode())
-    for name in ("torch", "numpy", "matplotlib"):
+    for name in ("torch", "numpy", "matplotlib", "pandas", "pillow", "scikit-learn"):
         add(name, metadata.version(name).encode())
     for path in sorted(PACKAGE.rglob("*.py")):
         add(path.relative_to(PACKAGE), _sha256(path))
@@ -187,8 +187,9 @@ def fingerprint(page: str | Path, scale: str, values: dict) -> str:
         if path.is_file():
             add(path.relative_to(data_dir()), _sha256(path))
     external = external_data_dir()
-    for path in sorted(external.glob("*")) if external else []:
-        add(path.name, str(path.stat().st_size).encode())
+    for path in sorted(external.rglob("*")) if external else []:
+        if path.is_file():
+            add(path.relative_to(external), str(path.stat().st_size).encode())
     return digest.hexdigest()
 
 

@@ -232,3 +232,31 @@ def test_a_sweep_goes_on_after_it_was_killed_and_interrupted(page, tmp_path, cap
         (n, k) for n in range(6) for k in (1, 2)
     ]
     assert not list(out.glob("tiny/*/.tiny-*")), "a killed run left its folder"
+
+
+MISSING = """# %% tags=["parameters"]
+number: int = 0  # which run
+
+# %%
+from dmmd_lite.pages import save_records
+from dmmd_lite.store import load_model
+
+made = load_model("parity-masked-dmmd-1", "smoke").provenance
+record = {"name": "seconds", "value": made["training"]["seconds"], "low": None, "high": None, "n": 1}
+save_records("missing", [{**record, "sha256": made["sha256"]}])
+"""
+
+
+@pytest.mark.slow
+def test_eight_pages_at_once_train_a_missing_model_once(tmp_path, monkeypatch):
+    """A second training of the student would leave another time, one of its start another folder."""
+    monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path / "cache"))
+    path = tmp_path / "pages" / "missing.py"
+    path.parent.mkdir()
+    path.write_text(MISSING)
+    sweep(path, {"number": list(range(8))}, tmp_path / "out", jobs=8)
+    found = [json.loads(file.read_text())["records"][0] for file in (tmp_path / "out").rglob("missing.json")]
+    assert len(found) == 8 and len({(r["value"], r["sha256"]) for r in found}) == 1
+    logs = list((tmp_path / "cache" / "models").glob("*/log.jsonl"))
+    logged = [[line for line in log.read_text().splitlines() if "seconds" in line] for log in logs]
+    assert len(logs) == 2 and all(len(lines) == 1 for lines in logged), "20 steps leave one line"
