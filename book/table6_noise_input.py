@@ -34,11 +34,12 @@ n: int = 500  # samples per cell measured now
 # %%
 import matplotlib.pyplot as plt
 import pandas as pd
+from IPython.display import HTML
 
-from dmmd_lite.boards import noise_ratios, study_table, verdict_table
+from dmmd_lite.boards import claim_section, noise_ratios, study_table, verdict_table
 from dmmd_lite.figures import study_samples
 from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.paper import TABLE_6
+from dmmd_lite.paper import TABLE_6, claims_of, items
 from dmmd_lite.plots import log_steps, seeds_line, show
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.studies import BEFORE, PLAIN, STUDIES, WITHOUT, measure, of_student
@@ -103,6 +104,17 @@ verdict_table(STUDY, committed)
 # %%
 for student in STUDIES[STUDY].students:
     show(study_samples(committed, student), f"First samples of every variant of {student}, a row each.")
+
+# %% [markdown]
+# ## The paper's statements
+#
+# What Table 6 says, held against all committed records as on [the paper against us](paper_against_us.py).
+
+# %%
+found = {
+    claim: claim.findings() for claim in claims_of(next(part for part in items() if part.name == "Table 6"))
+}
+HTML("".join(claim_section(claim, findings) for claim, findings in found.items()))
 
 # %% [markdown]
 # ## The paper's Table 6
