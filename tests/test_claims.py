@@ -5,6 +5,7 @@ What holds for some seeds only is no claim; pages print it seed by seed.
 
 import pytest
 
+from dmmd_lite.claims import diverges, falls_with_fewer_steps, noise_input
 from dmmd_lite.leaderboard import JUDGED_BY
 from dmmd_lite.leaderboard import teacher as teacher_of
 from dmmd_lite.metrics.limits import one_step_sdtt
@@ -308,3 +309,18 @@ def test_the_block_student_keeps_up_with_its_teacher_at_four_times_the_steps():
     (teacher,) = [r for r in records if "teacher" in r["model"] and r["steps"] == 64]
     (student,) = [r for r in records if "dmmd-16" in r["model"] and r["steps"] == 16]
     assert student["high"] <= 1.1 * teacher["value"]
+
+
+def test_a_hard_exclusion_diverges_under_both_noises():
+    findings = list(diverges("frechet")(load_results("fig6_teacher_top_p")))
+    assert len(findings) == 2
+    assert all(f.agree == f.seeds == 3 for f in findings)
+
+
+def test_noise_input_and_few_steps_make_the_output_surer():
+    """Masked students of four steps with and without noise; one step against sixteen, both noises."""
+    records = load_results("table6_noise_input")
+    found = {f.where: f for f in noise_input("output_entropy")(records)}
+    assert found["digits-masked-dmmd-4, 4 steps"].apart == 3
+    findings = list(falls_with_fewer_steps("output_entropy")(records))
+    assert len(findings) == 2 and all(f.apart == f.seeds == 3 for f in findings)
