@@ -23,7 +23,7 @@ from dmmd_lite.worlds import get_world
 MANY = 4  # times as many steps are many more
 SHARPENING = ("temperature", "top_p")
 # In the details of records of changed recipes or samplers:
-CHANGED = {"changes", "trial", "clamp", "components", "form", "greedy_tail", "swings", "variant"}
+CHANGED = {"changes", "trial", "clamp", "components", "greedy_tail", "swings", "variant"}
 Series = dict[int, dict]  # records by training seed
 Check = Callable[[list[dict]], Iterable["Finding"]]
 
@@ -286,7 +286,7 @@ def _best_product() -> float:
 
 def _by_delta(records: list[dict], metric: str) -> dict[str, dict[float, Series]]:
     """Students of teachers cut to one top-p: student -> delta of what is excluded -> records by seed."""
-    cut = [r for r in records if "method.delta" in r["details"].get("changes", {})]
+    cut = [r for r in records if {"method.top_p", "method.delta"} <= r["details"].get("changes", {}).keys()]
     found: dict[str, dict[float, Series]] = {}
     for r in select(cut, name=metric):
         changes, student = r["details"]["changes"], r["model"].partition(": ")[0]

@@ -77,8 +77,8 @@ def test_validation_reads_what_the_scale_can_bear(rng):
         world = get_world(name)
         assert len(store._validation_data(world, rng, "laptop")) == laptop
         assert len(store._validation_data(world, rng, "smoke")) == smoke
-        assert store._validation_num("laptop", world) == samples
-        assert (store._validation_num("smoke", world), store._validation_num("gpu", world)) == (128, 2000)
+        assert store.validation_num("laptop", world) == samples
+        assert (store.validation_num("smoke", world), store.validation_num("gpu", world)) == (128, 2000)
 
 
 def test_glyph_students_are_trained_and_validated(tmp_path, monkeypatch):
