@@ -18,7 +18,7 @@
 # worse when they are sharpened a lot? The paper's Figure 4 shows FID against sampling temperature and top-p on
 # CIFAR-10; here it is the Fréchet distance on classifier features of the digits (not an FID), for both processes.
 #
-# Temperature and top-p act on $\hat x(z_t)$, never on the posterior. Run time: about two minutes on one core of a
+# Temperature and top-p act on $\hat x(z_t)$, never on the posterior. Run time: about a minute on one core of a
 # laptop. Filled curves are committed records, hollow markers are computed while the page runs.
 
 # %% tags=["parameters"]

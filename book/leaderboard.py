@@ -15,7 +15,7 @@
 # # Leaderboard: methods, worlds, steps
 #
 # Every student of a world and a noise starts from the same network and learns from the same teacher (the same up to the
-# floor on probabilities where it is exact, which each method stands differently: see [below](#what-the-methods-take)), and
+# floor on probabilities where it is exact, which each method stands differently: see *What the methods take*), and
 # its networks evaluate as many sequences as every other's, within a tenth; a backward pass counts two, and one where only inputs have
 # gradients (uniform IDLM). Between the two noises this
 # may differ: masked students of the digits take 2.5 times the work of uniform ones. A cell is the mean over training

@@ -30,7 +30,7 @@
 # students' longer runs (1,000 updates; uniform students have 400) were chosen later, on validation images alone, on
 # which uniform students gained nothing by them.
 #
-# Run time: about two minutes on one core of a laptop. The filled curves are committed records (three training seeds of
+# Run time: under a minute on one core of a laptop. The filled curves are committed records (three training seeds of
 # every student, many samples); the hollow markers are computed while the page runs.
 
 # %% tags=["parameters"]
