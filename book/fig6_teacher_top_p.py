@@ -60,7 +60,9 @@ def top_p(changes):
 
 def delta(changes):
     """What diverged has no distance; if 10^20 has one somewhere, it stands at 16."""
-    return min(changes["method.delta"], 16) if changes.get("method.top_p") == 0.85 else None if changes else 0
+    if not changes:
+        return 0
+    return min(changes["method.delta"], 16) if changes["method.top_p"] == 0.85 else None
 
 
 fig, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")

@@ -309,26 +309,6 @@ def costs_of_released() -> DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def measured_ratios(records: Iterable[dict]) -> DataFrame:
-    """Records of `benchmarks/`: what was divided by what, in which setting, the median over rounds with its
-    95 % interval, and on which machine."""
-    rows = []
-    for r in records:
-        told, machine = r["details"], r["provenance"]["measured"]
-        settings = {k: v for k, v in told.items() if k not in ("ratio", "medians", "megabytes", "threads")}
-        rows.append(
-            {
-                "what": r["name"],
-                "setting": ", ".join(f"{k} {v}" if k != "setting" else str(v) for k, v in settings.items()),
-                "ratio": f"{r['value']:.2f}{_within(r, 2)}",
-                "rounds": r["n"],
-                "machine": machine["hardware"],
-                "date": machine["date"],
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def parts_table(found: dict[Claim, list[Finding]]) -> DataFrame:
     """Every part of the paper: its page in the book, and how its claims came out at which scales."""
     rows = []

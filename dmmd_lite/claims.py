@@ -16,7 +16,7 @@ from dmmd_lite.paths import data_dir
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import RECIPES, get_recipe
-from dmmd_lite.results import field_of, select
+from dmmd_lite.results import field_of, select, spread
 from dmmd_lite.studies import BEFORE, DIVERGED, PLAIN, WITHOUT
 from dmmd_lite.worlds import get_world
 
@@ -120,9 +120,7 @@ def _series(records: Iterable[dict], *fields: str) -> dict[tuple, Series]:
 
 
 def _spread(series: Series) -> str:
-    values = [r["value"] for r in series.values()]
-    ends = dict.fromkeys(f"{v:.3g}" for v in (min(values), max(values)))
-    return " to ".join(ends) + (f" ({len(values)} seeds)" if len(values) > 1 else "")
+    return spread([r["value"] for r in series.values()])
 
 
 def _apart(low: dict, high: dict) -> bool:

@@ -38,6 +38,12 @@ def select(records: Iterable[dict], **wanted) -> list[dict]:
     return [r for r in records if all(fits(r, field, value) for field, value in wanted.items())]
 
 
+def spread(values: list[float]) -> str:
+    """The least and the most of some values, one a training seed, and how many there are."""
+    ends = dict.fromkeys(f"{v:.3g}" for v in (min(values), max(values)))
+    return " to ".join(ends) + (f" ({len(values)} seeds)" if len(values) > 1 else "")
+
+
 def best_top_p(records: Iterable[dict], model: str, steps: int | None = None) -> float:
     """The sampling top-p of a model's least gradient moment on the validation split, training seed 0; 1 where
     none was tried. steps: choose among the trials in so many sampling steps, if there are any."""

@@ -15,7 +15,7 @@ from dmmd_lite.leaderboard import JUDGED_BY, samples_of
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.records import Record, machine
-from dmmd_lite.results import field_of, select
+from dmmd_lite.results import field_of, select, spread
 from dmmd_lite.samples import to_text
 from dmmd_lite.store import model_of
 from dmmd_lite.training import NonFiniteLoss
@@ -246,20 +246,16 @@ def verdicts(study: str, records: list[dict]) -> list[dict[str, str]]:
                 )
                 needed = [1 if v == BEFORE else SEEDS for v in (expected.less, expected.more)]
                 enough = len(less) >= needed[0] and len(more) >= needed[1]
-                came = f"{_verdict(less, more, enough)}: {_spread(less)} against {_spread(more)}"
-                row = {"student": student, "expected": expected.text}
-                rows.append(row | {"came out": came if less and more else "not run yet"})
+                came = "not run yet"
+                if less and more:
+                    came = f"{_verdict(less, more, enough)}: {spread(less)} against {spread(more)}"
+                rows.append({"student": student, "expected": expected.text, "came out": came})
     return rows
 
 
 def _verdict(less: list[float], more: list[float], enough: bool) -> str:
-    if less and more and max(less) < min(more):
+    if max(less) < min(more):
         return "confirmed" if enough else "seen"
-    if less and more and min(less) > max(more):
+    if min(less) > max(more):
         return "refuted" if enough else "not seen"
     return "undecided"
-
-
-def _spread(values: list[float]) -> str:
-    ends = dict.fromkeys(f"{v:.3g}" for v in (min(values, default=0.0), max(values, default=0.0)))
-    return " to ".join(ends) + (f" ({len(values)} seeds)" if len(values) > 1 else "")

@@ -54,21 +54,7 @@ def film(recipe: Recipe, frames: int, *, seed: int = 0, draws: int = DRAWS) -> R
     laws, provenance = watch(recipe, every, law_of(recipe, draws), seed=seed)
     last = float(total_variation(laws[max(laws)], get_world(recipe.world)))
     strip = {"updates": list(laws), "laws": [[round(p, 5) for p in law.tolist()] for law in laws.values()]}
-    return Record(
-        "total_variation",
-        last,
-        None,
-        None,
-        draws,
-        "the world's law",
-        {"film": strip},
-        recipe.name,
-        recipe.world,
-        "ema",
-        recipe.method.steps,
-        seed=0,
-        provenance=provenance,
-    )
+    return _record(recipe, "total_variation", last, draws, {"film": strip}, provenance)
 
 
 def swings(recipe: Recipe, looks: int, *, seed: int = 0) -> Record:
@@ -84,21 +70,18 @@ def swings(recipe: Recipe, looks: int, *, seed: int = 0) -> Record:
     averaged, provenance = watch(recipe, every, look, seed=seed)
     raw, _ = watch(recipe.with_changes({"training.ema.generator": 0.0}), every, look, seed=seed)
     seen = {"updates": list(averaged), "averaged": list(averaged.values()), "raw": list(raw.values())}
-    return Record(
-        chosen or "total_variation",
-        averaged[max(averaged)],
-        None,
-        None,
-        validation_num(recipe.scale, world) if chosen else DRAWS,
-        f"{world.name}, validation data" if chosen else "the world's law",
-        {"swings": seen} | ({"split": "valid"} if chosen else {}),
-        recipe.name,
-        recipe.world,
-        "ema",
-        recipe.method.steps,
-        seed=0,
-        provenance=provenance,
-    )
+    metric, num = (chosen, validation_num(recipe.scale, world)) if chosen else ("total_variation", DRAWS)
+    return _record(recipe, metric, averaged[max(averaged)], num, {"swings": seen}, provenance)
+
+
+def _record(recipe: Recipe, metric: str, value: float, num: int, details: dict, provenance: dict) -> Record:
+    """What a watched training ended at: an exact distance to the world's law, or a validation."""
+    reference = "the world's law"
+    if metric == recipe.validation:
+        reference, details = f"{recipe.world}, validation data", details | {"split": "valid"}
+    steps = recipe.method.steps
+    context = {"weights": "ema", "steps": steps, "seed": 0, "provenance": provenance}
+    return Record(metric, value, None, None, num, reference, details, recipe.name, recipe.world, **context)
 
 
 def _distance(recipe: Recipe) -> Look:
