@@ -31,6 +31,7 @@ class Size:
 
 TINY = {"width": 32, "depth": 2, "heads": 2, "time_width": 16}
 LAPTOP = {"width": 96, "depth": 3, "heads": 4}
+COARSE = {"width": 96, "depth": 4, "heads": 4, "patch": 4}  # 16 positions for 16 x 16 pixels
 GPU = {"width": 512, "depth": 8, "heads": 8, "mlp_ratio": 4, "time_width": 128}
 PAPER = {"width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4, "time_width": 128}
 NEAR = {"rotary_base": 100, "local": 5}  # for text: a sense of who is next to whom
@@ -52,7 +53,7 @@ SIZES = {
     },
     "glyphs": {
         "smoke": Size(TINY, 16, 20, 2e-3, 16, 10, (1e-4, 2e-4), 0.9),
-        "laptop": Size(LAPTOP, 64, 6000, 2e-3, 64, 600, (1e-3, 2e-3), 0.997),
+        "laptop": Size(COARSE, 64, 12_000, 2e-3, 64, 600, (1e-3, 2e-3), 0.997),
         "gpu": Size(GPU, 512, 10_000, 5e-4, 512, 5000, (2e-4, 4e-4), 0.999),
         "paper": Size(PAPER, 256, 1_000_000, 2e-4, 256, 200_000, (1e-5, 2e-5), 0.9999),
     },
