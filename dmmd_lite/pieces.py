@@ -1,18 +1,18 @@
 """Large vocabularies: whatever is made from log_x [B, L, V] is made a piece of the batch at a time.
 
 A denoiser is evaluated up to its vocabulary head; only those hidden vectors are kept. Losses and draws ask
-for log_x piece by piece, and a piece that carries a gradient is rebuilt in the backward pass (checkpointing,
-arXiv 1604.06174). A batch small enough is one piece and evaluated once.
+for log_x piece by piece. The gradient of a piece is taken with its loss, before the next piece is made (as
+fused linear cross-entropies do, arXiv 2410.10989), so that nothing is built again in the backward pass. A
+batch small enough is one piece, differentiated as usual.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from dmmd_lite.denoisers import Denoiser, denoiser_noise, sharpen
 from dmmd_lite.processes import Process
@@ -74,26 +74,22 @@ class Law:
     ) -> Tensor:
         """x ~ Cat(x_hat), sharpened: [B, L], or [N] at the N positions where bool [B, L] is true.
 
-        Equal random numbers give equal x, whatever the pieces.
+        Equal random numbers give equal x, whatever the pieces. For [B, L] a number is drawn at every
+        position, but the head is not asked where z carries no noise: x is known there.
         """
-        u = uniform((self.z.numel() if where is None else int(where.sum()),), generator)
-        x = u.new_empty(u.shape, dtype=torch.long, device=self.z.device)
-        start = 0
-        for log_x in self._log_x_at(where):
-            part = slice(start, start + len(log_x))
-            x[part] = pick(sharpen(log_x.detach(), temperature, top_p), u[part])
-            start = part.stop
-        return x.view_as(self.z) if where is None else x
+        if where is None:
+            noisy = self.process.scored(self.z)
+            u = uniform(self.z.shape, generator)[noisy.to(generator.device)]
+            small = self.elements <= ELEMENTS  # then a loss uses it, too
+            logs = [self.whole.detach()[noisy]] if small else self._log_x_at(noisy)
+            return self.z.masked_scatter(noisy, _picked(logs, u, temperature, top_p))
+        u = uniform((int(where.sum()),), generator)
+        return _picked(self._log_x_at(where), u, temperature, top_p)
 
-    def _log_x_at(self, where: Tensor | None) -> Iterator[Tensor]:
-        """log_x at the chosen positions (None: all), in order, [n, V] a piece."""
-        if where is None and self.elements <= ELEMENTS:
-            yield self.whole.flatten(0, 1)
-            return
-        where = torch.ones_like(self.z, dtype=torch.bool) if where is None else where
+    def _log_x_at(self, where: Tensor) -> Iterator[Tensor]:
+        """log_x at the chosen positions, in order, [n, V] a piece."""
         if self.per_position:
-            law = self.at(where)
-            for piece in law.split(piece_size(len(law.z), law.elements)):
+            for piece in self.at(where).split(piece_size(self.z.numel(), self.elements)):
                 yield piece.log_x().squeeze(1)
         else:
             size = piece_size(len(self.z), self.elements)
@@ -114,32 +110,112 @@ def piece_size(units: int, elements: int) -> int:
 
 
 def by_pieces(
-    function: Callable[..., dict[str, Tensor]], laws: Sequence[Law], others: Sequence[Tensor], where: Tensor
+    function: Callable[..., dict[str, Tensor]],
+    laws: Sequence[Law],
+    others: Sequence[Tensor],
+    where: Tensor,
+    weight: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """What function(log_x of every law ..., *others) gives, tensors [B, L] by name.
+    """What function(log_x of every law ..., *others) gives, tensors [B, L] by name, times weight [B] (None:
+    1) where bool [B, L] is true; 0 elsewhere.
 
-    The function treats every position alone. others: [B, L] or [B]. where: bool [B, L]; values elsewhere are
-    of no use to the caller, and are not computed if positions can be told apart and the laws are large.
+    The function treats every position alone. others: [B, L] or [B]; neither they nor weight carry a gradient.
+    If laws are large, values elsewhere are not computed where positions can be told apart, and the loss has
+    to be a multiple of the sum of everything returned, whose gradient is the one that is kept: the backward
+    pass of another one ends in a RuntimeError.
     """
+    weight = torch.ones(len(where), device=where.device) if weight is None else weight
+
+    def evaluate(logs: list[Tensor], where: Tensor, weight: Tensor, *others: Tensor) -> dict[str, Tensor]:
+        return {name: weighted(v, where, weight) for name, v in function(*logs, *others).items()}
+
     if laws[0].elements <= ELEMENTS:
-        return function(*(law.whole for law in laws), *others)
-    apart = all(law.per_position for law in laws)
+        return evaluate([law.whole for law in laws], where, weight, *others)
+    apart, constants = all(law.per_position for law in laws), [where, weight, *others]
     size = piece_size(where.numel() if apart else len(where), laws[0].elements)
     if apart:
-        laws, others = [law.at(where) for law in laws], [_at(v, where) for v in others]
+        laws, constants = [law.at(where) for law in laws], [_at(v, where) for v in constants]
+    tracked = [law.grad and torch.is_grad_enabled() for law in laws]
+    heads = [law.denoiser for law, on in zip(laws, tracked, strict=True) if on]
+    parameters = list(dict.fromkeys(p for head in heads for p in head.parameters() if p.requires_grad))
+    names: list[str] = []
 
-    def evaluate(laws, others):
-        return function(*(law.log_x() for law in laws), *others)
+    def one(piece: Sequence[Law | Tensor]) -> tuple[list[Tensor], list[Tensor | None]]:
+        """Values by name, and gradients of their sum in the laws' hidden vectors and in the parameters."""
+        part = [
+            replace(law, hidden=law.hidden.detach().requires_grad_(on), grad=on)
+            for law, on in zip(piece, tracked, strict=False)
+        ]
+        with torch.set_grad_enabled(any(tracked)):
+            found = evaluate([law.log_x() for law in part], *piece[len(laws) :])
+            total = sum(v.sum() for v in found.values())
+        names[:] = found
+        values = [v.detach() for v in found.values()]
+        if not any(tracked):
+            return values, []
+        leaves = [law.hidden for law in part if law.grad]
+        slopes = iter(torch.autograd.grad(total, [*leaves, *parameters], allow_unused=True))
+        return values, [*(next(slopes) if on else None for on in tracked), *slopes]
 
-    cut = zip(*(v.split(size) for v in [*laws, *others]), strict=True)
-    pieces = [
-        checkpoint(evaluate, c[: len(laws)], c[len(laws) :], use_reentrant=False, preserve_rng_state=False)
-        for c in cut
-    ]
-    joined = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+    def take() -> tuple[list[Tensor], list[Tensor | None]]:
+        """What `one` gives, of all pieces together."""
+        values, of_hidden, of_parameters = [], [], [None] * len(parameters)
+        for piece in zip(*(v.split(size) for v in [*laws, *constants]), strict=True):
+            found, slopes = one(piece)
+            values.append(found)
+            of_hidden.append(slopes[: len(laws)])
+            of_parameters = [_plus(a, b) for a, b in zip(of_parameters, slopes[len(laws) :], strict=True)]
+        of_hidden = [None if v[0] is None else torch.cat(v) for v in zip(*of_hidden, strict=True)]
+        return [torch.cat(v) for v in zip(*values, strict=True)], [*of_hidden, *of_parameters]
+
+    values = _Kept.apply(take, *(law.hidden for law in laws), *parameters)
     if not apart:
-        return joined
-    return {name: v.new_zeros(where.shape).masked_scatter(where, v) for name, v in joined.items()}
+        return dict(zip(names, values, strict=True))
+    return {
+        name: v.new_zeros(where.shape).masked_scatter(where, v)
+        for name, v in zip(names, values, strict=True)
+    }
+
+
+def weighted(values: Tensor, where: Tensor, weight: Tensor) -> Tensor:
+    """Values [B, L] times weight [B] where bool [B, L] is true, 0 elsewhere, whatever they are there."""
+    return torch.where(where, values, 0) * weight.unsqueeze(-1)
+
+
+class _Kept(torch.autograd.Function):
+    """Values whose gradient, that of their sum, is known already."""
+
+    @staticmethod
+    def forward(ctx, take: Callable, *inputs: Tensor) -> tuple[Tensor, ...]:
+        values, ctx.slopes = take()
+        return tuple(values)
+
+    @staticmethod
+    def backward(ctx, *incoming: Tensor) -> tuple[Tensor | None, ...]:
+        slopes, ctx.slopes = ctx.slopes, None  # so that they may be changed and handed on
+        if slopes is None:
+            raise RuntimeError("the gradient of pieces is gone; it can be used once")
+        incoming = torch.cat([v.flatten() for v in incoming])
+        factor = incoming[:1].sum()  # 0 of no values
+        torch._assert_async((incoming == factor).all(), "only the sum of all values of pieces has a gradient")
+        return None, *(None if v is None else v.mul_(factor) for v in slopes)
+
+
+def _plus(total: Tensor | None, more: Tensor | None) -> Tensor | None:
+    """Their sum, in the place of the first; None counts as 0."""
+    if total is None or more is None:
+        return more if total is None else total
+    return total.add_(more)
+
+
+def _picked(logs: Iterable[Tensor], u: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Tokens [N] of laws [n, V], piece by piece, at random numbers [N]."""
+    tokens, start = [], 0
+    for log_x in logs:
+        part = u[start : start + len(log_x)]
+        tokens.append(pick(sharpen(log_x.detach(), temperature, top_p), part))
+        start += len(log_x)
+    return torch.cat(tokens)
 
 
 def _at(v: Tensor, where: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ first: position l is revealed in the step from t to s with probability alpha_s -
 evaluated only in the steps in which it reveals something, and classes are drawn only where it does.
 Sequences do not wait for each other: the first such step of all of them is taken together, then the second,
 each at its own time. Under uniform noise most positions keep their token whatever x is; the random number
-that decides is drawn first, and x only where it matters. Both have exactly the law of the plain loop, for
-any denoiser.
+that decides is drawn first, and x only where it matters: a sequence in which nothing can change is not
+evaluated. Both have exactly the law of the plain loop, for any denoiser.
 
 A process with several stages takes all steps in each: the sequence so far stays as it is and new noise is
 put behind it.
@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import Denoiser, check_sharpening, sequences_at_once
-from dmmd_lite.pieces import law_of
+from dmmd_lite.denoisers import Denoiser, check_sharpening, denoiser_noise, sequences_at_once
+from dmmd_lite.pieces import Law
 from dmmd_lite.processes import Process
 from dmmd_lite.rng import uniform
 from dmmd_lite.schedules import time_grid
@@ -74,9 +74,8 @@ def sample(
 
     def draw(z: Tensor, t: Tensor, where: Tensor) -> Tensor:
         """x ~ Cat(x_hat(z, t)) at the positions where bool [B, L] is true, at one time or one each."""
-        law = law_of(denoiser, process, z, t.float().to(z.device).expand(len(z)), generator)
         greedy = greedy_tail and bool((t == grid[-2]).all())
-        return law.sample(generator, 0 if greedy else temperature, top_p, where)
+        return _draw(denoiser, process, z, t, where, generator, 0 if greedy else temperature, top_p)
 
     parts, paths, evaluations, done = [], [], 0, 0
     batches = [min(batch_size, num - start) for start in range(0, num, batch_size)]
@@ -134,8 +133,7 @@ def first_hitting(
         order = process.schedule.time(uniform(z.shape, generator)).sort(1, descending=True)
         for t, place in zip(order.values.unbind(1), order.indices.to(device).unbind(1), strict=True):
             where = torch.zeros_like(z, dtype=torch.bool).scatter_(1, place[:, None], True)
-            law = law_of(denoiser, process, z, t.float().to(device), generator)
-            z = z.masked_scatter(where, law.sample(generator, temperature, top_p, where))
+            z = z.masked_scatter(where, _draw(denoiser, process, z, t, where, generator, temperature, top_p))
         parts.append(z)
     return Samples(torch.cat(parts), length, float(length))
 
@@ -147,11 +145,35 @@ def denoise(
     """Tokens x [B, L] from z_t [B, L] at times t [B], in `steps` even steps of each sequence's time."""
 
     def draw(z: Tensor, t: Tensor, where: Tensor) -> Tensor:
-        law = law_of(denoiser, process, z, t.float().to(z.device), generator)
-        return law.sample(generator, where=where)
+        return _draw(denoiser, process, z, t, where, generator)
 
     grid = time_grid(steps)[:, None] * t.cpu().double()
     return _every_position(draw, process, z, grid, generator)[0]
+
+
+def _draw(
+    denoiser: Denoiser,
+    process: Process,
+    z: Tensor,
+    t: Tensor,
+    where: Tensor,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+) -> Tensor:
+    """x ~ Cat(x_hat(z, t)) at the N positions where bool [B, L] is true, [N]; t: one time or one each.
+
+    Only sequences with such a position are evaluated. Input noise is drawn for all of them, so that random
+    numbers do not depend on it.
+    """
+    noise, rows = denoiser_noise(denoiser, len(z), generator, z.device), where.any(-1)
+    t = t.float().to(z.device).expand(len(z))
+    if not rows.all():
+        z, t, where, noise = (v if v is None else v[rows] for v in (z, t, where, noise))
+    if not len(z):
+        return z.new_empty(0)
+    law = Law(denoiser, process, denoiser.hidden(z, t, noise), z, t, grad=False)
+    return law.sample(generator, temperature, top_p, where)
 
 
 def _every_position(
@@ -168,17 +190,18 @@ def _every_position(
     Returns z at its last time, how many sequences were evaluated, and if asked to `keep` them the states at
     all times.
     """
-    states, size = [z], len(z)
+    states, size, evaluated = [z], len(z), 0
     for k, (t, s) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
         times = [v.to(generator.device).expand(size) for v in (s, t)]
         u, home = uniform(z.shape, generator), z.to(generator.device)
         x, where = z.clone(), process.undecided(home, u, *times).to(z.device)
         x[where] = draw(z, t, where)
+        evaluated += int(where.any(-1).sum())
         z = process.step(home, x.to(home.device), *times, generator, u).to(z.device)
         if keep:
             states.append(z)
         tick(k + 1)
-    return z, size * (len(grid) - 1), states
+    return z, evaluated, states
 
 
 def _reveals_first(

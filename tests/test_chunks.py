@@ -72,13 +72,15 @@ def losses_and_gradients(method, step=0, autocast=False):
 
 
 def assert_pieces_change_nothing(method, monkeypatch, step=0, autocast=False):
+    """To 1e-6 of each loss term and of the largest gradient: sums are taken in another order."""
     assert BATCH * L * V <= pieces.ELEMENTS
     whole = losses_and_gradients(method, step, autocast)
     monkeypatch.setattr(pieces, "ELEMENTS", 10 * V)
     cut = losses_and_gradients(method, step, autocast)
     assert whole[1]
-    tolerance = {"rtol": 0.05, "atol": 0.01} if autocast else {"rtol": 1e-6, "atol": 1e-6}
     for ours, theirs in zip(cut, whole, strict=True):
+        largest = max(v.abs().max().item() for v in theirs.values())
+        tolerance = {"rtol": 0.05, "atol": 0.01} if autocast else {"rtol": 1e-6, "atol": 1e-6 * largest}
         torch.testing.assert_close(ours, theirs, **tolerance)
 
 
@@ -103,6 +105,61 @@ def test_teachers_in_pieces_are_teachers(process_name, loss, stem, rng, monkeypa
     options = {"exact": denoiser(process, rng, stem)} if loss == "exact" else {"loss": loss}
     method = TeacherTraining(denoiser(process, rng, stem), process, **options)
     assert_pieces_change_nothing(method, monkeypatch)
+
+
+@every_stem
+@every_process
+def test_gradients_of_pieces_follow_the_loss(process_name, stem, rng, monkeypatch):
+    """Half the loss has half the gradient, and two parts of a batch have the mean of theirs."""
+    process = get_process(process_name, V)
+    monkeypatch.setattr(pieces, "ELEMENTS", 10 * V)
+    method = TeacherTraining(denoiser(process, rng, stem), process)
+    network = method.players["denoiser"].network
+    x, seen = torch.randint(V, (2, BATCH, L), generator=rng), []
+    for parts in ([0], [1], [0, 1]):
+        network.zero_grad()
+        for part in parts:
+            loss = method.losses(0, x[part], generator_for("cpu", part))["denoiser"]["cross_entropy"]
+            (loss / len(parts)).backward()
+        seen.append([p.grad.clone() for p in network.parameters()])
+    for first, second, both in zip(*seen, strict=True):
+        torch.testing.assert_close(both, (first + second) / 2, rtol=1e-5, atol=1e-6)
+
+
+@every_process
+def test_terms_of_pieces_are_one_loss(process_name, rng, monkeypatch):
+    """Another combination than their sum has no gradient, and none is made up."""
+    process = get_process(process_name, V)
+    monkeypatch.setattr(pieces, "ELEMENTS", 10 * V)
+    method = DMMD(
+        *(denoiser(process, rng, "sequence") for _ in range(3)), process, Switches(2, updates="fused")
+    )
+    x = torch.randint(V, (BATCH, L), generator=rng)
+    terms = method.losses(0, x, rng)["auxiliary"]
+    with pytest.raises(RuntimeError, match="only the sum of all values of pieces has a gradient"):
+        (terms["student"] + 2 * terms["anchor"]).backward()
+    terms = [value for parts in method.losses(0, x, rng).values() for value in parts.values()]
+    sum(terms).backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="it can be used once"):
+        sum(terms).backward()
+
+
+@every_process
+def test_heads_are_evaluated_no_more_often_than_whole_ones(process_name, rng, monkeypatch):
+    """A fused step: once for the draw, once for each of three laws, and never in the backward pass."""
+    process, counted = get_process(process_name, V), []
+    models = [denoiser(process, rng, "sequence") for _ in range(3)]
+    for model in models:
+        head = model.network.stem.head
+        head.register_forward_hook(lambda _, inputs, out: counted.append(out[..., 0].numel()))
+    method = DMMD(*models, process, Switches(2, updates="fused"))
+    monkeypatch.setattr(pieces, "ELEMENTS", 10 * V)
+    drawn = []
+    draw = method.draw
+    monkeypatch.setattr(method, "draw", lambda *a: drawn.append(draw(*a)) or drawn[0])
+    losses_and_gradients(method)
+    law, scored = drawn[0].log_x, process.scored(drawn[0].z_s).sum()
+    assert sum(counted) == process.scored(law.z).sum() + 3 * scored
 
 
 @every_process

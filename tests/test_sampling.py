@@ -1,15 +1,25 @@
 """The sampler: its law, its evaluations, its trajectory, its refusals."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
-from helpers import LEAST_P, Table, chi_square_p, every_process, every_schedule, frequencies, sequences
+from helpers import (
+    LEAST_P,
+    Table,
+    chi_square_p,
+    every_process,
+    every_schedule,
+    frequencies,
+    sequences,
+    tiny_network,
+)
 
-from dmmd_lite.denoisers import ExactDenoiser, Sharpened
+from dmmd_lite.denoisers import ExactDenoiser, NetworkDenoiser, Sharpened
 from dmmd_lite.metrics.exact import exact_law
 from dmmd_lite.processes import LOG_ZERO, RandomStart, get_process
-from dmmd_lite.rng import generator_for
+from dmmd_lite.rng import categorical, generator_for, uniform
 from dmmd_lite.sampling import denoise, first_hitting, sample
 from dmmd_lite.schedules import time_grid
 from dmmd_lite.worlds import get_world
@@ -97,9 +107,34 @@ def test_masked_evaluations_are_those_that_reveal_something(schedule, steps, rng
     assert abs(drawn.evaluations - expected) < math.sqrt(length * math.log(2 / LEAST_P) / (2 * num))
 
 
-def test_uniform_evaluations_are_the_steps(rng):
-    process, denoiser = table("uniform", rng)
-    assert sample(denoiser, process, 10, 3, 5, generator=rng, batch_size=4).evaluations == 5
+@every_process
+@pytest.mark.parametrize("steps", [1, 5, 40])
+def test_sequences_in_which_nothing_can_change_are_not_evaluated(process_name, steps, rng):
+    """The plain loop that evaluates all of them has the same samples for the same random numbers, also of a
+    network with input noise."""
+    process, num, length = get_process(process_name, 4), 30, 5
+    seed = int(torch.randint(10**6, (), generator=rng))
+    network = tiny_network(process, length, rng, noise=2, noise_std=1.0)
+    denoiser, generator = NetworkDenoiser(network, process), generator_for("cpu", seed)
+    start = process.prior((num, length), generator)
+    z, state, needed = start, generator.get_state(), 0
+    for t, s in pairwise(time_grid(steps).expand(num, -1).unbind(1)):
+        u, noise = uniform(z.shape, generator), denoiser.draw_noise(num, generator)
+        where, x = process.undecided(z, u, s, t), z.clone()
+        with torch.no_grad():
+            log_x = denoiser(z, t.float(), noise)
+        x[where] = categorical(log_x[where], generator)
+        z = process.step(z, x, s, t, generator, u)
+        needed += int(where.any(-1).sum())
+    calls = []
+    network.stem.register_forward_hook(lambda _, inputs, out: calls.append(len(out)))
+    generator.set_state(state)
+    assert torch.equal(denoise(denoiser, process, start, torch.ones(num), steps, generator), z)
+    assert sum(calls) == needed and (needed < num * steps or steps < 40)
+    generator.manual_seed(seed)
+    drawn = sample(denoiser, process, num, length, steps, generator=generator)
+    if process_name == "uniform":
+        assert torch.equal(drawn.tokens, z) and drawn.evaluations == needed / num
 
 
 @every_process

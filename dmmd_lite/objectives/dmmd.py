@@ -39,7 +39,7 @@ from dmmd_lite.objectives.teacher import (
     rate_ratio,
     soft_cross_entropy,
 )
-from dmmd_lite.pieces import Law, by_pieces, law_of
+from dmmd_lite.pieces import Law, by_pieces, law_of, weighted
 from dmmd_lite.processes import Masked, Process, RandomStart
 from dmmd_lite.rng import normal, uniform
 
@@ -210,9 +210,10 @@ class DMMD:
             return {(player, name): v for player, values in found.items() for name, v in values.items()}
 
         laws, scored = [draw.log_x, teacher or auxiliary, auxiliary], self.process.scored(draw.z_s)
+        found = by_pieces(values, laws, [draw.s, draw.x, draw.z_s], scored, self._weight(draw))
         terms = {}
-        for (player, name), v in by_pieces(values, laws, [draw.s, draw.x, draw.z_s], scored).items():
-            terms.setdefault(player, {})[name] = self._reduce(v, draw)
+        for (player, name), v in found.items():
+            terms.setdefault(player, {})[name] = self._mean(v)
         return terms
 
     def draw_times(self, batch: int, generator: torch.Generator, device) -> tuple[Tensor, Tensor]:
@@ -234,7 +235,7 @@ class DMMD:
         process, student = self.process, self.players["generator"]
         s, t = self.draw_times(len(x), generator, x.device)
         z_t = self.start.corrupt(x, t, generator)
-        law = self._law(student, z_t, t, generator)
+        law = law_of(student, self.start, z_t, t, generator)
         sampled = law.sample(generator)
         match self.switches.reverse:
             case "posterior":
@@ -352,14 +353,21 @@ class DMMD:
         return jump_scale(self.process, draw.s, self.process.vocab_size).unsqueeze(-1)
 
     def _reduce(self, per_position: Tensor, draw: Draw) -> Tensor:
-        """Weighted sum over scored positions, averaged over the batch, per token that carries noise. What is
-        known is dropped before anything is summed: teacher and auxiliary agree there exactly."""
-        scored, tokens = self.process.scored(draw.z_s), self.process.noised(per_position.shape[-1])
-        per_sequence = torch.where(scored, per_position, 0).sum(-1)
+        """The loss of values [B, L]. What is known is dropped before anything is summed: teacher and
+        auxiliary agree there exactly."""
+        return self._mean(weighted(per_position, self.process.scored(draw.z_s), self._weight(draw)))
+
+    def _weight(self, draw: Draw) -> Tensor:
+        """w(s) [B]."""
         match self.switches.weight:
             case "one":
-                return per_sequence.mean() / tokens
+                return torch.ones_like(draw.s)
             case "mean":
-                return (per_sequence / scored.sum(-1).clamp(min=1)).mean()
+                scored = self.process.scored(draw.z_s)
+                return self.process.noised(scored.shape[-1]) / scored.sum(-1).clamp(min=1).to(draw.s)
             case "bound":
-                return (self.process.loss_weight(draw.s) * per_sequence).mean() / tokens
+                return self.process.loss_weight(draw.s)
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """Mean over the batch of weighted values [B, L], per token that carries noise."""
+        return values.sum(-1).mean() / self.process.noised(values.shape[-1])

@@ -96,9 +96,9 @@ def clamped(log_target: Tensor, clamp: float) -> Tensor:
 
 
 def mean_over(scored: Tensor, values: Tensor) -> Tensor:
-    """Mean of values [B, L] over the positions where bool [B, L] is true, whatever sequence they are in; 0
-    where none is."""
-    return torch.where(scored, values, 0).sum() / scored.sum().clamp(min=1)
+    """Mean over the positions where bool [B, L] is true of values [B, L] that are 0 elsewhere, whatever
+    sequence they are in; 0 where none is."""
+    return values.sum() / scored.sum().clamp(min=1)
 
 
 def divergence_between(divergence: str, log_x: Tensor, log_target: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def bound_at(
     z = process.corrupt(x, t, generator)
     law = law_of(denoiser, process, z, t, generator)
     if process.absorbing:
-        return process.loss_weight(t) * token_nats(law, x)
+        return token_nats(law, x, process.loss_weight(t))
 
     def divergence(log_x: Tensor, x: Tensor, z: Tensor, t: Tensor) -> dict[str, Tensor]:
         alpha = process.alpha(t).unsqueeze(-1)
@@ -69,9 +69,8 @@ def bound_at(
         r_target = rate_ratio(torch.nn.functional.one_hot(x, process.vocab_size).to(alpha), z, alpha)
         return {"nats": path_divergence(r_target, r_model, z)}
 
-    scored = process.scored(z)
-    nats = by_pieces(divergence, [law], [x, z, t], scored)["nats"]
-    return jump_scale(process, t, process.vocab_size) * torch.where(scored, nats, 0).sum(-1)
+    scale = jump_scale(process, t, process.vocab_size)
+    return by_pieces(divergence, [law], [x, z, t], process.scored(z), scale)["nats"].sum(-1)
 
 
 def soft_cross_entropy(log_target: Tensor, log_x: Tensor) -> Tensor:
@@ -79,11 +78,12 @@ def soft_cross_entropy(log_target: Tensor, log_x: Tensor) -> Tensor:
     return -(log_target.exp() * log_x).sum(-1)
 
 
-def token_nats(law: Law, x: Tensor) -> Tensor:
-    """Cross-entropy of tokens x [B, L] summed over scored positions, nats per sequence [B]."""
+def token_nats(law: Law, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Cross-entropy of tokens x [B, L] summed over scored positions, times weight [B] (None: 1), in nats per
+    sequence [B]."""
     scored = law.process.scored(law.z)
-    nats = by_pieces(lambda log_x, x: {"nats": cross_entropy(x, log_x)}, [law], [x], scored)["nats"]
-    return (nats * scored).sum(-1)
+    nats = by_pieces(lambda log_x, x: {"nats": cross_entropy(x, log_x)}, [law], [x], scored, weight)["nats"]
+    return nats.sum(-1)
 
 
 @torch.no_grad()
@@ -137,5 +137,5 @@ class TeacherTraining:
                 exact = law_of(self.exact, process, z, t, generator)
             scored = process.scored(z)
             nats = by_pieces(lambda *logs: {"nats": soft_cross_entropy(*logs)}, [exact, law], [], scored)
-            nats = (nats["nats"] * scored).sum(-1)
+            nats = nats["nats"].sum(-1)
         return {"denoiser": {"cross_entropy": nats.mean() / tokens}}
