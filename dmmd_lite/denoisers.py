@@ -32,7 +32,8 @@ class Denoiser(nn.Module):
         return self(z, t, noise)
 
     def log_x(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Log-probabilities [B, L, V] from what `hidden` gave for z [B, L] and t [B]."""
+        """Log-probabilities [B, L, V] from what `hidden` gave for z [B, L] and t [B]: h, or a tensor that is
+        nobody else's."""
         return h
 
     def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dmmd_lite.denoisers import Denoiser, denoiser_noise, sharpen
 from dmmd_lite.processes import Process
-from dmmd_lite.rng import pick, uniform
+from dmmd_lite.rng import pick, pick_, uniform
 
 ELEMENTS = 2**24  # most elements of log_x made at once, 64 MB in float32
 FEWEST = 16  # pieces of anything larger: the dozen tensors a loss makes of one stay below the whole
@@ -75,14 +75,14 @@ class Law:
         """x ~ Cat(x_hat), sharpened: [B, L], or [N] at the N positions where bool [B, L] is true.
 
         Equal random numbers give equal x, whatever the pieces. For [B, L] a number is drawn at every
-        position, but the head is not asked where z carries no noise: x is known there.
+        position, but a large head is not asked where z carries no noise: x is known there.
         """
         if where is None:
-            noisy = self.process.scored(self.z)
-            u = uniform(self.z.shape, generator)[noisy.to(generator.device)]
-            small = self.elements <= ELEMENTS  # then a loss uses it, too
-            logs = [self.whole.detach()[noisy]] if small else self._log_x_at(noisy)
-            return self.z.masked_scatter(noisy, _picked(logs, u, temperature, top_p))
+            u, noisy = uniform(self.z.shape, generator), self.process.scored(self.z)
+            if self.elements <= ELEMENTS:
+                return pick(sharpen(self.whole.detach(), temperature, top_p), u)
+            u = u[noisy.to(u.device)]
+            return self.z.masked_scatter(noisy, _picked(self._log_x_at(noisy), u, temperature, top_p))
         u = uniform((int(where.sum()),), generator)
         return _picked(self._log_x_at(where), u, temperature, top_p)
 
@@ -213,7 +213,7 @@ def _picked(logs: Iterable[Tensor], u: Tensor, temperature: float, top_p: float)
     tokens, start = [], 0
     for log_x in logs:
         part = u[start : start + len(log_x)]
-        tokens.append(pick(sharpen(log_x.detach(), temperature, top_p), part))
+        tokens.append(pick_(sharpen(log_x.detach(), temperature, top_p), part))
         start += len(log_x)
     return torch.cat(tokens)
 

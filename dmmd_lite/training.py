@@ -30,6 +30,7 @@ from dmmd_lite.progress import progress_bar
 from dmmd_lite.rng import generator_for
 
 CHECKPOINT = "checkpoint.safetensors"
+AT_ONCE = ("cpu",)  # devices whose numbers can be looked at after every step without waiting for anything
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def train(
     if rank == 0:
         _cut_log(log_path, run.step)
     validate_every = options.validate_every if validate is not None else 0
-    latest = {}  # of every term, because players take turns
+    latest, unseen = {}, []  # terms, because players take turns; those of steps not looked at yet
 
     with collect_signals() as asked, progress_bar(options.steps, run.step, workdir.name, rank == 0) as bar:
         while run.step < options.steps:
@@ -170,8 +171,15 @@ def train(
             latest |= logged
             run.step += 1
             stop = run.agreed(asked[0] if asked else 0)
-
-            if run.step % options.log_every == 0 or run.step == options.steps or stop:
+            unseen.append((step, logged))
+            last = run.step == options.steps
+            logs = last or stop or run.step % options.log_every == 0
+            saves = last or stop or run.step % options.checkpoint_every == 0
+            validates = validate_every and (last or run.step % validate_every == 0)
+            if logs or saves or validates or device.type in AT_ONCE:
+                _check_finite_tensors(unseen, workdir)
+                unseen.clear()
+            if logs:
                 values = run.mean(latest)
                 _check_finite(values, step, workdir)
                 if rank == 0:
@@ -185,14 +193,12 @@ def train(
                         },
                     )
                 bar.set(run.step, values)
-            else:
-                _check_finite_tensors(logged, step, workdir)
-            if validate_every and (run.step % validate_every == 0 or run.step == options.steps):
+            if validates:
                 value = validate(run.averaged())
                 run.keep_if_best(value)
                 if rank == 0:
                     _append(log_path, {"step": run.step, "validation": value})
-            if run.step % options.checkpoint_every == 0 or run.step == options.steps or stop:
+            if saves:
                 run.seconds = time.monotonic() - started
                 run.save()
             if stop and run.step < options.steps:
@@ -240,7 +246,7 @@ class _Run:
                 lr=options.lr[name],
                 betas=options.betas,
                 weight_decay=options.weight_decay,
-                foreach=True,
+                fused=True,
             )
             for name, player in self.players.items()
         }
@@ -420,10 +426,12 @@ def _check_finite(values: dict[str, float], step: int, workdir: Path) -> None:
             raise NonFiniteLoss(f"loss term {term} is {value} at step {step}; {last}", step)
 
 
-def _check_finite_tensors(logged: dict[str, Tensor], step: int, workdir: Path) -> None:
-    """The same check without copying every term off the device."""
-    if not torch.isfinite(torch.stack(list(logged.values())).sum()):
-        _check_finite({key: float(value) for key, value in logged.items()}, step, workdir)
+def _check_finite_tensors(unseen: list[tuple[int, dict[str, Tensor]]], workdir: Path) -> None:
+    """The same check of several steps, which waits for the device once."""
+    sums = torch.stack([torch.stack(list(logged.values())).sum() for _, logged in unseen])
+    if not sums.isfinite().all():
+        for step, logged in unseen:
+            _check_finite({key: float(value) for key, value in logged.items()}, step, workdir)
 
 
 def _append(path: Path, line: dict) -> None:

@@ -17,6 +17,7 @@ from helpers import Killed, exit_codes, kill_after, start_command
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from dmmd_lite import training
 from dmmd_lite.cli import main
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.store import train_recipe
@@ -309,7 +310,15 @@ def test_the_best_average_is_kept(tmp_path):
     assert again.best_step == 4 and torch.equal(again.averaged["first"].weight, seen[1]["first"])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+@pytest.fixture(params=["at once", "when it is due"])
+def looked_at(request, monkeypatch):
+    """When the loop looks whether numbers are finite: after every step as on a CPU, or only before it logs,
+    validates or saves, as on a device that would have to be waited for."""
+    if request.param == "when it is due":
+        monkeypatch.setattr(training, "AT_ONCE", ())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(looked_at, tmp_path):
     def spoil(step, terms):
         return {**terms, "square": terms["square"] * math.nan} if step == 3 else terms
 
@@ -320,13 +329,26 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert all(value.isfinite().all() for value in load_file(tmp_path / CHECKPOINT).values())
 
 
-def test_a_gradient_that_is_not_finite_spoils_no_checkpoint(tmp_path):
+def test_a_gradient_that_is_not_finite_spoils_no_checkpoint(looked_at, tmp_path):
     def spoil(step, terms):
         return {"square": (terms["square"] * 0).sqrt()} if step == 3 else terms
 
     with pytest.raises(NonFiniteLoss, match="term second/gradient_norm is nan at step 3"):
         train(Toy(spoil=spoil), draw, options(checkpoint_every=1), tmp_path)
     assert all(value.isfinite().all() for value in load_file(tmp_path / CHECKPOINT).values())
+
+
+def test_what_is_not_finite_is_never_validated(looked_at, tmp_path):
+    """An average would carry it on; the error is of the first step that had it."""
+    seen = []
+
+    def spoil(step, terms):
+        return {**terms, "square": terms["square"] * math.nan} if step >= 2 else terms
+
+    chosen = options(ema={"first": 0.5}, validate_every=4)
+    with pytest.raises(NonFiniteLoss, match="term first/square is nan at step 2") as error:
+        train(Toy(spoil=spoil), draw, chosen, tmp_path, validate=lambda players: seen.append(players) or 1.0)
+    assert error.value.step == 2 and not seen
 
 
 # --- networks a method changes itself ---------------------------------------------------------------------
