@@ -26,6 +26,8 @@ from dmmd_lite.studies import PLAIN, STUDIES, WITHOUT, of_student, verdicts
 from dmmd_lite.tuning import RATES
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 
+UNTOLD = ("ratio", "threads", "device")  # of a benchmark's settings: its name and machine say so
+
 
 def board(records: list[dict], world: str, metric: str, steps: Iterable[int] = STEPS) -> DataFrame:
     """A world's methods by steps: the mean over training seeds, least and most of them, their number.
@@ -307,6 +309,27 @@ def costs_of_released() -> DataFrame:
             "MB on disk": round(path.with_suffix(".safetensors").stat().st_size / 1e6, 2),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def measured_ratios() -> DataFrame:
+    """What the benchmarks found, in the records `bench_*.json` there are: medians over rounds of ratios
+    measured in one run, with 95 % intervals."""
+    rows = []
+    for path in sorted((data_dir() / "results").glob("bench_*.json")):
+        for r in json.loads(path.read_text())["records"]:
+            between = "" if r["low"] is None else f" [{r['low']:.2f}, {r['high']:.2f}]"
+            at = [f"{k} {v}" for k, v in r["details"].items() if isinstance(v, str | int) and k not in UNTOLD]
+            rows.append(
+                {
+                    "measured": r["name"],
+                    "at": ", ".join(at),
+                    "ratio": f"{r['value']:.2f}{between}",
+                    "rounds": r["n"],
+                    "machine": r["provenance"]["measured"]["hardware"],
+                }
+            )
+    frame = DataFrame(rows, columns=["measured", "at", "ratio", "rounds", "machine"])
+    return frame.set_index(["measured", "at"])
 
 
 def parts_table(found: dict[Claim, list[Finding]]) -> DataFrame:
