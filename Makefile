@@ -15,7 +15,7 @@ help:
 	@echo "make lab     open JupyterLab with the first page; every page opens as a notebook"
 	@echo "make test    check the style, run the tests (pages and site at smoke scale)"
 	@echo "make lint    check the style only"
-	@echo "make bench   measure: loop, Algorithm 1, sampler, public packages, two processes; records in data/results"
+	@echo "make bench   measure: loop, bfloat16 and compile, Algorithm 1, sampler, public packages, two processes; records in data/results"
 	@echo "make clean   remove what was built (the environment in .venv stays)"
 
 book: $(STAMP)
@@ -33,7 +33,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]"
-	for script in loop algorithm1 sampling peers processes; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in loop precision algorithm1 sampling peers processes; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf _build dist .pytest_cache .ruff_cache

@@ -172,8 +172,7 @@ def by_pieces(
     if not apart:
         return dict(zip(names, values, strict=True))
     return {
-        name: v.new_zeros(where.shape).masked_scatter(where, v)
-        for name, v in zip(names, values, strict=True)
+        name: v.new_zeros(where.shape).masked_scatter(where, v) for name, v in zip(names, values, strict=True)
     }
 
 
