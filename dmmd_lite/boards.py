@@ -176,7 +176,7 @@ def noise_ratios(study: str, records: list[dict]) -> DataFrame:
         ratios = [mine[seed]["value"] / without[seed]["value"] for seed in mine.keys() & without.keys()]
         if ratios:
             spread = f" ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} seeds)" if ratios[1:] else ""
-            line = lines.setdefault((recipe.process, metric.replace("_", " ")), {})
+            line = lines.setdefault((recipe.world, recipe.process, metric.replace("_", " ")), {})
             steps = recipe.method.steps
             line[f"{steps} step{'s' * (steps > 1)}"] = f"{sum(ratios) / len(ratios):.2f}{spread}"
     return pd.DataFrame.from_dict(lines, orient="index").fillna("")
