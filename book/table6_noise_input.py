@@ -35,10 +35,10 @@ n: int = 500  # samples per cell measured now
 import pandas as pd
 from IPython.display import HTML
 
-from dmmd_lite.boards import claim_section, noise_ratios, study_table, verdict_table
+from dmmd_lite.boards import claims_on, noise_ratios, study_table, verdict_table
 from dmmd_lite.figures import noise_input_lines, study_samples
 from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.paper import TABLE_6, claims_of, items
+from dmmd_lite.paper import TABLE_6
 from dmmd_lite.plots import show
 from dmmd_lite.studies import STUDIES, measure
 
@@ -89,10 +89,7 @@ for student in STUDIES[STUDY].students:
 # What Table 6 says, held against all committed records as on [the paper against us](paper_against_us.py).
 
 # %%
-found = {
-    claim: claim.findings() for claim in claims_of(next(part for part in items() if part.name == "Table 6"))
-}
-HTML("".join(claim_section(claim, findings) for claim, findings in found.items()))
+HTML(claims_on("Table 6"))
 
 # %% [markdown]
 # ## The paper's Table 6

@@ -347,6 +347,12 @@ def claim_section(claim: Claim, findings: list[Finding]) -> str:
     return said + (as_html(pd.DataFrame(rows)) if rows else "")
 
 
+def claims_on(part: str) -> str:
+    """The claims about a part of the paper, "Table 6", held against all committed records, as HTML."""
+    claims = claims_of(next(item for item in items() if item.name == part))
+    return "".join(claim_section(claim, claim.findings()) for claim in claims)
+
+
 def as_html(table: DataFrame) -> str:
     """A table whose cells are HTML, without its index."""
     return table.to_html(escape=False, index=False, border=0)

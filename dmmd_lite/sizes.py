@@ -111,6 +111,10 @@ SIZES["digits-masked"] = {  # on validation images longer runs help masked stude
     **SIZES["digits"],
     "laptop": replace(SIZES["digits"]["laptop"], dmmd_steps=1000, dmmd_lr=(1e-3, 2e-3), dmmd_ema=0.998),
 }
+SIZES["glyphs-masked"] = {  # as of the digits
+    **SIZES["glyphs"],
+    "laptop": replace(SIZES["glyphs"]["laptop"], dmmd_steps=1000, dmmd_ema=0.998),
+}
 SIZES["markov-masked-8"] = {  # the student of the page on text whose truth is known; a comparison takes less
     **SIZES["markov"],
     "laptop": replace(SIZES["markov"]["laptop"], dmmd_steps=1200, dmmd_ema=0.998),
