@@ -51,9 +51,9 @@ SIZES = {
         "gpu": Size(GPU, 512, 5000, 5e-4, 512, 10_000, (2e-4, 4e-4), 0.999),
         "paper": Size(PAPER, 256, 1_000_000, 2e-4, 256, 200_000, (1e-5, 2e-5), 0.9999),
     },
-    "glyphs": {
+    "glyphs": {  # on validation images the auxiliary at 4 times the student's rate beat twice, 400 updates 600
         "smoke": Size(TINY, 16, 20, 2e-3, 16, 10, (1e-4, 2e-4), 0.9),
-        "laptop": Size(COARSE, 64, 12_000, 2e-3, 64, 600, (1e-3, 2e-3), 0.997),
+        "laptop": Size(COARSE, 64, 12_000, 2e-3, 64, 400, (5e-4, 2e-3), 0.997),
         "gpu": Size(GPU, 512, 10_000, 5e-4, 512, 5000, (2e-4, 4e-4), 0.999),
         "paper": Size(PAPER, 256, 1_000_000, 2e-4, 256, 200_000, (1e-5, 2e-5), 0.9999),
     },
@@ -110,10 +110,6 @@ SIZES = {
 SIZES["digits-masked"] = {  # on validation images longer runs help masked students, and uniform ones do not
     **SIZES["digits"],
     "laptop": replace(SIZES["digits"]["laptop"], dmmd_steps=1000, dmmd_lr=(1e-3, 2e-3), dmmd_ema=0.998),
-}
-SIZES["glyphs-masked"] = {  # as of the digits
-    **SIZES["glyphs"],
-    "laptop": replace(SIZES["glyphs"]["laptop"], dmmd_steps=1000, dmmd_ema=0.998),
 }
 SIZES["markov-masked-8"] = {  # the student of the page on text whose truth is known; a comparison takes less
     **SIZES["markov"],
