@@ -33,7 +33,7 @@ RECIPE = {  # of the digits; images: how many to learn from, at most
     "schedule": "cosine to 0",
     "shift": 1,
 }
-LEAST_SPREAD = 0.1  # of the median unit's: one that hardly ever answers would turn single images into outliers
+LEAST_SPREAD = 0.1  # of the median unit's; one that hardly ever answers would make outliers of single images
 LARGER = RECIPE | {"images": 30_000, "features": 64, "epochs": 2, "batch": 100}
 RECIPES = {"digits": RECIPE, "fashion_mnist": LARGER, "mnist": LARGER}
 RECIPES["glyphs"] = LARGER | {"images": 50_000}
