@@ -66,6 +66,24 @@ def test_page_loads_whole_on_a_phone(page, smoke_site, name):
     assert not any(found.values()), found
 
 
+def test_pages_outside_the_table_of_contents_load_whole(page, smoke_site):
+    """Index, search and the sources of modules."""
+    entries = {(smoke_site / f"{name}.html") for name in toc_entries(ROOT)}
+    others = {path for path in smoke_site.rglob("*.html") if "_static" not in path.parts} - entries
+    start = smoke_site / "index.html"
+    assert {start, smoke_site / "genindex.html", smoke_site / "search.html"} <= others
+    assert any("_modules" in path.parts for path in others)
+    trouble = {}
+    for path in sorted(others - {start}):
+        page.goto(path.as_uri())
+        found = page.evaluate(LAYOUT)
+        if found.pop("width") > PHONE["width"] or any(found.values()):
+            trouble[path.name] = found
+    assert not trouble
+    page.goto(start.as_uri())
+    page.wait_for_url(f"**/{toc_entries(ROOT)[0]}.html")
+
+
 def test_search_finds_temperature(page, smoke_site):
     page.goto((smoke_site / "search.html").as_uri() + "?q=temperature")
     results = page.locator("#search-results ul.search li")
