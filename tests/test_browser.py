@@ -16,7 +16,7 @@ LAYOUT = """async () => {
     if (window.MathJax?.startup) await MathJax.startup.promise;
     const images = [...document.querySelectorAll('img')];
     const undrawn = [...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container'));
-    const text = document.querySelector('article').cloneNode(true);
+    const text = (document.querySelector('article') || document.body).cloneNode(true);
     text.querySelectorAll('pre, code, script, style, mjx-container').forEach(e => e.remove());
     return {
         width: document.documentElement.scrollWidth,
@@ -48,6 +48,7 @@ def page(browser):
     """A tab as wide as a phone. Afterwards: nothing was asked of the network, nothing is missing, and the
     console heard no warning and no error."""
     context = browser.new_context(viewport=PHONE)
+    context.set_default_timeout(180_000)  # milliseconds; how fast a busy machine is, is not the question
     tab, trouble = context.new_page(), []
     tab.on("request", lambda r: r.url.startswith(("file:", "data:")) or trouble.append(f"asked for {r.url}"))
     tab.on("requestfailed", lambda r: trouble.append(f"missing: {r.url}"))
