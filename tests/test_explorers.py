@@ -43,6 +43,7 @@ def test_longer_work_stops_when_asked_and_starts_over_when_a_slider_moves():
     def longer(x):
         for part in range(1000):
             seen.append(x)
+            time.sleep(0.001)
             yield part / 1000, str(x)
 
     async def run():
@@ -51,6 +52,7 @@ def test_longer_work_stops_when_asked_and_starts_over_when_a_slider_moves():
         explorer.sliders["x"].value = 2
         await asyncio.sleep(0.1)
         explorer.stop.click()
+        await asyncio.sleep(0.1)  # a part that has begun ends
         at = len(seen)
         await asyncio.sleep(0.1)
         assert len(seen) == at < 1000 and explorer.stop.disabled
