@@ -77,7 +77,12 @@ class Explorer:
     def update(self) -> None:
         """Show the first result for the sliders' values and begin the longer work."""
         self.cancel()
-        self.result.value, self.bar.value = self.first(**self.values), 0
+        self.bar.value = 0
+        try:
+            self.result.value = self.first(**self.values)
+        except Exception as error:  # a callback's error would end in the kernel's log
+            self.result.value = _said(error)
+            return
         if self.longer:
             self.task = asyncio.ensure_future(self._go_on(self.values))
 

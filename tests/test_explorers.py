@@ -122,6 +122,14 @@ def test_an_error_in_longer_work_is_shown():
     assert "x &lt; 1" in explorer.result.value and explorer.stop.disabled
 
 
+def test_an_error_in_a_first_result_is_shown_and_gone_with_the_next():
+    explorer = Explorer({"x": [1, 0]}, lambda x: f"{1 / x:g}")
+    explorer.sliders["x"].value = 0
+    assert "ZeroDivisionError" in explorer.result.value
+    explorer.sliders["x"].value = 1
+    assert explorer.result.value == "1"
+
+
 @pytest.mark.parametrize("name, steps", [("digits-masked-dmmd-4", 4), ("digits-uniform-teacher", 32)])
 def test_first_results_come_at_once(name, steps):
     """Within 300 ms of one core's time, so that a busy machine does not count; the median of five."""
