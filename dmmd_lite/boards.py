@@ -178,7 +178,7 @@ def noise_ratios(study: str, records: list[dict]) -> DataFrame:
         ratios = [mine[seed]["value"] / without[seed]["value"] for seed in mine.keys() & without.keys()]
         if ratios:
             spread = f" ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} seeds)" if ratios[1:] else ""
-            line = lines.setdefault((recipe.process, metric.replace("_", " ")), {})
+            line = lines.setdefault((recipe.world, recipe.process, metric.replace("_", " ")), {})
             steps = recipe.method.steps
             line[f"{steps} step{'s' * (steps > 1)}"] = f"{sum(ratios) / len(ratios):.2f}{spread}"
     return pd.DataFrame.from_dict(lines, orient="index").fillna("")
@@ -368,6 +368,12 @@ def claim_section(claim: Claim, findings: list[Finding]) -> str:
     said = f"<p><b>{claim.source}.</b> {claim.text} <b>{verdict(findings).capitalize()}.</b><br>"
     said += f"<i>The paper's numbers:</i> {claim.paper}.</p>"
     return said + (as_html(pd.DataFrame(rows)) if rows else "")
+
+
+def claims_on(part: str) -> str:
+    """The claims about a part of the paper, "Table 6", held against all committed records, as HTML."""
+    claims = claims_of(next(item for item in items() if item.name == part))
+    return "".join(claim_section(claim, claim.findings()) for claim in claims)
 
 
 def as_html(table: DataFrame) -> str:

@@ -1,6 +1,6 @@
 """Explorers: sliders with a live result in JupyterLab, a filmstrip of the same results in pages run headless.
 
-A moved slider shows a small result at once. Longer work then goes on in parts between which the kernel
+A moved slider shows a small result at once. Longer work then goes on in parts, in a thread while the kernel
 listens, with progress and a button that stops it; moving a slider again starts over.
 """
 
@@ -77,12 +77,17 @@ class Explorer:
     def update(self) -> None:
         """Show the first result for the sliders' values and begin the longer work."""
         self.cancel()
-        self.result.value, self.bar.value = self.first(**self.values), 0
+        self.bar.value = 0
+        try:
+            self.result.value = self.first(**self.values)
+        except Exception as error:  # a callback's error would end in the kernel's log
+            self.result.value = _said(error)
+            return
         if self.longer:
             self.task = asyncio.ensure_future(self._go_on(self.values))
 
     def cancel(self) -> None:
-        """Stop the longer work; what it showed last stays."""
+        """Stop the longer work; what it showed last stays, and a part that has begun is not shown."""
         if self.task is not None:
             self.task.cancel()
             self.task = None
@@ -91,9 +96,9 @@ class Explorer:
     async def _go_on(self, values: dict) -> None:
         self.stop.disabled = False
         try:
-            for part, shown in self.longer(**values):
-                self.result.value, self.bar.value = shown, part
-                await asyncio.sleep(0.01)  # the kernel listens here
+            parts = self.longer(**values)
+            while part := await asyncio.to_thread(next, parts, None):
+                self.bar.value, self.result.value = part
         except Exception as error:  # nobody waits for this task, so it is said here
             self.result.value = _said(error)
         self.stop.disabled = True
@@ -143,7 +148,7 @@ def sampler(models: dict[str, Model], metrics: list[str], num: int = 512, seed: 
 
     def longer(model: str, steps: int, temperature: float, top_p: float) -> Iterator[tuple[float, str]]:
         world, tokens = models[model].world, begin(model, steps, temperature, top_p)
-        said, due, chunk = "", LEAST, max(8, min(32, 512 // steps))
+        said, due, chunk = "", LEAST, max(8, min(32, 256 // steps))
         while len(tokens) < num:
             more = draw(model, steps, temperature, top_p, min(chunk, num - len(tokens)), len(tokens))
             tokens = torch.cat([tokens, more])

@@ -1,6 +1,7 @@
 """Figures of the comparison of methods; each takes what it shows and returns a figure."""
 
 from collections.abc import Callable
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,13 +10,13 @@ from matplotlib.figure import Figure
 from dmmd_lite.boards import of_seeds
 from dmmd_lite.leaderboard import NAMES, STEPS, teacher
 from dmmd_lite.metrics.limits import one_step_sdtt
-from dmmd_lite.plots import MARKERS, PALETTE, image_grid, interval_line, seeds_line
+from dmmd_lite.plots import MARKERS, PALETTE, image_grid, interval_line, log_steps, seeds_line
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.results import field_of, select
 from dmmd_lite.samples import from_text
 from dmmd_lite.students import student_for
-from dmmd_lite.studies import BEFORE, PLAIN, of_student, variants
+from dmmd_lite.studies import BEFORE, PLAIN, WITHOUT, by_world, of_student, variants
 from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 
@@ -217,6 +218,32 @@ def study_lines(
     seeds_line(ax, places, process, series)
     for r in before.values():
         ax.axhline(r["value"], color=PALETTE[series], linestyle=":")
+
+
+def noise_input_lines(study: str, records: list[dict]) -> Figure:
+    """Fréchet distance and output entropy of students with noise input and without, against their steps, a
+    row a world; dotted the teacher in as many steps."""
+    titles = {"frechet": "Fréchet distance", "output_entropy": "output entropy, nats"}
+    worlds = by_world(study)
+    fig, axes = plt.subplots(len(worlds), 2, figsize=(11, 3.6 * len(worlds)), layout="constrained")
+    for row, students in zip(axes, worlds, strict=True):
+        for ax, (metric, title) in zip(row, titles.items(), strict=True):
+            for k, (process, variant) in enumerate(product(PROCESSES, (PLAIN, WITHOUT, BEFORE))):
+                values = {}
+                for student in students:
+                    recipe, found = get_recipe(student), of_student(records, student, metric)
+                    if recipe.process == process and variant in found:
+                        values[recipe.method.steps] = [r["value"] for r in found[variant].values()]
+                if variant == BEFORE:
+                    ax.plot(list(values), [v[0] for v in values.values()], ":", color="gray")
+                else:
+                    label = f"{process}, {'with' if variant == PLAIN else 'without'} noise"
+                    seeds_line(ax, values, label, k)
+            log_steps(ax, {get_recipe(student).method.steps for student in students})
+            ax.set_title(f"{get_recipe(students[0]).world}: {title}")
+        row[0].set_yscale("log")
+    axes[0, 0].legend(fontsize=8)
+    return fig
 
 
 def study_samples(records: list[dict], student: str) -> Figure:

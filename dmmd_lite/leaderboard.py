@@ -39,7 +39,7 @@ JUDGED_BY = {  # the first decides, less is better; the others say what was give
     "glyphs": ("frechet", "coverage", "class_histogram"),
     "docstrings": ("gradient_moment", "perplexity", "distinct_4grams"),
 }
-SAMPLES = {"docstrings": 512}  # per cell, where a metric draws them; elsewhere 2,000
+SAMPLES = {"docstrings": 512, "glyphs": 5000}  # per cell, where a metric draws them; elsewhere 2,000
 RECOMMENDED = {  # steps at which its authors recommend a method, among those of the boards
     "dmmd": (16, "8 to 64"),
     "sdtt": (16, "8 and more"),

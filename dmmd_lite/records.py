@@ -11,11 +11,14 @@ import subprocess
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 import dmmd_lite
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,10 @@ def bootstrap_mean(values: np.ndarray, seed: int = 0, replicates: int = 1000) ->
     return value, *interval(value, draws @ values / len(values))
 
 
-def machine(device: torch.device | str = "cpu") -> dict:
+def machine(device: "torch.device | str" = "cpu") -> dict:
     """Where and with what something was computed: hardware, versions, commit, date."""
+    import torch  # takes longer than all the rest of a run that only saves records
+
     device = torch.device(device)
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
     return {

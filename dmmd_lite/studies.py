@@ -12,6 +12,7 @@ from typing import Any
 
 from dmmd_lite.evaluate import draw_samples, evaluate
 from dmmd_lite.leaderboard import JUDGED_BY, samples_of
+from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.records import Record, machine
@@ -113,10 +114,11 @@ def _steps_a_turn(recipe: Recipe) -> int:
     return recipe.method.auxiliary_updates + (recipe.method.updates == "alternating")
 
 
-_DIGITS = ("digits-masked-dmmd-8", "digits-uniform-dmmd-8")
+_IMAGES = tuple(f"{w}-{p}-dmmd-{k}" for (w, k), p in product({"digits": 8, "glyphs": 16}.items(), PROCESSES))
+_STEPS = {"digits": (1, 4, 8, 16), "glyphs": (4, 8, 16, 32)}
 STUDIES = {
     "fig5_teacher_temperature": Study(
-        _DIGITS,
+        _IMAGES,
         _temperatures,
         (
             Expectation("A teacher a little sharper helps (0.95).", _tau(0.95), PLAIN),
@@ -129,7 +131,7 @@ STUDIES = {
         ),
     ),
     "fig6_teacher_top_p": Study(
-        _DIGITS,
+        _IMAGES,
         _exclusions,
         (
             Expectation("A teacher cut a little helps (0.95).", _top_p(0.95), PLAIN),
@@ -139,7 +141,7 @@ STUDIES = {
         ),
     ),
     "table6_noise_input": Study(
-        tuple(f"digits-{p}-dmmd-{k}" for p, k in product(("masked", "uniform"), (1, 4, 8, 16))),
+        tuple(f"{w}-{p}-dmmd-{k}" for w in _STEPS for p, k in product(PROCESSES, _STEPS[w])),
         _noise,
         (
             Expectation("Noise input helps masked students.", PLAIN, WITHOUT, process="masked"),
@@ -158,6 +160,14 @@ STUDIES = {
         ),
     ),
 }
+
+
+def by_world(study: str) -> list[list[str]]:
+    """The students of a study, those of one world together."""
+    worlds: dict[str, list[str]] = {}
+    for student in STUDIES[study].students:
+        worlds.setdefault(get_recipe(student).world, []).append(student)
+    return list(worlds.values())
 
 
 def variants(study: str, student: str) -> Variants:

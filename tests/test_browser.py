@@ -16,7 +16,7 @@ LAYOUT = """async () => {
     if (window.MathJax?.startup) await MathJax.startup.promise;
     const images = [...document.querySelectorAll('img')];
     const undrawn = [...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container'));
-    const text = document.querySelector('article').cloneNode(true);
+    const text = (document.querySelector('article') || document.body).cloneNode(true);
     text.querySelectorAll('pre, code, script, style, mjx-container').forEach(e => e.remove());
     return {
         width: document.documentElement.scrollWidth,
@@ -48,6 +48,7 @@ def page(browser):
     """A tab as wide as a phone. Afterwards: nothing was asked of the network, nothing is missing, and the
     console heard no warning and no error."""
     context = browser.new_context(viewport=PHONE)
+    context.set_default_timeout(180_000)  # milliseconds; how fast a busy machine is, is not the question
     tab, trouble = context.new_page(), []
     tab.on("request", lambda r: r.url.startswith(("file:", "data:")) or trouble.append(f"asked for {r.url}"))
     tab.on("requestfailed", lambda r: trouble.append(f"missing: {r.url}"))
@@ -64,6 +65,24 @@ def test_page_loads_whole_on_a_phone(page, smoke_site, name):
     found = page.evaluate(LAYOUT)
     assert found.pop("width") <= PHONE["width"], "the page is wider than a phone"
     assert not any(found.values()), found
+
+
+def test_pages_outside_the_table_of_contents_load_whole(page, smoke_site):
+    """Index, search and the sources of modules."""
+    entries = {(smoke_site / f"{name}.html") for name in toc_entries(ROOT)}
+    others = {path for path in smoke_site.rglob("*.html") if "_static" not in path.parts} - entries
+    start = smoke_site / "index.html"
+    assert {start, smoke_site / "genindex.html", smoke_site / "search.html"} <= others
+    assert any("_modules" in path.parts for path in others)
+    trouble = {}
+    for path in sorted(others - {start}):
+        page.goto(path.as_uri())
+        found = page.evaluate(LAYOUT)
+        if found.pop("width") > PHONE["width"] or any(found.values()):
+            trouble[path.name] = found
+    assert not trouble
+    page.goto(start.as_uri())
+    page.wait_for_url(f"**/{toc_entries(ROOT)[0]}.html")
 
 
 def test_search_finds_temperature(page, smoke_site):

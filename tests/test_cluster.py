@@ -1,10 +1,6 @@
-"""Sweeps on a real Dask cluster, a scheduler and two workers on loopback.
-
-DMMD_SWEEP_RUNS=24 makes the sweep that is killed, and loses a worker, a larger one.
-"""
+"""Sweeps on a real Dask cluster, a scheduler and two workers on loopback."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,7 +17,7 @@ from dmmd_lite.sweep import sweep
 
 pytest.importorskip("distributed", reason="Dask is not installed; pip install distributed runs this test")
 pytestmark = pytest.mark.slow
-RUNS = int(os.environ.get("DMMD_SWEEP_RUNS", "6"))
+RUNS = 24
 
 
 @pytest.fixture
@@ -69,7 +65,7 @@ def page(tmp_path):
 def test_nothing_is_lost_or_repeated_when_the_sweep_and_a_worker_are_killed(page, cluster, tmp_path):
     address, workers = cluster
     out, log = tmp_path / "out", tmp_path / "log"
-    grid = ["-p", "number", *map(str, range(RUNS)), "-p", "log", str(log), "-p", "wait", "1"]
+    grid = ["-p", "number", *map(str, range(RUNS)), "-p", "log", str(log), "-p", "wait", "0.3"]
     command = ["sweep", str(page), *grid, "--out", str(out), "--cluster", address]
 
     first = start_command(command, tmp_path / "output")

@@ -43,6 +43,7 @@ def test_longer_work_stops_when_asked_and_starts_over_when_a_slider_moves():
     def longer(x):
         for part in range(1000):
             seen.append(x)
+            time.sleep(0.001)
             yield part / 1000, str(x)
 
     async def run():
@@ -51,6 +52,7 @@ def test_longer_work_stops_when_asked_and_starts_over_when_a_slider_moves():
         explorer.sliders["x"].value = 2
         await asyncio.sleep(0.1)
         explorer.stop.click()
+        await asyncio.sleep(0.1)  # a part that has begun ends
         at = len(seen)
         await asyncio.sleep(0.1)
         assert len(seen) == at < 1000 and explorer.stop.disabled
@@ -118,6 +120,14 @@ def test_an_error_in_longer_work_is_shown():
 
     explorer = asyncio.run(explored())
     assert "x &lt; 1" in explorer.result.value and explorer.stop.disabled
+
+
+def test_an_error_in_a_first_result_is_shown_and_gone_with_the_next():
+    explorer = Explorer({"x": [1, 0]}, lambda x: f"{1 / x:g}")
+    explorer.sliders["x"].value = 0
+    assert "ZeroDivisionError" in explorer.result.value
+    explorer.sliders["x"].value = 1
+    assert explorer.result.value == "1"
 
 
 @pytest.mark.parametrize("name, steps", [("digits-masked-dmmd-4", 4), ("digits-uniform-teacher", 32)])

@@ -11,6 +11,8 @@ import urllib.request
 import pytest
 from conftest import ROOT
 
+from dmmd_lite.pages import run_page
+
 pytestmark = pytest.mark.slow
 
 
@@ -59,3 +61,11 @@ def test_a_page_is_a_notebook_with_a_kernel(ask):
     tags = [tag for cell in page["content"]["cells"] for tag in cell["metadata"].get("tags", [])]
     assert "parameters" in tags
     assert page["content"]["metadata"]["kernelspec"]["name"] in ask("api/kernelspecs")["kernelspecs"]
+
+
+def test_the_first_page_runs_in_a_minute_from_what_ships(tmp_path, monkeypatch):
+    """At the size a reader has it, with a cache in which nothing lies, and nothing is trained into it."""
+    monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path / "cache"))
+    about = json.loads(run_page("intro", tmp_path / "out").read_text())["metadata"]["dmmd_lite"]
+    assert about["scale"] == "laptop" and about["seconds"] < 60
+    assert not list((tmp_path / "cache").glob("models/*"))

@@ -12,6 +12,7 @@ from torch import nn
 from dmmd_lite.evaluate import draw_samples, evaluate
 from dmmd_lite.metrics import evaluate_samples, metrics_for
 from dmmd_lite.own import adapt, distil, fit_teacher, tokens_world
+from dmmd_lite.pages import page_path, read_page
 from dmmd_lite.pretrained import from_pretrained, save_pretrained
 from dmmd_lite.rng import generator_for
 from dmmd_lite.store import load_model
@@ -305,3 +306,16 @@ def test_a_loaded_model_can_be_measured_on_its_world(tmp_path):
     other = tokens_world("other", torch.zeros(50, 5, dtype=torch.long), vocab_size=3)
     with pytest.raises(ValueError, match="world: 'other' is not allowed; its sequences have 5 tokens"):
         from_pretrained(folder, world=other)
+
+
+def test_a_reader_writes_few_lines():
+    """On "Distil your own model": 30 from data, 20 from a network, imports and blank lines counted."""
+    cells = read_page(page_path("distil_your_own")).cells
+    written = [
+        after.source for cell, after in zip(cells, cells[1:], strict=False) if "you write" in cell.source
+    ]
+    assert [cell.count("save_pretrained(") for cell in written] == [1, 1]
+    assert all(f"{call}(" in written[0] for call in ("tokens_world", "fit_teacher", "distil", "evaluate"))
+    assert all(f"{call}(" in written[1] for call in ("adapt", "distil", "from_pretrained"))
+    data, network = (len(cell.splitlines()) for cell in written)
+    assert data <= 30 and network <= 20

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from helpers import LEAST_P, chi_square_p
+from helpers import LEAST_P, Table, chi_square_p, make_process
 
-from dmmd_lite.metrics.precision import drawn_law, kept_share, ratio_sampler
+from dmmd_lite.metrics.precision import common_samples, drawn_law, kept_share, ratio_sampler
 from dmmd_lite.rng import categorical
 
 NUM = 40_000
@@ -25,7 +25,7 @@ def test_coarse_uniforms_have_the_biased_law(rng):
     """32 classes of probability 2^-11 beside a likely one, with uniforms of 10 bits: a = 2."""
     p = torch.full((33,), 2.0**-11, dtype=torch.float64)
     p[-1] = 1 - 32 * 2.0**-11
-    hits = int((ratio_sampler(p, NUM, rng, bits=10) < 32).sum())
+    hits = int((ratio_sampler(p.expand(NUM, -1), rng, bits=10) < 32).sum())
     due, biased = NUM * 32 * 2.0**-11, NUM * 32 * 2.0**-11 * float(kept_share(p[:1], 10)[0])
     assert abs(hits - biased) < 6 * biased**0.5
     assert hits < due - 6 * due**0.5
@@ -33,7 +33,7 @@ def test_coarse_uniforms_have_the_biased_law(rng):
 
 def test_double_precision_and_this_packages_draws_have_the_law_asked_for(rng):
     p = torch.tensor([0.9, 0.05, 0.03, 0.02], dtype=torch.float64)
-    assert chi_square_p(counts(ratio_sampler(p, NUM, rng), 4), p[None]) > LEAST_P
+    assert chi_square_p(counts(ratio_sampler(p.expand(NUM, -1), rng), 4), p[None]) > LEAST_P
     assert chi_square_p(counts(categorical(p.log().expand(NUM, -1), rng), 4), p[None]) > LEAST_P
 
 
@@ -42,3 +42,17 @@ def test_the_drawn_law_loses_its_tail_as_steps_grow():
     few, many = drawn_law(p, 1.0), drawn_law(p, 1e-3)
     assert few.sum() == pytest.approx(1) and many.sum() == pytest.approx(1)
     assert few[2] == pytest.approx(1e-6, rel=0.05) and many[2] < 1e-9
+
+
+def test_samples_of_a_model_are_as_cold_as_expected(rng):
+    """Cut to 6 bits they are much less surprising than due, as the formula says; in float32, with four
+    classes and few steps, as surprising as due."""
+    process, _ = make_process("masked", 4)
+    model = Table(process, 2, rng)
+    for bits in (6, None):
+        tokens, surprise, expected = common_samples(model, process, 5000, 2, 8, rng, bits)
+        assert tokens.shape == (5000, 2) and len(surprise) == len(expected) == 10_000
+        assert int(tokens.max()) <= 3, "a position is still masked"
+        error = float(surprise.std()) / 100
+        assert abs(float(surprise.mean() - expected.mean())) < 5 * error
+        assert (float(expected.mean()) < -10 * error) == (bits == 6)

@@ -47,8 +47,9 @@ def unit_images(tokens: Tensor, world: ImageWorld) -> Tensor:
 class Classifier(nn.Module):
     """Two convolutions, a hidden layer of `dim` features, and classes.
 
-    Features are standardised with the mean and standard deviation of the training images, kept as buffers.
-    Smooth units, so that none of them is dead, and few: the covariance of a reference set has to be known.
+    Features are standardised with the mean and standard deviation of the training images, kept as buffers;
+    the deviation of a unit that hardly varies is raised (`build_features`). Smooth units, so that few of them
+    are dead, and not many: the covariance of a reference set has to be known.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, dim: int):

@@ -8,8 +8,12 @@ q = p_c (alpha_s - alpha_t) / (1 - alpha_t): the more steps, the smaller.
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from dmmd_lite.denoisers import Denoiser
+from dmmd_lite.processes import Process
 from dmmd_lite.rng import uniform
+from dmmd_lite.schedules import time_grid
 
 BITS = 24  # of a float32 uniform
 
@@ -27,11 +31,43 @@ def drawn_law(p: Tensor, revealed: float, bits: int = BITS) -> Tensor:
     return biased / biased.sum(-1, keepdim=True)
 
 
-def ratio_sampler(p: Tensor, num: int, generator: torch.Generator, bits: int | None = None) -> Tensor:
-    """`num` classes from probabilities p [V] by that sampler, int64 [num], with uniforms in the precision of
-    p, or cut to `bits` bits."""
+def ratio_sampler(p: Tensor, generator: torch.Generator, bits: int | None = None) -> Tensor:
+    """A class for each row of probabilities p [N, V] by that sampler, int64 [N], with uniforms in the
+    precision of p, or cut to `bits` bits."""
     if bits is None:
-        u = torch.rand((num, len(p)), generator=generator, dtype=p.dtype)
+        u = torch.rand(p.shape, generator=generator, dtype=p.dtype)
     else:
-        u = (uniform((num, len(p)), generator) * 2**bits).floor() / 2**bits
+        u = (uniform(p.shape, generator) * 2**bits).floor() / 2**bits
     return (p / (1e-10 - (u + 1e-10).log())).argmax(-1)
+
+
+@torch.no_grad()
+def common_samples(
+    denoiser: Denoiser,
+    process: Process,
+    num: int,
+    length: int,
+    steps: int,
+    generator: torch.Generator,
+    bits: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples of a masked model the common way: every step draws "stay masked" together with the tokens.
+
+    bits: of the uniforms; None: float32 ones. Returns the tokens [num, length] and, for every token in the
+    order drawn, how surprising it was to the model that it was drawn from, -log p(x) less the entropy of p,
+    and what `drawn_law` expects of that, both [num * length], nats. A sampler without bias has mean 0.
+    """
+    z, grid = process.prior((num, length), generator), time_grid(steps)
+    surprise, expected = [], []
+    for t, s in zip(grid[:-1], grid[1:], strict=True):
+        alpha_t, alpha_s = process.schedule.alpha(t), process.schedule.alpha(s)
+        revealed, hidden = float((alpha_s - alpha_t) / (1 - alpha_t)), process.scored(z)
+        p = denoiser(z, t.float().expand(num)).exp()[hidden]
+        drawn = ratio_sampler(pad(revealed * p, (0, 1), value=1 - revealed), generator, bits)
+        z[hidden] = drawn  # class V is MASK
+        p, x = p[drawn < process.vocab_size], drawn[drawn < process.vocab_size]
+        log_p = p.double().clamp_min(1e-30).log()
+        entropy = -(p * log_p).sum(-1)
+        surprise.append(-log_p.gather(-1, x[:, None])[:, 0] - entropy)
+        expected.append(-(drawn_law(p, revealed, bits or BITS) * log_p).sum(-1) - entropy)
+    return z, torch.cat(surprise), torch.cat(expected)
