@@ -7,7 +7,7 @@ that outputs the other one is converted on the way out. For masked positions the
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax
+from torch.nn.functional import log_softmax, softmax
 
 from dmmd_lite.networks import SplitNetwork
 from dmmd_lite.processes import LOG_ZERO, Process
@@ -32,9 +32,12 @@ class Denoiser(nn.Module):
         return self(z, t, noise)
 
     def log_x(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Log-probabilities [B, L, V] from what `hidden` gave for z [B, L] and t [B]: h, or a tensor that is
-        nobody else's."""
+        """Log-probabilities [B, L, V] from what `hidden` gave for z [B, L] and t [B]."""
         return h
+
+    def x_hat(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """Probabilities [B, L, V], as `log_x`, of positions that carry noise; of others they mean nothing."""
+        return self.log_x(h, z, t).exp()
 
     def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
         """Fresh input noise for one call on `batch` sequences; None where no noise is taken."""
@@ -77,6 +80,13 @@ class NetworkDenoiser(Denoiser):
         if self.output == "leave_one_out":
             log_x = to_posterior(log_x, z, t, self.process)
         return self.process.carry_over(log_x, z)
+
+    def x_hat(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """Probabilities in float32, [B, L, V]; of positions without noise they mean nothing."""
+        if self.output == "leave_one_out":
+            return super().x_hat(h, z, t)
+        logits = self.network.logits(h) if self.split else h
+        return softmax(logits[..., : self.process.vocab_size].float(), -1)
 
 
 class ExactDenoiser(Denoiser):

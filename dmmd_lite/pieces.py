@@ -6,7 +6,7 @@ fused linear cross-entropies do, arXiv 2410.10989), so that nothing is built aga
 batch small enough is one piece, differentiated as usual.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dmmd_lite.denoisers import Denoiser, denoiser_noise, sharpen
 from dmmd_lite.processes import Process
-from dmmd_lite.rng import pick, pick_, uniform
+from dmmd_lite.rng import MANY, pick, pick_of_many, uniform
 
 ELEMENTS = 2**24  # most elements of log_x made at once, 64 MB in float32
 FEWEST = 16  # pieces of anything larger: the dozen tensors a loss makes of one stay below the whole
@@ -81,20 +81,33 @@ class Law:
             u, noisy = uniform(self.z.shape, generator), self.process.scored(self.z)
             if self.elements <= ELEMENTS:
                 return pick(sharpen(self.whole.detach(), temperature, top_p), u)
-            u = u[noisy.to(u.device)]
-            return self.z.masked_scatter(noisy, _picked(self._log_x_at(noisy), u, temperature, top_p))
-        u = uniform((int(where.sum()),), generator)
-        return _picked(self._log_x_at(where), u, temperature, top_p)
+            picked = self._picked(noisy, u[noisy.to(u.device)], temperature, top_p)
+            return self.z.masked_scatter(noisy, picked)
+        return self._picked(where, uniform((int(where.sum()),), generator), temperature, top_p)
 
-    def _log_x_at(self, where: Tensor) -> Iterator[Tensor]:
-        """log_x at the chosen positions, in order, [n, V] a piece."""
+    @torch.no_grad()
+    def _picked(self, where: Tensor, u: Tensor, temperature: float, top_p: float) -> Tensor:
+        """Tokens [N] where bool [B, L] is true, all of which carry noise, at random numbers [N]."""
+        plain = self.process.vocab_size > MANY and temperature == top_p == 1  # then logarithms are not needed
+        tokens, start = [], 0
+        for values in self._pieces_at(where, self.denoiser.x_hat if plain else self.denoiser.log_x):
+            part = u[start : start + len(values)]
+            if plain:
+                tokens.append(pick_of_many(values.to(u.device), part).to(values.device))
+            else:
+                tokens.append(pick(sharpen(values, temperature, top_p), part))
+            start += len(values)
+        return torch.cat(tokens)
+
+    def _pieces_at(self, where: Tensor, function: Callable[..., Tensor]) -> Iterator[Tensor]:
+        """function(hidden, z, t) at the chosen positions, in order, [n, V] a piece."""
         if self.per_position:
             for piece in self.at(where).split(piece_size(self.z.numel(), self.elements)):
-                yield piece.log_x().squeeze(1)
+                yield function(piece.hidden, piece.z, piece.t).squeeze(1)
         else:
             size = piece_size(len(self.z), self.elements)
             for piece, chosen in zip(self.split(size), where.split(size), strict=True):
-                yield piece.log_x()[chosen]
+                yield function(piece.hidden, piece.z, piece.t)[chosen]
 
 
 def law_of(denoiser: Denoiser, process: Process, z: Tensor, t: Tensor, generator: torch.Generator) -> Law:
@@ -205,16 +218,6 @@ def _plus(total: Tensor | None, more: Tensor | None) -> Tensor | None:
     if total is None or more is None:
         return more if total is None else total
     return total.add_(more)
-
-
-def _picked(logs: Iterable[Tensor], u: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Tokens [N] of laws [n, V], piece by piece, at random numbers [N]."""
-    tokens, start = [], 0
-    for log_x in logs:
-        part = u[start : start + len(log_x)]
-        tokens.append(pick_(sharpen(log_x.detach(), temperature, top_p), part))
-        start += len(log_x)
-    return torch.cat(tokens)
 
 
 def _at(v: Tensor, where: Tensor) -> Tensor:

@@ -51,18 +51,11 @@ def pick(log_p: Tensor, u: Tensor) -> Tensor:
     if last < MANY:
         here = here.double()
         return _invert((here - here.amax(-1, keepdim=True)).exp_(), u).to(log_p.device)
-    return _pick_of_many((here - here.amax(-1, keepdim=True)).exp_(), u).to(log_p.device)
+    return pick_of_many((here - here.amax(-1, keepdim=True)).exp_(), u).to(log_p.device)
 
 
-def pick_(log_p: Tensor, u: Tensor) -> Tensor:
-    """`pick` for normalised log_p, which it may overwrite: a pass over many classes and their copy less."""
-    if log_p.shape[-1] <= MANY:
-        return pick(log_p, u)
-    return _pick_of_many(log_p.detach().exp_().to(u.device), u).to(log_p.device)
-
-
-def _pick_of_many(p: Tensor, u: Tensor) -> Tensor:
-    """The two stages of `pick`, for weights p [..., V]."""
+def pick_of_many(p: Tensor, u: Tensor) -> Tensor:
+    """The two stages of `pick`, for weights p [..., V] and u on one device."""
     last, whole = p.shape[-1] - 1, p.shape[-1] // RUN * RUN
     of_runs = p[..., :whole].unflatten(-1, (-1, RUN)).sum(-1), p[..., whole:].sum(-1, keepdim=True)
     sums = torch.cat(of_runs, -1).double()

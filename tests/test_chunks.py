@@ -72,7 +72,7 @@ def losses_and_gradients(method, step=0, autocast=False):
 
 
 def assert_pieces_change_nothing(method, monkeypatch, step=0, autocast=False):
-    """To 1e-6 of each loss term and of the largest gradient: sums are taken in another order."""
+    """To 1e-5 of the largest loss term and of the largest gradient: sums are taken in another order."""
     assert BATCH * L * V <= pieces.ELEMENTS
     whole = losses_and_gradients(method, step, autocast)
     monkeypatch.setattr(pieces, "ELEMENTS", 10 * V)
@@ -80,7 +80,7 @@ def assert_pieces_change_nothing(method, monkeypatch, step=0, autocast=False):
     assert whole[1]
     for ours, theirs in zip(cut, whole, strict=True):
         largest = max(v.abs().max().item() for v in theirs.values())
-        tolerance = {"rtol": 0.05, "atol": 0.01} if autocast else {"rtol": 1e-6, "atol": 1e-6 * largest}
+        tolerance = {"rtol": 0.05, "atol": 0.01} if autocast else {"rtol": 1e-5, "atol": 1e-5 * largest}
         torch.testing.assert_close(ours, theirs, **tolerance)
 
 

@@ -8,6 +8,7 @@ import torch
 from helpers import every_process, make_process, tiny_network
 
 from dmmd_lite.denoisers import (
+    OUTPUTS,
     ExactDenoiser,
     NetworkDenoiser,
     Sharpened,
@@ -155,3 +156,13 @@ def test_bad_temperatures_are_refused(temperature):
 def test_bad_top_p_is_refused(top_p):
     with pytest.raises(ValueError, match=r"top_p: .* is not allowed; it must lie in \(0, 1\]"):
         Sharpened(ExactDenoiser(get_world("coins"), get_process("masked", 2)), top_p=top_p)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@every_process
+def test_x_hat_is_the_law_where_there_is_noise(process_name, output, rng):
+    process = get_process(process_name, V)
+    model = NetworkDenoiser(tiny_network(process, L, rng), process, output)
+    z, t = random_z(process, rng), torch.rand(50, generator=rng)
+    h, noisy = model.hidden(z, t), process.scored(z)
+    torch.testing.assert_close(model.x_hat(h, z, t)[noisy], model.log_x(h, z, t).exp()[noisy])
