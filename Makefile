@@ -31,8 +31,10 @@ test: lint
 lint: $(STAMP)
 	$(BIN)/ruff check
 
+# bionemo-moco asks for numpy below 2 and runs with later ones.
 bench: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps bionemo-moco
 	for script in loop precision algorithm1 sampling peers processes; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:

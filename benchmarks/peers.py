@@ -1,7 +1,7 @@
 """Is this package as fast as the public ones, at equal networks and equal work?
 
 Compared with `flow_matching` (Meta, discrete flow matching: masked and uniform) and `bionemo-moco` (NVIDIA,
-MDLM: masked), both from the package index (`pip install -e ".[bench]"`): a teacher's training step, and 16
+MDLM: masked), both from the package index (`make bench` installs them): a teacher's training step, and 16
 and 256 sampling steps. The same `Transformer`, batch and optimiser everywhere; around them everybody's own
 noise, loss and sampler. The floor is the network itself (see `loop.py`), so differences are what is done
 around it: passes over [B, L, V], classes drawn where nothing changes, evaluations that reveal nothing. The
