@@ -53,7 +53,7 @@
 # | [Figure 4](fig4_sampling_temperature.py) | what sampling temperature and top-p do to base models |
 # | [Figure 5](fig5_teacher_temperature.py) | whether a sharper teacher makes a better student |
 # | [Figure 6](fig6_teacher_top_p.py) | a teacher cut to its top-p, and why the cut must be soft |
-# | [Table 1](table1_steps_images.py) | quality against sampling steps on real images |
+# | [Table 1](table1_steps_images.py) | quality against sampling steps on real digits, and on glyphs that nobody can copy |
 # | [Table 3](table3_block_autoregressive.py) | diffusion block after block, and its student |
 # | [Table 4](table4_against_di4c.py) | D-MMD and Di4C on images |
 # | [Table 5](table5_text_methods.py) | text methods side by side |

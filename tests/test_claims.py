@@ -52,6 +52,16 @@ def test_students_of_sixteen_steps_are_below_their_teacher_at_256(process):
 
 
 @pytest.mark.parametrize("process", ["uniform", "masked"])
+def test_students_of_glyphs_are_below_their_teacher_at_sixteen_times_the_steps(process):
+    """Where nothing can be copied: every training image is new."""
+    (teacher,) = values("table1_steps_images", "frechet", f"glyphs-{process}-teacher", 256)
+    students = values("table1_steps_images", "frechet", f"glyphs-{process}-dmmd-16", 16)
+    assert len(students) == 3 and max(students) < teacher
+    (covered,) = values("table1_steps_images", "coverage", f"glyphs-{process}-teacher", 256)
+    assert min(values("table1_steps_images", "coverage", f"glyphs-{process}-dmmd-16", 16)) >= 0.9 * covered
+
+
+@pytest.mark.parametrize("process", ["uniform", "masked"])
 def test_students_of_eight_steps_lose_a_fifth_of_the_excess_distance(process):
     (teacher,), (floor,) = (digits(name, f"{process}-teacher", 8) for name in ("frechet", "frechet_floor"))
     assert max(digits("frechet", f"{process}-dmmd-8", 8)) - floor <= 0.8 * (teacher - floor)
