@@ -19,9 +19,9 @@
 # hyper-parameters, so the last one is our reading of what its neighbours do, and no result of this book was made with it.
 #
 # Operations are **counted**, not measured: two for each multiplication of a forward pass, in matrix products, attention
-# and heads; looking up an embedding is free; a backward pass counts twice. The hours are those of a device that keeps up 400 TFLOP/s, two fifths of an H200's dense
-# bfloat16 peak, which only wide networks reach; read them as a lower limit. Memory is a rough estimate for one process in
-# float32.
+# and heads; looking up an embedding is free; a backward pass counts twice. The hours are those of a device that keeps up
+# 400 TFLOP/s, two fifths of an H200's dense bfloat16 peak, which only wide networks reach; read them as a lower limit.
+# Memory is a rough estimate for one process in float32.
 #
 # Run time: seconds; nothing is trained or sampled here.
 
