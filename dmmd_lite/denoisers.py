@@ -7,7 +7,7 @@ that outputs the other one is converted on the way out. For masked positions the
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax, softmax
+from torch.nn.functional import log_softmax
 
 from dmmd_lite.networks import SplitNetwork
 from dmmd_lite.processes import LOG_ZERO, Process
@@ -35,9 +35,9 @@ class Denoiser(nn.Module):
         """Log-probabilities [B, L, V] from what `hidden` gave for z [B, L] and t [B]."""
         return h
 
-    def x_hat(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Probabilities [B, L, V], as `log_x`, of positions that carry noise; of others they mean nothing."""
-        return self.log_x(h, z, t).exp()
+    def log_weights(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """log_x [B, L, V] but for a constant a position, where there is noise; elsewhere it means nothing."""
+        return self.log_x(h, z, t)
 
     def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
         """Fresh input noise for one call on `batch` sequences; None where no noise is taken."""
@@ -75,18 +75,20 @@ class NetworkDenoiser(Denoiser):
 
     def log_x(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Log-probabilities in float32, [B, L, V]."""
-        logits = self.network.logits(h) if self.split else h
-        log_x = log_softmax(logits[..., : self.process.vocab_size].float(), -1)
+        log_x = log_softmax(self._logits(h), -1)
         if self.output == "leave_one_out":
             log_x = to_posterior(log_x, z, t, self.process)
         return self.process.carry_over(log_x, z)
 
-    def x_hat(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Probabilities in float32, [B, L, V]; of positions without noise they mean nothing."""
+    def log_weights(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """The logits in float32, [B, L, V], where they describe the posterior."""
         if self.output == "leave_one_out":
-            return super().x_hat(h, z, t)
+            return self.log_x(h, z, t)
+        return self._logits(h)
+
+    def _logits(self, h: Tensor) -> Tensor:
         logits = self.network.logits(h) if self.split else h
-        return softmax(logits[..., : self.process.vocab_size].float(), -1)
+        return logits[..., : self.process.vocab_size].float()
 
 
 class ExactDenoiser(Denoiser):

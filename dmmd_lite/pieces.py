@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dmmd_lite.denoisers import Denoiser, denoiser_noise, sharpen
 from dmmd_lite.processes import Process
-from dmmd_lite.rng import MANY, pick, pick_of_many, uniform
+from dmmd_lite.rng import MANY, pick, uniform
 
 ELEMENTS = 2**24  # most elements of log_x made at once, 64 MB in float32
 FEWEST = 16  # pieces of anything larger: the dozen tensors a loss makes of one stay below the whole
@@ -88,14 +88,11 @@ class Law:
     @torch.no_grad()
     def _picked(self, where: Tensor, u: Tensor, temperature: float, top_p: float) -> Tensor:
         """Tokens [N] where bool [B, L] is true, all of which carry noise, at random numbers [N]."""
-        plain = self.process.vocab_size > MANY and temperature == top_p == 1  # then logarithms are not needed
+        plain = self.process.vocab_size > MANY and temperature == top_p == 1  # then no sum is
         tokens, start = [], 0
-        for values in self._pieces_at(where, self.denoiser.x_hat if plain else self.denoiser.log_x):
+        for values in self._pieces_at(where, self.denoiser.log_weights if plain else self.denoiser.log_x):
             part = u[start : start + len(values)]
-            if plain:
-                tokens.append(pick_of_many(values.to(u.device), part).to(values.device))
-            else:
-                tokens.append(pick(sharpen(values, temperature, top_p), part))
+            tokens.append(pick(values if plain else sharpen(values, temperature, top_p), part))
             start += len(values)
         return torch.cat(tokens)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 MANY, RUN = 4096, 256  # classes beyond which `pick` searches in two stages, and those of a run
+ROWS = 16  # laws of so many classes that a CPU's cache holds while one pass after the other is made
 
 
 def float64_device(device: torch.device | str) -> torch.device:
@@ -51,11 +52,14 @@ def pick(log_p: Tensor, u: Tensor) -> Tensor:
     if last < MANY:
         here = here.double()
         return _invert((here - here.amax(-1, keepdim=True)).exp_(), u).to(log_p.device)
-    return pick_of_many((here - here.amax(-1, keepdim=True)).exp_(), u).to(log_p.device)
+    rows = ROWS if here.device.type == "cpu" else max(1, u.numel())
+    parts = zip(here.reshape(-1, last + 1).split(rows), u.reshape(-1).split(rows), strict=True)
+    picked = [_pick_of_many((p - p.amax(-1, keepdim=True)).exp_(), part) for p, part in parts]
+    return torch.cat(picked).view(u.shape).to(log_p.device)
 
 
-def pick_of_many(p: Tensor, u: Tensor) -> Tensor:
-    """The two stages of `pick`, for weights p [..., V] and u on one device."""
+def _pick_of_many(p: Tensor, u: Tensor) -> Tensor:
+    """The two stages of `pick`, for weights p [n, V]."""
     last, whole = p.shape[-1] - 1, p.shape[-1] // RUN * RUN
     of_runs = p[..., :whole].unflatten(-1, (-1, RUN)).sum(-1), p[..., whole:].sum(-1, keepdim=True)
     sums = torch.cat(of_runs, -1).double()

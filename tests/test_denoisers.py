@@ -160,9 +160,10 @@ def test_bad_top_p_is_refused(top_p):
 
 @pytest.mark.parametrize("output", OUTPUTS)
 @every_process
-def test_x_hat_is_the_law_where_there_is_noise(process_name, output, rng):
+def test_weights_are_the_law_where_there_is_noise(process_name, output, rng):
     process = get_process(process_name, V)
     model = NetworkDenoiser(tiny_network(process, L, rng), process, output)
     z, t = random_z(process, rng), torch.rand(50, generator=rng)
     h, noisy = model.hidden(z, t), process.scored(z)
-    torch.testing.assert_close(model.x_hat(h, z, t)[noisy], model.log_x(h, z, t).exp()[noisy])
+    weights = model.log_weights(h, z, t)[noisy]
+    torch.testing.assert_close(weights.softmax(-1), model.log_x(h, z, t).exp()[noisy])

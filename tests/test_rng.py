@@ -55,8 +55,6 @@ def test_many_classes_are_picked_as_few_are(rng):
     cdf = torch.cat([torch.zeros(1), log_p.softmax(-1)]).double().cumsum(-1)
     assert (cdf[token] <= u + 1e-12).all() and (u < cdf[token + 1] + 1e-12).all()
     assert (log_p[token] > -1e9).all()
-    same = draws.pick_of_many(log_p.softmax(-1).expand(draws_, -1), u) == token
-    assert same.double().mean() > 0.999  # rounding may move an edge
     edges = draws.pick(log_p.expand(2, -1), torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64))
     possible = (log_p > -1e9).nonzero().flatten()
     assert edges.tolist() == [int(possible[0]), int(possible[-1])]
