@@ -9,8 +9,8 @@ operations a parameter. The requirement: no more than a tenth, for teachers of a
 
 leaves a record a size: the time of a step of `training.train` over that of the bare pass.
 
-Found on one of two x86_64 cores, the other busy, torch 2.13.0: 1.02 and 1.00 masked, 1.02 and 1.05 uniform, at
-1.4 and 7.6 million parameters. The loop costs nothing worth saving; what is left to gain is in the network.
+Found on one of two x86_64 cores, the other busy, torch 2.13.0: 1.02 and 1.00 masked, 1.02 and 1.05 uniform,
+at 1.4 and 7.6 million parameters. The loop costs nothing worth saving; what is left is in the network.
 """
 
 import argparse

@@ -11,9 +11,9 @@ requirement: slower nowhere.
 
 leaves a record a row: the time of the other package over ours.
 
-Found on one of two x86_64 cores, the other busy, torch 2.13.0: training steps 0.94 to 1.02, level within the
-rounds' spread, since all of them are the network's time; 16 sampling steps 1.03 to 1.12; 256 steps 1.4 uniform
-and 4.7 to 4.9 masked, where what reveals nothing is not evaluated.
+Found on one of two x86_64 cores, the other busy, torch 2.13.0: training steps 0.94 to 1.02, each interval
+holding 1, since all of them are the network's time; 16 sampling steps 1.03 to 1.12, the same; 256 steps 1.4
+uniform and 4.7 to 4.9 masked, where what reveals nothing is not evaluated.
 """
 
 import argparse

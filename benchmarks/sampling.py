@@ -10,8 +10,8 @@ and with 50,257 classes; and a 1,024-step masked teacher of 64 tokens ten times 
 
 leaves a record a setting: the time of `sampling.sample` over that spent in the network; and the time of the
 plain loop, which evaluates every sequence in every step and draws x everywhere, over that of `sample`. The
-samples of both have the same law, and a loop that draws x where `sample` does has the same samples for the
-same random numbers (`tests/test_sampling.py`).
+samples of both have the same law; under uniform noise, where the order of draws is the plain loop's, they are
+the same for the same random numbers (`tests/test_sampling.py`).
 """
 
 import argparse

@@ -118,8 +118,9 @@ show(
 # %% [markdown]
 # ## Measured: the loop, the step and the sampler
 #
-# Counting says what is possible, a clock what is reached. Every row is a median over rounds, in each of which both sides
-# of the ratio ran one after the other in one process; the interval is a 95 % bootstrap over rounds.
+# Counting says what is possible, a clock what is reached. Times are medians over rounds, in each of which both sides of
+# the ratio ran one after the other; the interval is a 95 % bootstrap over rounds. Memory is one measurement, each side in a
+# process of its own.
 #
 # - "loop over network": what noise, loss, optimiser and average add to a network's own forward and backward pass.
 # - "Algorithm 1 over fused step": the published alternation written down line by line, with a draw for each player and heads
@@ -127,6 +128,9 @@ show(
 #   never holding a tensor of all classes, comes on top. Memory is the other way round, ours over the literal one's.
 # - "sampler over network": what sampling adds to the evaluations; "plain loop over sampler": what is saved by not
 #   evaluating sequences in which nothing can change.
+# - "flow_matching over ours", "bionemo-moco over ours": the public packages with the same network and as much work; above 1
+#   they are slower, and a row whose interval holds 1 is level.
+# - "float32 over ...": plain precision over bfloat16 or compiled layers; "one process over two": what `torchrun` gains.
 #
 # `make bench` measures them on your machine.
 

@@ -225,7 +225,8 @@ def noise_input_lines(study: str, records: list[dict]) -> Figure:
     row a world; dotted the teacher in as many steps."""
     titles = {"frechet": "Fréchet distance", "output_entropy": "output entropy, nats"}
     worlds = by_world(study)
-    fig, axes = plt.subplots(len(worlds), 2, figsize=(11, 3.6 * len(worlds)), layout="constrained")
+    size = (11, 3.6 * len(worlds))
+    fig, axes = plt.subplots(len(worlds), 2, figsize=size, squeeze=False, layout="constrained")
     for row, students in zip(axes, worlds, strict=True):
         for ax, (metric, title) in zip(row, titles.items(), strict=True):
             for k, (process, variant) in enumerate(product(PROCESSES, (PLAIN, WITHOUT, BEFORE))):

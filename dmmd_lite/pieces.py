@@ -88,12 +88,13 @@ class Law:
     @torch.no_grad()
     def _picked(self, where: Tensor, u: Tensor, temperature: float, top_p: float) -> Tensor:
         """Tokens [N] where bool [B, L] is true, all of which carry noise, at random numbers [N]."""
-        plain = self.process.vocab_size > MANY and temperature == top_p == 1  # then no sum is
+        plain = self.process.vocab_size > MANY and temperature == top_p == 1  # then no normaliser is needed
         tokens, start = [], 0
         for values in self._pieces_at(where, self.denoiser.log_weights if plain else self.denoiser.log_x):
             part = u[start : start + len(values)]
             tokens.append(pick(values if plain else sharpen(values, temperature, top_p), part))
             start += len(values)
+        torch.clear_autocast_cache()  # casts made here have no graph, and losses are not to find them
         return torch.cat(tokens)
 
     def _pieces_at(self, where: Tensor, function: Callable[..., Tensor]) -> Iterator[Tensor]:
@@ -132,7 +133,7 @@ def by_pieces(
     The function treats every position alone. others: [B, L] or [B]; neither they nor weight carry a gradient.
     If laws are large, values elsewhere are not computed where positions can be told apart, and the loss has
     to be a multiple of the sum of everything returned, whose gradient is the one that is kept: the backward
-    pass of another one ends in a RuntimeError.
+    pass of another one ends in a RuntimeError, on CUDA at the next synchronisation.
     """
     weight = torch.ones(len(where), device=where.device) if weight is None else weight
 
@@ -141,6 +142,8 @@ def by_pieces(
 
     if laws[0].elements <= ELEMENTS:
         return evaluate([law.whole for law in laws], where, weight, *others)
+    distinct = list(dict.fromkeys(laws))
+    order, laws = [distinct.index(law) for law in laws], distinct
     apart, constants = all(law.per_position for law in laws), [where, weight, *others]
     size = piece_size(where.numel() if apart else len(where), laws[0].elements)
     if apart:
@@ -157,14 +160,16 @@ def by_pieces(
             for law, on in zip(piece, tracked, strict=False)
         ]
         with torch.set_grad_enabled(any(tracked)):
-            found = evaluate([law.log_x() for law in part], *piece[len(laws) :])
+            logs = [law.log_x() for law in part]
+            found = evaluate([logs[k] for k in order], *piece[len(laws) :])
             total = sum(v.sum() for v in found.values())
         names[:] = found
         values = [v.detach() for v in found.values()]
         if not any(tracked):
             return values, []
         leaves = [law.hidden for law in part if law.grad]
-        slopes = iter(torch.autograd.grad(total, [*leaves, *parameters], allow_unused=True))
+        with torch.autocast(total.device.type, enabled=False):
+            slopes = iter(torch.autograd.grad(total, [*leaves, *parameters], allow_unused=True))
         return values, [*(next(slopes) if on else None for on in tracked), *slopes]
 
     def take() -> tuple[list[Tensor], list[Tensor | None]]:
@@ -201,20 +206,20 @@ class _Kept(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *incoming: Tensor) -> tuple[Tensor | None, ...]:
-        slopes, ctx.slopes = ctx.slopes, None  # so that they may be changed and handed on
+        slopes, ctx.slopes = ctx.slopes, None
         if slopes is None:
             raise RuntimeError("the gradient of pieces is gone; it can be used once")
         incoming = torch.cat([v.flatten() for v in incoming])
         factor = incoming[:1].sum()  # 0 of no values
         torch._assert_async((incoming == factor).all(), "only the sum of all values of pieces has a gradient")
-        return None, *(None if v is None else v.mul_(factor) for v in slopes)
+        return None, *(None if v is None else v * factor for v in slopes)
 
 
 def _plus(total: Tensor | None, more: Tensor | None) -> Tensor | None:
-    """Their sum, in the place of the first; None counts as 0."""
+    """Their sum; None counts as 0."""
     if total is None or more is None:
         return more if total is None else total
-    return total.add_(more)
+    return total + more
 
 
 def _at(v: Tensor, where: Tensor) -> Tensor:

@@ -161,7 +161,7 @@ def train(
                 with autocast:
                     terms = method.losses(step, x, run.generator)
                 total = sum(value for parts in terms.values() for value in parts.values())
-                (total / options.accumulation).backward()  # once: a large vocabulary is rebuilt in it
+                (total / options.accumulation).backward()  # once: pieces keep the gradient of the sum
                 for player, parts in terms.items():
                     for name, value in parts.items():
                         key = f"{player}/{name}"

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from dmmd_lite import pieces
 from dmmd_lite.blocks import Blocked
-from dmmd_lite.denoisers import ExactDenoiser, NetworkDenoiser
+from dmmd_lite.denoisers import OUTPUTS, ExactDenoiser, NetworkDenoiser
 from dmmd_lite.networks import BlockTransformer, Transformer
 from dmmd_lite.objectives.dmmd import DMMD, Switches
 from dmmd_lite.objectives.teacher import TeacherTraining, bound_at
@@ -212,6 +212,20 @@ def test_the_sampler_draws_the_same_tokens(process_name, temperature, top_p, ste
         monkeypatch.setattr(pieces, "ELEMENTS", elements)
         drawn = sample(model, process, 20, L, 4, generator=generator_for("cpu", 5), **options)
         tokens.append(drawn.tokens)
+    assert torch.equal(*tokens) and len(tokens[0].unique()) > 2
+
+
+@every_stem
+@every_process
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_weights_draw_the_same_tokens_as_laws(process_name, output, stem, rng, monkeypatch):
+    """What is done for many classes, done for few."""
+    process = get_process(process_name, V)
+    model = denoiser(process, rng, stem)
+    model.output, tokens = output, []
+    for many in (pieces.MANY, 1):
+        monkeypatch.setattr(pieces, "MANY", many)
+        tokens.append(sample(model, process, 20, L, 4, generator=generator_for("cpu", 5)).tokens)
     assert torch.equal(*tokens) and len(tokens[0].unique()) > 2
 
 

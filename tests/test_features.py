@@ -51,6 +51,13 @@ def test_every_image_world_has_features_of_its_own():
     assert set(EXTRACTORS.values()) <= {*(f"{name}-classifier" for name in CLASSIFIERS), *RESNETS}
 
 
+@pytest.mark.parametrize("world_name", ["digits", "glyphs", "fashion_mnist"])
+def test_no_unit_is_blown_up(world_name):
+    """What hardly varies is not divided by next to nothing."""
+    spread = load_features(world_name).model.std
+    assert spread.min() >= 0.0999 * spread.median()  # half precision
+
+
 @pytest.mark.parametrize("world_name", ["glyphs", "fashion_mnist"])
 def test_released_classifiers_are_small_and_name_their_training(world_name):
     weights, provenance = extractor_files(f"{world_name}-classifier")

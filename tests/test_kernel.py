@@ -140,7 +140,9 @@ def test_the_sampler_answers_every_slider_at_once_measures_and_stops(front_end):
             front_end.wait(lambda before=before: "first samples" in said() != before)
             waits.append(time.monotonic() - start)
             assert "<img" in said()
+    before = said()
     front_end.move(sliders[1], 3)  # 32 steps take a while
+    front_end.wait(lambda: "first samples" in said() != before)
     front_end.wait(lambda: 0 < bar() < 1 and not stop())
     front_end.press(front_end.of(view, "Button")[0])
     front_end.wait(stop)

@@ -45,14 +45,14 @@ def test_the_drawn_law_loses_its_tail_as_steps_grow():
 
 
 def test_samples_of_a_model_are_as_cold_as_expected(rng):
-    """Cut to 6 bits they are much less surprising than due, as the formula says; in float32, with four
-    classes and few steps, as surprising as due."""
+    """Cut to 8 bits they are much less surprising than due, as the formula says; in float32, with four
+    classes and few steps, as surprising as due. The table is always the same, the draws are not."""
     process, _ = make_process("masked", 4)
-    model = Table(process, 2, rng)
-    for bits in (6, None):
+    model = Table(process, 2, torch.Generator().manual_seed(0))
+    for bits in (8, None):
         tokens, surprise, expected = common_samples(model, process, 5000, 2, 8, rng, bits)
         assert tokens.shape == (5000, 2) and len(surprise) == len(expected) == 10_000
         assert int(tokens.max()) <= 3, "a position is still masked"
         error = float(surprise.std()) / 100
         assert abs(float(surprise.mean() - expected.mean())) < 5 * error
-        assert (float(expected.mean()) < -10 * error) == (bits == 6)
+        assert (float(expected.mean()) < -3 * error) == (bits == 8)

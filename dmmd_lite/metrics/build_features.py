@@ -33,8 +33,8 @@ RECIPE = {  # of the digits; images: how many to learn from, at most
     "schedule": "cosine to 0",
     "shift": 1,
 }
-LEAST_SPREAD = 0.1  # of the median unit's; one that hardly ever answers would make outliers of single images
 LARGER = RECIPE | {"images": 30_000, "features": 64, "epochs": 2, "batch": 100}
+LARGER["least_spread"] = 0.1  # of the median unit's; one that hardly ever answers makes outliers of images
 RECIPES = {"digits": RECIPE, "fashion_mnist": LARGER, "mnist": LARGER}
 RECIPES["glyphs"] = LARGER | {"images": 50_000}
 RECIPES["cifar10"] = LARGER | {"images": 50_000, "epochs": 4, "shift": 2}
@@ -73,7 +73,7 @@ def train_classifier(tokens: Tensor, labels: Tensor, world: ImageWorld, recipe: 
         activations = torch.cat([model.activations(unit_images(x, world)) for x in tokens.split(1000)])
         model.mean.copy_(activations.mean(0))
         spread = activations.std(0)
-        model.std.copy_(spread.clamp(min=LEAST_SPREAD * spread.median()))
+        model.std.copy_(spread.clamp(min=recipe.get("least_spread", 0) * spread.median()))
     return model.eval()
 
 
