@@ -22,7 +22,7 @@
 #
 # What was known before: the recipes were chosen at a temperature of 1, with seed 0, and of the four trials of the
 # four-step students of digits on validation images ([the leaderboard](leaderboard.py)) the one with a temperature of 0.8
-# was the worst. Of the glyphs nothing was known.
+# was the worst. Of the glyphs nothing was known about this.
 #
 # Run time: seconds on one core of a laptop; the curves are committed records, one training run a point.
 
