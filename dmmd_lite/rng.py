@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 MANY, RUN = 4096, 256  # classes beyond which `pick` searches in two stages, and those of a run
-ROWS = 16  # laws of so many classes that a CPU's cache holds while one pass after the other is made
+ROWS = 8  # laws of so many classes that a CPU's cache holds while one pass after the other is made
 
 
 def float64_device(device: torch.device | str) -> torch.device:
@@ -54,7 +54,7 @@ def pick(log_p: Tensor, u: Tensor) -> Tensor:
         return _invert((here - here.amax(-1, keepdim=True)).exp_(), u).to(log_p.device)
     rows = ROWS if here.device.type == "cpu" else max(1, u.numel())
     parts = zip(here.reshape(-1, last + 1).split(rows), u.reshape(-1).split(rows), strict=True)
-    picked = [_pick_of_many((p - p.amax(-1, keepdim=True)).exp_(), part) for p, part in parts]
+    picked = [_pick_of_many(p.softmax(-1), part) for p, part in parts]
     return torch.cat(picked).view(u.shape).to(log_p.device)
 
 
