@@ -19,7 +19,7 @@ from dmmd_lite.processes import Process
 from dmmd_lite.rng import MANY, pick, uniform
 
 ELEMENTS = 2**24  # most elements of log_x made at once, 64 MB in float32
-FEWEST = 16  # pieces of anything larger: the dozen tensors a loss makes of one stay below the whole
+FEWEST = 32  # pieces of anything larger: the dozen tensors a loss makes of one stay below the whole
 
 
 @dataclass(eq=False)
