@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.denoisers import Denoiser, check_sharpening, denoiser_noise, sequences_at_once
-from dmmd_lite.pieces import Law
+from dmmd_lite.pieces import Law, law_of
 from dmmd_lite.processes import Process
 from dmmd_lite.rng import uniform
 from dmmd_lite.schedules import time_grid
@@ -142,10 +142,12 @@ def first_hitting(
 def denoise(
     denoiser: Denoiser, process: Process, z: Tensor, t: Tensor, steps: int, generator: torch.Generator
 ) -> Tensor:
-    """Tokens x [B, L] from z_t [B, L] at times t [B], in `steps` even steps of each sequence's time."""
+    """Tokens x [B, L] from z_t [B, L] at times t [B], in `steps` even steps of each sequence's time. Every
+    sequence is evaluated in every step, so that what this costs is known beforehand."""
 
     def draw(z: Tensor, t: Tensor, where: Tensor) -> Tensor:
-        return _draw(denoiser, process, z, t, where, generator)
+        law = law_of(denoiser, process, z, t.float().to(z.device), generator)
+        return law.sample(generator, where=where)
 
     grid = time_grid(steps)[:, None] * t.cpu().double()
     return _every_position(draw, process, z, grid, generator)[0]

@@ -123,7 +123,7 @@ def front_end(monkeypatch):
 
 def test_the_sampler_answers_every_slider_at_once_measures_and_stops(front_end):
     front_end.run(TIMED)
-    few = {"n": 32, "steps": 4, "temperatures": [1.0], "top_ps": [0.9]}
+    few = {"n": 64, "steps": 4, "temperatures": [1.0], "top_ps": [0.9]}
     front_end.open("fig4_sampling_temperature", "explore(", few)
     [view] = front_end.views
     said, bar, stop = (
