@@ -28,7 +28,7 @@
 # laptop. Filled curves are committed records, hollow markers are computed while the page runs.
 
 # %% tags=["parameters"]
-n: int = 300  # samples per cell computed live
+n: int = 100  # samples per cell computed live, 64 at least
 steps: int = 64  # sampling steps of the base models
 temperatures: list[float] = [0.6, 0.8, 1.0]  # sampling temperatures computed live
 top_ps: list[float] = [0.8, 0.95]  # sampling top-p values computed live
