@@ -134,14 +134,17 @@ def test_the_sampler_answers_every_slider_at_once_measures_and_stops(front_end):
     assert [slider["description"] for slider in sliders] == ["model", "steps", "temperature", "top-p"]
     waits = []
     for slider in sliders:
-        for index in (k for k in range(len(slider["_options_labels"])) if k != slider["index"]):
+        moves = [k for k in range(len(slider["_options_labels"])) if k != slider["index"]]
+        if slider["description"] == "model":  # and back: sharp glyphs are blank and look alike
+            moves.append(slider["index"])
+        for index in moves:
             before, start = said(), time.monotonic()
             front_end.move(slider, index)
             front_end.wait(lambda before=before: "first samples" in said() != before)
             waits.append(time.monotonic() - start)
             assert "<img" in said()
     before = said()
-    front_end.move(sliders[1], 3)  # 32 steps take a while
+    front_end.move(sliders[1], 2)  # 16 steps take a while; it stands at 32
     front_end.wait(lambda: "first samples" in said() != before)
     front_end.wait(lambda: 0 < bar() < 1 and not stop())
     front_end.press(front_end.of(view, "Button")[0])
