@@ -19,6 +19,7 @@ from dmmd_lite.networks import Transformer
 from dmmd_lite.recipes import RECIPES, get_recipe
 from dmmd_lite.sweep import plan
 from dmmd_lite.worlds import WORLDS, corpora, get_world
+from dmmd_lite.worlds.text import TextWorld
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -154,7 +155,9 @@ def test_text_of_ones_own_is_called_as_it_can_be():
     [call] = re.findall(r"`(text_world\([^`]*\))\.sample`", PROSE)
     node = ast.parse(call, mode="eval").body
     values = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
-    inspect.signature(corpora.text_world).bind(*map(ast.literal_eval, node.args), **values)
+    bound = inspect.signature(corpora.text_world).bind(*map(ast.literal_eval, node.args), **values)
+    assert values and values.items() <= bound.arguments.items()
+    assert callable(TextWorld.sample)
 
 
 def test_the_table_of_images_is_true():
