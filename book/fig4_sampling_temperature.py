@@ -47,7 +47,9 @@ from dmmd_lite.plots import interval_line, show
 from dmmd_lite.results import select, table
 from dmmd_lite.store import load_model
 
-models = {f"{w} {p}": load_model(f"{w}-{p}-teacher") for w in ("digits", "glyphs") for p in ("masked", "uniform")}
+models = {
+    f"{w} {p}": load_model(f"{w}-{p}-teacher") for w in ("digits", "glyphs") for p in ("masked", "uniform")
+}
 METRICS = ["frechet", "coverage", "density"]
 settings = [(t, 1.0) for t in temperatures] + [(1.0, p) for p in top_ps]
 records = []
@@ -87,7 +89,10 @@ for row, metric in enumerate(METRICS[:2]):
     axes[row, 0].set_ylabel({"frechet": "Fréchet distance", "coverage": "coverage"}[metric])
 axes[0, 0].set_yscale("log")
 axes[0, 0].legend(fontsize=7)
-show(fig, "Fréchet distance and coverage against sampling temperature and top-p, both noises, digits and glyphs.")
+show(
+    fig,
+    "Fréchet distance and coverage against sampling temperature and top-p, both noises, digits and glyphs.",
+)
 
 # %%
 table(select(committed, name="frechet"), ["temperature", "top_p"], columns="model", digits=2)

@@ -58,7 +58,9 @@ titles = {"frechet": "Fréchet distance", "coverage": "coverage", "output_entrop
 for row, students_of_world in zip(axes, by_world(STUDY), strict=True):
     for ax, (metric, title) in zip(row, titles.items(), strict=True):
         for student in students_of_world:
-            study_lines(ax, committed, student, metric, lambda changes: changes.get("method.temperature", 1.0))
+            study_lines(
+                ax, committed, student, metric, lambda changes: changes.get("method.temperature", 1.0)
+            )
         ax.set_title(f"{student.split('-')[0]}: {title}")
 for ax in axes[1]:
     ax.set_xlabel("temperature of the teacher")

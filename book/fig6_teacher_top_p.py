@@ -16,11 +16,12 @@
 #
 # **Question.** Section 3.3 cuts a teacher to its top-p: what falls outside loses $\Delta=2$ of its log-probability; with a
 # hard exclusion ($-10^{20}$), the paper reports, training diverges. Its Figure 6 shows FID against the teacher's top-p on
-# CIFAR-10. Here: the Fréchet distance on classifier features of the digits (not an FID), students of 8 steps under both
-# noises, several p at $\Delta=2$ and several $\Delta$ at $p=0.85$. Diverged counts what is worse than no distillation at
-# all, or not finite.
+# CIFAR-10. Here: the Fréchet distance on classifier features (not an FID), of digits in 8 steps and of glyphs in 16, letters
+# and digits of 22 fonts under random maps, of which no image is ever trained on twice; both noises, several p at
+# $\Delta=2$ and several $\Delta$ at $p=0.85$. Diverged counts what is worse than no distillation at all, or not finite.
 #
-# The recipe itself was chosen without a cut, with seed 0.
+# The recipes themselves were chosen without a cut, with seed 0. The expectations were written for the digits; before the
+# glyphs were run with a cut, what a sharper teacher (temperatures of 0.9 and 0.6) does to their students was known.
 #
 # Run time: seconds on one core of a laptop; the curves are committed records, one training run a point.
 
@@ -39,7 +40,7 @@ from dmmd_lite.figures import study_lines, study_samples
 from dmmd_lite.pages import load_results, save_records
 from dmmd_lite.plots import show
 from dmmd_lite.results import field_of, select
-from dmmd_lite.studies import DIVERGED, STUDIES, measure
+from dmmd_lite.studies import DIVERGED, STUDIES, by_world, measure
 
 STUDY = "fig6_teacher_top_p"
 records = measure(STUDY, students, now, train_seeds, n)
@@ -65,16 +66,18 @@ def delta(changes):
     return min(changes["method.delta"], 16) if changes["method.top_p"] == 0.85 else None
 
 
-fig, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
-for student in STUDIES[STUDY].students:
-    study_lines(axes[0], committed, student, "frechet", top_p)
-    study_lines(axes[1], committed, student, "frechet", delta)
-axes[0].set_xlabel("top-p of the teacher, Δ = 2")
-axes[1].set_xlabel("Δ at top-p 0.85")
-axes[0].set_ylabel("Fréchet distance")
-axes[0].set_yscale("log")
-axes[0].legend(fontsize=8)
-show(fig, "Fréchet distance of students against their teacher's top-p, and against delta at top-p 0.85.")
+fig, axes = plt.subplots(2, 2, figsize=(11, 7), sharex="col", sharey="row", layout="constrained")
+for row, students_of_world in zip(axes, by_world(STUDY), strict=True):
+    for student in students_of_world:
+        study_lines(row[0], committed, student, "frechet", top_p)
+        study_lines(row[1], committed, student, "frechet", delta)
+    row[0].set_ylabel(f"{students_of_world[0].split('-')[0]}: Fréchet distance")
+    row[0].set_yscale("log")
+axes[1, 0].set_xlabel("top-p of the teacher, Δ = 2")
+axes[1, 1].set_xlabel("Δ at top-p 0.85")
+axes[0, 0].legend(fontsize=8)
+alt = "Fréchet distance of students against their teacher's top-p, and against delta at top-p 0.85, digits and glyphs."
+show(fig, alt)
 for r in select(committed, name=DIVERGED):
     seed = field_of(r, "training_seed")
     print(f"{r['model']}, training seed {seed}: the loss is not finite after {r['value']:g} updates")

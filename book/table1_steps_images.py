@@ -173,7 +173,9 @@ for process in PROCESSES:
     for seed in range(3):
         student = value("frechet", f"digits-{process}-dmmd-8", 8, seed)
         ratio = (student - floor_large) / (teacher - floor_large)
-        print(f"digits {process:7s} seed {seed}: (student - floor) / (teacher - floor) at 8 steps = {ratio:.2f}")
+        print(
+            f"digits {process:7s} seed {seed}: (student - floor) / (teacher - floor) at 8 steps = {ratio:.2f}"
+        )
 for seed in range(3):
     with_noise, without = (value("frechet", f"digits-masked-dmmd-4{v}", 4, seed) for v in ("", "-nonoise"))
     print(f"digits masked, 4 steps, seed {seed}: {with_noise:.2f} with noise input, {without:.2f} without")
