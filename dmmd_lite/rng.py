@@ -47,28 +47,42 @@ def pick(log_p: Tensor, u: Tensor) -> Tensor:
     searched in two stages, a run of `RUN` classes and then one of it in float64; only a run's own share has
     the relative precision of log_p, by which no class of it gains or loses more than another.
     """
-    last = log_p.shape[-1] - 1
+    last, shape = log_p.shape[-1] - 1, u.shape
     here = log_p.detach().to(u.device)
     if last < MANY:
         here = here.double()
         return _invert((here - here.amax(-1, keepdim=True)).exp_(), u).to(log_p.device)
     rows = ROWS if here.device.type == "cpu" else max(1, u.numel())
-    parts = zip(here.reshape(-1, last + 1).split(rows), u.reshape(-1).split(rows), strict=True)
-    picked = [_pick_of_many(p.softmax(-1), part) for p, part in parts]
-    return torch.cat(picked).view(u.shape).to(log_p.device)
-
-
-def _pick_of_many(p: Tensor, u: Tensor) -> Tensor:
-    """The two stages of `pick`, for weights p [n, V]."""
-    last, whole = p.shape[-1] - 1, p.shape[-1] // RUN * RUN
-    of_runs = p[..., :whole].unflatten(-1, (-1, RUN)).sum(-1), p[..., whole:].sum(-1, keepdim=True)
-    sums = torch.cat(of_runs, -1).double()
+    here, u = here.reshape(-1, last + 1), u.reshape(-1)
+    sums = torch.cat([_sums_of_runs(part) for part in here.split(rows)]).double()
     run = _invert(sums, u).unsqueeze(-1)
     below, own = ((v.gather(-1, run).squeeze(-1)) for v in (sums.cumsum(-1) - sums, sums))
     within = ((u * sums.sum(-1) - below) / own).clamp(0, 1 - 2**-53)
     classes = run * RUN + torch.arange(RUN, device=u.device)
-    of_classes = torch.where(classes <= last, p.gather(-1, classes.clamp(max=last)), 0).double()
-    return (run.squeeze(-1) * RUN + _invert(of_classes, within)).clamp(max=last)
+    of_run = here.gather(-1, classes.clamp(max=last)).double()
+    weights = torch.where(classes <= last, (of_run - of_run.amax(-1, keepdim=True)).exp(), 0)
+    token = (run.squeeze(-1) * RUN + _invert(weights, within)).clamp(max=last)
+    return token.view(shape).to(log_p.device)
+
+
+def _sums_of_runs(log_p: Tensor) -> Tensor:
+    """Weights of the runs of log-probabilities [n, V], but for a constant a row, [n, runs].
+
+    On a CPU every pass over the classes counts, and the one for their maximum is not made where exponentials
+    stay in the range of float32 without it.
+    """
+    if log_p.device.type != "cpu":
+        return _add_runs(log_p.softmax(-1))
+    sums = _add_runs(log_p.exp())
+    total = sums.sum(-1)
+    return sums if ((total > 1e-20) & (total < 1e30)).all() else _add_runs(log_p.softmax(-1))
+
+
+def _add_runs(p: Tensor) -> Tensor:
+    """Sums over runs of p [n, V], the last of which may be shorter, [n, runs]."""
+    whole = p.shape[-1] // RUN * RUN
+    parts = p[..., :whole].unflatten(-1, (-1, RUN)).sum(-1), p[..., whole:].sum(-1, keepdim=True)
+    return torch.cat(parts, -1)
 
 
 def _invert(p: Tensor, u: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Categorical draws: the right law, no impossible class, no loss of tiny probabilities."""
 
+import pytest
 import torch
 from helpers import LEAST_P, chi_square_p, count
 from scipy.stats import kstest
@@ -45,15 +46,18 @@ def test_generator_for_repeats():
     assert torch.equal(first, second)
 
 
-def test_many_classes_are_picked_as_few_are(rng):
-    """In two stages: at any u the class in whose share of the distribution function it lies."""
+@pytest.mark.parametrize("shift", (0, 200, -200))
+@pytest.mark.parametrize("dtype, tolerance", ((torch.float64, 1e-12), (torch.float32, 1e-6)))
+def test_many_classes_are_picked_as_few_are(rng, shift, dtype, tolerance):
+    """In two stages: at any u the class in whose share of the distribution function it lies, whatever
+    constant is added to the logarithms, also where their exponentials leave the range of float32."""
     classes, draws_ = 10_000, 2_000
-    log_p = torch.randn(classes, generator=rng).mul(3).double()
+    log_p = (torch.randn(classes, generator=rng).mul(3) + shift).to(dtype)
     log_p[torch.rand(classes, generator=rng) < 0.3] = -1e9  # never drawn
     u = torch.rand(draws_, generator=rng, dtype=torch.float64)
     token = draws.pick(log_p.expand(draws_, -1), u)
-    cdf = torch.cat([torch.zeros(1), log_p.softmax(-1)]).double().cumsum(-1)
-    assert (cdf[token] <= u + 1e-12).all() and (u < cdf[token + 1] + 1e-12).all()
+    cdf = torch.cat([torch.zeros(1), log_p.double().softmax(-1)]).double().cumsum(-1)
+    assert (cdf[token] <= u + tolerance).all() and (u < cdf[token + 1] + tolerance).all()
     assert (log_p[token] > -1e9).all()
     edges = draws.pick(log_p.expand(2, -1), torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64))
     possible = (log_p > -1e9).nonzero().flatten()
