@@ -145,21 +145,27 @@ def test_terms_of_pieces_are_one_loss(process_name, rng, monkeypatch):
 
 
 @every_process
-def test_heads_are_evaluated_no_more_often_than_whole_ones(process_name, rng, monkeypatch):
-    """A fused step: once for the draw, once for each of three laws, and never in the backward pass."""
+@pytest.mark.parametrize(
+    "updates, step, laws", [("fused", 0, 3), ("alternating", 0, 3), ("alternating", 1, 2)]
+)
+def test_heads_are_evaluated_no_more_often_than_whole_ones(
+    process_name, updates, step, laws, rng, monkeypatch
+):
+    """A step: once for the draw, once for each law it asks, and never in the backward pass. The auxiliary's
+    turn does not ask the student's."""
     process, counted = get_process(process_name, V), []
     models = [denoiser(process, rng, "sequence") for _ in range(3)]
     for model in models:
         head = model.network.stem.head
         head.register_forward_hook(lambda _, inputs, out: counted.append(out[..., 0].numel()))
-    method = DMMD(*models, process, Switches(2, updates="fused"))
+    method = DMMD(*models, process, Switches(2, updates=updates))
     monkeypatch.setattr(pieces, "ELEMENTS", 10 * V)
     drawn = []
     draw = method.draw
     monkeypatch.setattr(method, "draw", lambda *a: drawn.append(draw(*a)) or drawn[0])
-    losses_and_gradients(method)
+    losses_and_gradients(method, step)
     law, scored = drawn[0].log_x, process.scored(drawn[0].z_s).sum()
-    assert sum(counted) == process.scored(law.z).sum() + 3 * scored
+    assert sum(counted) == process.scored(law.z).sum() + laws * scored
 
 
 @every_process

@@ -209,7 +209,9 @@ class DMMD:
                 found["auxiliary"] = self._auxiliary_values(piece, log_teacher, log_auxiliary)
             return {(player, name): v for player, values in found.items() for name, v in values.items()}
 
-        laws, scored = [draw.log_x, teacher or auxiliary, auxiliary], self.process.scored(draw.z_s)
+        student = draw.log_x if generator_turn or self.switches.target == "soft" else None
+        laws = [student or auxiliary, teacher or auxiliary, auxiliary]  # whose law nobody asks costs nothing
+        scored = self.process.scored(draw.z_s)
         found = by_pieces(values, laws, [draw.s, draw.x, draw.z_s], scored, self._weight(draw))
         terms = {}
         for (player, name), v in found.items():
