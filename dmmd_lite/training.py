@@ -5,7 +5,8 @@ A run lives in a folder: `log.jsonl` (one line every `log_every` steps) and `che
 tensors as JSON in its header), replaced atomically. Calling `train` again on the folder goes on from the
 checkpoint and, on a CPU, ends in the same bits as a run that was never interrupted.
 
-Under `torchrun` every process draws its own part of the global batch and gradients are averaged.
+Noise and data have random numbers of their own (`batches`). Under `torchrun` every process draws its own
+part of the global batch and gradients are averaged.
 """
 
 import copy
@@ -24,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dmmd_lite.batches import Batches
 from dmmd_lite.interrupts import Interrupted, collect_signals
 from dmmd_lite.objectives import Method
 from dmmd_lite.progress import progress_bar
@@ -128,9 +130,10 @@ def train(
 ) -> Result:
     """Train the players of `method` and return them, resuming from `workdir` if it holds a checkpoint.
 
-    data(batch, generator) gives clean tokens [batch, L]. validate(averaged players) gives a number to be
-    minimised; with `validate_every` the averaged weights of the best validation are what `Result.averaged`
-    holds. identity says what is being trained: a checkpoint of something else is refused.
+    data(batch, generator) gives clean tokens [batch, L]; its generator is on the CPU, and on CUDA a thread
+    calls it. validate(averaged players) gives a number to be minimised; with `validate_every` the averaged
+    weights of the best validation are what `Result.averaged` holds. identity says what is being trained: a
+    checkpoint of something else is refused.
     Errors: ValueError for a checkpoint that is damaged or of another identity; NonFiniteLoss; Interrupted.
     """
     workdir, device = Path(workdir), torch.device(device)
@@ -140,7 +143,9 @@ def train(
         raise ValueError(
             f"batch_size: {options.batch_size} is not allowed; it must divide by processes x accumulation"
         )
-    run = _Run(method, options, workdir, generator_for(device, seed * world + rank), device, identity)
+    seed = seed * world + rank
+    batches = Batches(data, batch, seed, device, ahead=device.type == "cuda")
+    run = _Run(method, options, workdir, generator_for(device, seed), batches, device, identity)
     run.restore()
     run.share()
     workdir.mkdir(parents=True, exist_ok=True)
@@ -153,11 +158,12 @@ def train(
     validate_every = options.validate_every if validate is not None else 0
     latest, unseen = {}, []  # terms, because players take turns; those of steps not looked at yet
 
-    with collect_signals() as asked, progress_bar(options.steps, run.step, workdir.name, rank == 0) as bar:
+    progress = progress_bar(options.steps, run.step, workdir.name, rank == 0)
+    with batches, collect_signals() as asked, progress as bar:
         while run.step < options.steps:
             step, logged = run.step, {}
             for _ in range(options.accumulation):
-                x = data(batch, run.generator).to(device)
+                x = batches.next()
                 with autocast:
                     terms = method.losses(step, x, run.generator)
                 total = sum(value for parts in terms.values() for value in parts.values())
@@ -222,13 +228,9 @@ def _compile_layers(method: Method) -> None:
 class _Run:
     """Everything that changes while training, and how it is saved."""
 
-    def __init__(self, method, options, workdir, generator, device, identity):
-        self.options, self.path, self.generator, self.device = (
-            options,
-            workdir / CHECKPOINT,
-            generator,
-            device,
-        )
+    def __init__(self, method, options, workdir, generator, batches, device, identity):
+        self.options, self.path, self.device = options, workdir / CHECKPOINT, device
+        self.generator, self.batches = generator, batches
         self.rank, self.world = rank_and_world()
         self.identity = identity if self.world == 1 else f"{identity} on {self.world} processes"
         self.players = {name: player.to(device) for name, player in method.players.items()}
@@ -326,9 +328,8 @@ class _Run:
         yield from ((f"ema/{name}", player) for name, player in self.ema.items())
         yield from ((f"copy/{name}", module) for name, module in self.copies.items())
 
-    def _generator_states(self) -> Tensor:
-        """States of all processes' generators, one a row; every process has to ask."""
-        state = self.generator.get_state()
+    def _of_all(self, state: Tensor) -> Tensor:
+        """A generator's states in all processes, one a row; every process has to ask."""
         if self.world == 1:
             return state[None]
         states = [torch.empty_like(state, device=self.device) for _ in range(self.world)]
@@ -337,7 +338,7 @@ class _Run:
 
     def save(self) -> None:
         """Write the checkpoint atomically, from the first process; every process has to call."""
-        generators = self._generator_states()
+        noise, data = self._of_all(self.generator.get_state()), self._of_all(self.batches.state)
         if self.rank != 0:
             return
         tensors = {
@@ -349,7 +350,7 @@ class _Run:
         for name, optimizer in self.optimizers.items():
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer/{name}/{index}/{key}": value for key, value in state.items()}
-        tensors |= {"random/generators": generators, "random/torch": torch.get_rng_state()}
+        tensors |= {"random/noise": noise, "random/data": data, "random/torch": torch.get_rng_state()}
         facts = {
             "identity": self.identity,
             "step": self.step,
@@ -397,8 +398,9 @@ class _Run:
                 {"state": states, "param_groups": optimizer.state_dict()["param_groups"]}
             )
         self.best = under("best/")
-        state = tensors["random/generators"][self.rank].clone()  # set_state misreads a view
-        self.generator.set_state(state)
+        noise, data = (tensors[f"random/{name}"][self.rank].clone() for name in ("noise", "data"))
+        self.generator.set_state(noise)  # which misreads a view
+        self.batches.go_on_from(data)
         torch.set_rng_state(tensors["random/torch"])
         self.step, self.seconds = facts["step"], facts["seconds"]
         self.best_step, self.best_value = facts["best_step"], facts["best_value"]
