@@ -19,7 +19,7 @@ import torch
 from common import ratio, rounds, save, timed
 from torch.nn.functional import cross_entropy
 
-from dmmd_lite.networks import Transformer
+from dmmd_lite.networks import Transformer, compile_layers
 
 V, L, STEPS = 27, 128, 2
 SIZES = [(128, 3, 32), (384, 6, 16)]  # width, depth, batch
@@ -30,8 +30,7 @@ def job(width: int, depth: int, batch: int, bfloat16: bool = False, compiled: bo
     torch.manual_seed(0)
     network = Transformer(V + 1, V, L, width=width, depth=depth, heads=width // 32)
     if compiled:
-        for block in network.blocks:
-            block.compile(dynamic=False)
+        compile_layers(network)
     x, t = torch.randint(V, (batch, L)), torch.rand(batch)
 
     def passes() -> None:

@@ -8,10 +8,11 @@ and with 50,257 classes; and a 1,024-step masked teacher of 64 tokens ten times 
 
     python benchmarks/sampling.py [--device cuda] [--repeats 5]
 
-leaves a record a setting: the time of `sampling.sample` over that spent in the network; and the time of the
-plain loop, which evaluates every sequence in every step and draws x everywhere, over that of `sample`. The
-samples of both have the same law; under uniform noise, where the order of draws is the plain loop's, they are
-the same for the same random numbers (`tests/test_sampling.py`).
+leaves a record a setting: the time of `sampling.sample` over that spent in the network; the time of the
+plain loop, which evaluates every sequence in every step and draws x everywhere, over that of `sample`; and
+that of `sample` over the same with compiled layers (`--compile` on the command line), compilation left out.
+The samples have the same law; under uniform noise, where the order of draws is the plain loop's, they are the
+same for the same random numbers (`tests/test_sampling.py`).
 
 Found on one of two x86_64 cores, the other busy, torch 2.13.0: 1.01 and 1.02 with 27
 classes; with 50,257 classes 1.04 masked and 1.11 uniform, where nearly every position is drawn in every step
@@ -19,6 +20,7 @@ and one pass of exponentials over all classes is what is left; 1,024 masked step
 """
 
 import argparse
+import copy
 from functools import partial
 from itertools import pairwise
 
@@ -26,7 +28,7 @@ import torch
 from common import ratio, rounds, save, timed, wait
 
 from dmmd_lite.denoisers import NetworkDenoiser
-from dmmd_lite.networks import SplitNetwork, Transformer
+from dmmd_lite.networks import SplitNetwork, Transformer, compile_layers
 from dmmd_lite.processes import Masked, get_process
 from dmmd_lite.rng import categorical, generator_for
 from dmmd_lite.sampling import sample
@@ -100,6 +102,23 @@ def skipping(repeats: int, device: str, steps: int = 1024, L: int = 64, num: int
     return ratio("plain loop over sampler", found, "plain loop", "sampler", told, device)
 
 
+def compiled(process_name: str, repeats: int, device: str, steps: int = 64, L: int = 64, num: int = 64):
+    """The plain network over one with compiled layers, both under `sample`; compilation is left out."""
+    process = get_process(process_name, 27)
+    network = Transformer(process.num_symbols, 27, L, width=128, depth=3, heads=4).to(device)
+    networks = {"plain": network, "compiled": copy.deepcopy(network)}
+    compile_layers(networks["compiled"], dynamic=True)
+
+    def job(network: Transformer):
+        denoiser = NetworkDenoiser(network, process).eval()
+        options = {"generator": generator_for(device, 0), "device": device}
+        return lambda: timed(lambda: sample(denoiser, process, num, L, steps, **options), device)
+
+    found = rounds({name: job(network) for name, network in networks.items()}, repeats)
+    told = {"process": process_name, "classes": 27, "tokens": L, "sequences": num, "steps": steps}
+    return ratio("plain over compiled sampling", found, "plain", "compiled", told, device)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
@@ -107,7 +126,9 @@ def main() -> None:
     arguments = parser.parse_args()
     cells = [(v, p) for v in VOCABULARIES for p in ("masked", "uniform")]
     records = [overhead(*cell, arguments.repeats, arguments.device) for cell in cells]
-    save(__file__, [*records, skipping(arguments.repeats, arguments.device)])
+    records.append(skipping(arguments.repeats, arguments.device))
+    records += [compiled(name, arguments.repeats, arguments.device) for name in ("masked", "uniform")]
+    save(__file__, records)
 
 
 if __name__ == "__main__":

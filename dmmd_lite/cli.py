@@ -129,6 +129,7 @@ def _add_sampling(p: argparse.ArgumentParser) -> None:
     p.add_argument("--temperature", type=float, default=1.0)
     p.add_argument("--top-p", type=float, default=1.0)
     p.add_argument("--greedy-tail", action="store_true", help="most likely classes in the last step")
+    p.add_argument("--compile", action="store_true", help="layers through torch.compile: for long runs")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
 
 
@@ -187,6 +188,7 @@ def _model(arguments, check_world):
     """The model and number of steps asked for, everything checked before anything is trained or loaded."""
     from dmmd_lite.denoisers import check_sharpening
     from dmmd_lite.evaluate import default_steps
+    from dmmd_lite.networks import compile_layers
     from dmmd_lite.store import load_model, recipe_of
     from dmmd_lite.worlds import get_world
 
@@ -198,6 +200,8 @@ def _model(arguments, check_world):
     arguments.device = pick_device(arguments.device)
     check_world(get_world(recipe_of(arguments.model, arguments.scale).world))
     model = load_model(arguments.model, arguments.scale, arguments.train_seed, device=arguments.device)
+    if arguments.compile:
+        compile_layers(model.denoiser, dynamic=True)
     return model, default_steps(model) if arguments.steps is None else arguments.steps
 
 

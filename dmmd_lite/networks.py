@@ -41,6 +41,15 @@ class SplitNetwork(nn.Module):
         return self.logits(self.hidden(z, t, noise))
 
 
+def compile_layers(module: nn.Module, dynamic: bool = False) -> None:
+    """Let `torch.compile` have the layers of a network, those in a `ModuleList`: one small graph for all of
+    them. dynamic: for batches of any size, as sampling has them; training has one."""
+    for layers in module.modules():
+        if isinstance(layers, nn.ModuleList):
+            for layer in layers:
+                layer.compile(dynamic=dynamic)
+
+
 def embedded(z: Tensor, embedding: nn.Embedding) -> Tensor:
     """Vectors [B, L, width] of symbols [B, L], or the mean vectors of laws [B, L, S] over the first S
     symbols."""

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from dmmd_lite.batches import Batches
 from dmmd_lite.interrupts import Interrupted, collect_signals
+from dmmd_lite.networks import compile_layers
 from dmmd_lite.objectives import Method
 from dmmd_lite.progress import progress_bar
 from dmmd_lite.rng import generator_for
@@ -150,7 +151,7 @@ def train(
     run.share()
     workdir.mkdir(parents=True, exist_ok=True)
     if options.compile:
-        _compile_layers(method)
+        _compile(method)
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
     started, log_path = time.monotonic() - run.seconds, workdir / "log.jsonl"
     if rank == 0:
@@ -214,15 +215,11 @@ def train(
     return run.result()
 
 
-def _compile_layers(method: Method) -> None:
-    """Compile what repeats in the players' and a teacher's networks: few graphs of static shapes, while the
-    turns of a method stay plain Python."""
+def _compile(method: Method) -> None:
+    """The layers of players and teacher; the turns of a method stay plain Python."""
     frozen = (value for value in vars(method).values() if isinstance(value, nn.Module))
     for module in [*method.players.values(), *frozen]:
-        for layers in module.modules():
-            if isinstance(layers, nn.ModuleList):
-                for layer in layers:
-                    layer.compile(dynamic=False)
+        compile_layers(module)
 
 
 class _Run:

@@ -89,6 +89,21 @@ def test_samples_as_numbers(folder, capsys):
     assert made == pytest.approx(round(made.item())) and made in range(6, 13)
 
 
+@pytest.mark.slow
+def test_compiled_samples_are_the_same(folder, monkeypatch):
+    compiled, compile_one = [], torch.nn.Module.compile
+
+    def noted(layer, **options):
+        compiled.append(options)
+        compile_one(layer, **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", noted)
+    for options in ([], ["--compile"]):
+        assert run("sample", "student", "--num", 20, *options, "--out", f"samples{len(options)}.txt") == 0
+        assert bool(compiled) == bool(options)
+    assert (folder / "samples0.txt").read_text() == (folder / "samples1.txt").read_text()
+
+
 def test_samples_as_text_and_pictures(folder):
     assert run("sample", "student", "--num", 4, "--steps", 3, "--out", "coins.txt") == 0
     lines = (folder / "coins.txt").read_text().splitlines()

@@ -18,10 +18,12 @@ from helpers import (
 
 from dmmd_lite.denoisers import ExactDenoiser, NetworkDenoiser, Sharpened
 from dmmd_lite.metrics.exact import exact_law
+from dmmd_lite.networks import compile_layers
 from dmmd_lite.processes import LOG_ZERO, RandomStart, get_process
 from dmmd_lite.rng import categorical, generator_for, uniform
 from dmmd_lite.sampling import denoise, first_hitting, sample
 from dmmd_lite.schedules import time_grid
+from dmmd_lite.store import load_model
 from dmmd_lite.worlds import get_world
 
 
@@ -251,3 +253,20 @@ def test_first_hitting_with_exact_posteriors_samples_the_world(rng):
 def test_first_hitting_is_for_masked_noise(process, num, words, rng):
     with pytest.raises(ValueError, match=words):
         first_hitting(Table(get_process(process, 2), 3, rng), get_process(process, 2), num, 3, generator=rng)
+
+
+@pytest.mark.slow
+@every_process
+def test_compiled_layers_sample_alike(process_name):
+    """log_x to 1e-4 at batches of several sizes, as sampling has them; a token differs only where rounding
+    decides."""
+    plain, fast = (load_model(f"digits-{process_name}-teacher") for _ in range(2))
+    compile_layers(fast.denoiser, dynamic=True)
+    for size in (3, 8, 1):
+        z, t = plain.process.prior((size, 64), generator_for("cpu", size)), torch.rand(size)
+        torch.testing.assert_close(fast.denoiser(z, t), plain.denoiser(z, t), rtol=1e-4, atol=1e-4)
+    drawn = [
+        sample(m.denoiser, m.process, 8, 64, 16, generator=generator_for("cpu", 0)).tokens
+        for m in (plain, fast)
+    ]
+    assert (drawn[0] == drawn[1]).float().mean() > 0.99
