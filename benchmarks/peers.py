@@ -38,7 +38,7 @@ from dmmd_lite.rng import generator_for, integers
 from dmmd_lite.sampling import sample
 from dmmd_lite.training import Options
 
-V, L, BATCH, NUM, STEPS = 27, 64, 64, 32, 4
+V, L, BATCH, NUM, STEPS = 27, 64, 64, 32, 12
 SIZE = {"width": 128, "depth": 3, "heads": 4}
 
 
