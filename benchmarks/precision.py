@@ -11,10 +11,10 @@ whether that is right where it runs.
 leaves a record a choice and width: the time of a network's forward and backward pass in plain float32 over
 that with the choice, compilation left out.
 
-Found on one of two x86_64 cores with AVX-512 and no instructions for bfloat16, the other busy, torch 2.13.0:
-bfloat16 takes three to four times as long; compiled layers are 1.3 times as fast at width 128 and 1.1 times at
-384. So the loop stays in float32 on a CPU, and `compile` pays where a run is longer than its compilation, some
-ten seconds a shape; recipes leave it off, because most runs of this book's pages are short.
+Found on one of two x86_64 cores with AVX-512 and no instructions for bfloat16, the other busy, torch
+2.13.0: bfloat16 takes three to four times as long; compiled layers are 1.3 times as fast at width 128 and 1.1
+times at 384. So the loop stays in float32 on a CPU, and `compile` pays where a run is longer than its
+compilation, some ten seconds a shape; recipes leave it off, because most runs of the book are short.
 """
 
 import argparse
