@@ -35,7 +35,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps bionemo-moco
-	for script in loop precision algorithm1 sampling peers processes; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in loop utilisation precision algorithm1 sampling peers processes; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf _build dist .pytest_cache .ruff_cache

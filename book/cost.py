@@ -130,7 +130,10 @@ show(
 #   evaluating sequences in which nothing can change.
 # - "flow_matching over ours", "bionemo-moco over ours": the public packages with the same network and as much work; above 1
 #   they are slower, and a row whose interval holds 1 is level.
-# - "float32 over ...": plain precision over bfloat16 or compiled layers; "one process over two": what `torchrun` gains.
+# - "float32 over ...": plain precision over bfloat16 or compiled layers; "plain over compiled sampling": what `--compile`
+#   saves a small network; "one process over two": what `torchrun` gains.
+# - "utilisation": the share of a training step's time that its counted operations would take in one large matrix product of
+#   the same precision.
 #
 # `make bench` measures them on your machine.
 
