@@ -20,10 +20,13 @@ from dmmd_lite.paths import data_dir
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import get_recipe
+from dmmd_lite.records import bootstrap_mean
 from dmmd_lite.results import field_of, select, table
+from dmmd_lite.samples import from_text
 from dmmd_lite.students import ONE_STEP, student_for
 from dmmd_lite.studies import PLAIN, STUDIES, WITHOUT, of_student, verdicts
 from dmmd_lite.tuning import RATES
+from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 
 UNTOLD = ("ratio", "threads", "device")  # of a benchmark's settings: its name and machine say so
@@ -182,6 +185,24 @@ def noise_ratios(study: str, records: list[dict]) -> DataFrame:
             steps = recipe.method.steps
             line[f"{steps} step{'s' * (steps > 1)}"] = f"{sum(ratios) / len(ratios):.2f}{spread}"
     return pd.DataFrame.from_dict(lines, orient="index").fillna("")
+
+
+def level_shares(study: str, records: list[dict]) -> DataFrame:
+    """How much of an image has the most frequent level of its world's test images: in these, and in the
+    samples kept of every variant, training seed 0, with 95 % intervals over images."""
+    columns: dict[str, dict[str, str]] = {}
+    for student in STUDIES[study].students:
+        test = get_world(get_recipe(student).world).split("test")
+        level = int(test.flatten().mode().values)
+        shown = {"test images": test}
+        for variant, by_seed in of_student(records, student, "class_histogram").items():
+            if 0 in by_seed:
+                shown[variant] = from_text(by_seed[0]["details"]["samples"])
+        column = columns.setdefault(f"{student}: level {level}", {})
+        for name, tokens in shown.items():
+            share, low, high = bootstrap_mean((tokens == level).double().mean(-1).numpy())
+            column[name] = f"{share:.3f} [{low:.3f}, {high:.3f}]"
+    return pd.DataFrame(columns).fillna("")
 
 
 def clamp_table(records: Iterable[dict], world: EnumerableWorld) -> DataFrame:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from dmmd_lite import studies
-from dmmd_lite.boards import noise_ratios, study_table
+from dmmd_lite.boards import level_shares, noise_ratios, study_table
 from dmmd_lite.figures import study_dots, study_lines, study_samples, swings_on_the_way
 from dmmd_lite.methods import METHODS
 from dmmd_lite.recipes import RECIPES, get_recipe
@@ -23,6 +23,7 @@ from dmmd_lite.studies import (
     verdicts,
 )
 from dmmd_lite.training import NonFiniteLoss
+from dmmd_lite.worlds import get_world
 
 ALL = [(study, student) for study in STUDIES for student in STUDIES[study].students]
 
@@ -110,6 +111,21 @@ def test_a_training_that_diverges_leaves_a_record(monkeypatch):
     assert (record.name, record.value, record.world) == (DIVERGED, 7, "digits")
     (last,) = verdicts_of("fig6_teacher_top_p", [record.to_dict(), made(BEFORE, 3.0)])
     assert last == "seen: 3 against inf"
+
+
+def test_level_shares_are_those_of_the_samples():
+    student, name = "digits-uniform-dmmd-8", "class_histogram"
+    records = [
+        made(PLAIN, 1.0, name=name),
+        made(PLAIN, 1.0, name=name, seed=1),
+        made("τ = 0.6", 1.0, name=name),
+    ]
+    for r, row in zip(records, ("0" * 16 + "8" * 48, "1" * 64, "0" * 64), strict=True):
+        r["details"]["samples"] = [row] * 4
+    shares = level_shares("fig5_teacher_temperature", records)[f"{student}: level 0"]
+    assert shares[PLAIN] == "0.250 [0.250, 0.250]" and shares["τ = 0.6"] == "1.000 [1.000, 1.000]"
+    test = get_world("digits").split("test")
+    assert shares["test images"].startswith(f"{(test == 0).double().mean():.3f} [")
 
 
 def verdicts_of(study, records):
