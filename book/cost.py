@@ -42,8 +42,9 @@ tflops: float = 400.0  # 10^12 operations a second that your device keeps up
 import pandas as pd
 from IPython.display import Markdown, display
 
-from dmmd_lite.boards import costs_at, costs_of_released, measured_ratios
+from dmmd_lite.boards import costs_at, costs_of_released, measured_ratios, verdict_table
 from dmmd_lite.cost import cost, estimate
+from dmmd_lite.pages import load_results
 from dmmd_lite.plots import log_steps, show
 from dmmd_lite.recipes import RECIPES, get_recipe
 
@@ -140,6 +141,18 @@ show(
 # %%
 ratios = measured_ratios()
 display(ratios if len(ratios) else Markdown("No benchmark has been run for this copy of the book."))
+
+# %% [markdown]
+# ## Does one draw for both players cost quality?
+#
+# Recipes of images and text update both players from one draw, which takes 7 forward passes' worth of work for the 10 of
+# Algorithm 1. Both ways, with as many updates of the generator, by the first metric of their world, from the records of
+# [what the paper leaves open](open_choices.py): "confirmed" would mean that a draw for each player is better in every
+# training seed.
+
+# %%
+turns = verdict_table("open_choices", load_results("open_choices"))
+turns.xs("A draw for each player is better than one for both.", level="expected")
 
 # %% [markdown]
 # ## The book itself
