@@ -67,9 +67,11 @@ def loop_seconds(
         return losses(step, x, generator)
 
     method.losses = watched
-    with tempfile.TemporaryDirectory() as folder:
-        train(method, data, options, Path(folder) / "run", device=device)
-    del method.losses  # its class has them
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            train(method, data, options, Path(folder) / "run", device=device)
+    finally:
+        del method.losses  # its class has them
     return (began[-1] - began[warm]) / (len(began) - 1 - warm)
 
 

@@ -9,8 +9,7 @@ test (`tests/test_training.py`). There is no requirement; the number says what t
 
 leaves a record a size: the time of a D-MMD step in one process over that in two (gloo, one thread each).
 
-Found on two x86_64 cores, torch 2.13.0: 1.8 times as fast at both sizes, so nine tenths of what two cores can
-do.
+Found on two x86_64 cores, torch 2.13.0: 1.8 times as fast at both sizes (intervals from 1.5 to 1.9).
 """
 
 import argparse

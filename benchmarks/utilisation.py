@@ -5,14 +5,14 @@ every multiplication; 3 forward passes a teacher step, 7 a fused D-MMD step) at 
 product in the precision of the loop, float32 on a CPU and bfloat16 on CUDA, measured in every round. What
 keeps a step above it: passes over [B, L, width] between the products (norms, activations, rotary
 embeddings), the softmax of attention, losses, optimisers, and products too narrow for the device. The
-requirement, of the datasheet's peak: on CUDA at 85 million parameters and 1,024 tokens 0.45 for the teacher
-and 0.40 for D-MMD.
+requirement, on CUDA with 85 million parameters and 1,024 tokens: 0.45 of the datasheet's peak for the
+teacher, 0.40 for D-MMD.
 
     python benchmarks/utilisation.py [--device cuda] [--compile] [--repeats 5]
 
-leaves a record a step: the time of the floor over that of the step; for a known CUDA device the details have
-the share of the datasheet's dense bfloat16 peak as well. What a step's time goes to is printed, operator by
-operator.
+leaves a record a step: the time of the floor over that of the step; the details have the shares of a step's
+time that its largest operators take, and on a known CUDA device the share of the datasheet's dense bfloat16
+peak that the step reaches.
 
 Found on one of two x86_64 cores, the other busy, torch 2.13.0, 7.6 million parameters, 256 tokens: 0.58 for
 the teacher, 0.61 for D-MMD. Products take 54 % of the time, attention 15 %, elementwise work the rest, a
@@ -22,6 +22,7 @@ third of it multiplications of norms and rotary embeddings. CUDA has not been me
 import argparse
 import statistics
 from dataclasses import replace
+from functools import partial
 
 import torch
 from common import loop_seconds, ratio, rounds, save, timed
@@ -42,7 +43,11 @@ SETTINGS = {  # tokens, width, depth, batch, steps timed at once; side of the ma
     "cuda": (1024, 768, 12, 32, 20, 8192),
 }
 UNITS = {"teacher step": 3, "D-MMD step": 7}  # forward passes
-DENSE_BFLOAT16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # operations a second, NVIDIA's datasheets
+DENSE_BFLOAT16 = {  # operations a second by a device's name, NVIDIA's datasheets
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+}
 
 
 def product_rate(device: str, side: int) -> float:
@@ -62,6 +67,16 @@ def method_of(step: str, networks: list[Transformer], process: Masked):
     return method, {"generator": 1e-4, "auxiliary": 1e-4}
 
 
+def shares(function, device: str, most: int = 8) -> dict[str, float]:
+    """Of the time of a call, what its largest operators take."""
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
+    with profile(activities=activities) as seen:
+        function()
+    times = {event.key: getattr(event, f"self_{device}_time_total") for event in seen.key_averages()}
+    largest = sorted(times, key=times.get, reverse=True)[:most]
+    return {name: round(times[name] / sum(times.values()), 3) for name in largest}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", choices=SETTINGS)
@@ -79,7 +94,6 @@ def main() -> None:
         "tokens": L,
         "classes": V,
         "batch": batch,
-        "compiled": str(arguments.compile),
     }
     for step, units in UNITS.items():
         method, rates = method_of(step, networks, process)
@@ -91,21 +105,12 @@ def main() -> None:
         found = rounds({"floor": lambda: product_rate(device, side), step: seconds}, arguments.repeats)
         found["floor"] = [units * forward / rate for rate in found["floor"]]
         details = {**told, "operations": units * forward}
-        peak = [
-            rate
-            for name, rate in DENSE_BFLOAT16.items()
-            if device == "cuda" and name in torch.cuda.get_device_name()
-        ]
+        peak = DENSE_BFLOAT16.get(torch.cuda.get_device_name()) if device == "cuda" else None
         if peak:
-            details["share of the datasheet's peak"] = (
-                units * forward / statistics.median(found[step]) / peak[0]
-            )
-        records.append(ratio(f"utilisation, {step}", found, "floor", step, details, device))
-        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
-        with profile(activities=activities) as seen:
-            seconds(options=replace(options, steps=4))
-        by = f"self_{device}_time_total"
-        print(step, seen.key_averages().table(sort_by=by, row_limit=16, max_name_column_width=44), sep="\n")
+            details["share of the datasheet's peak"] = units * forward / statistics.median(found[step]) / peak
+        details["shares of time"] = shares(partial(seconds, options=replace(options, steps=4)), device)
+        name = f"utilisation, {step}" + ", compiled" * arguments.compile
+        records.append(ratio(name, found, "floor", step, details, device))
     save(__file__, records)
 
 

@@ -147,8 +147,8 @@ display(ratios if len(ratios) else Markdown("No benchmark has been run for this 
 #
 # Recipes of images and text update both players from one draw, which takes 7 forward passes' worth of work for the 10 of
 # Algorithm 1. Both ways, with as many updates of the generator, by the first metric of their world, from the records of
-# [what the paper leaves open](open_choices.py): "confirmed" would mean that a draw for each player is better in every
-# training seed.
+# [what the paper leaves open](open_choices.py): "confirmed" would mean that every training seed with a draw for each player
+# is better than every one with one draw for both, "refuted" the reverse.
 
 # %%
 turns = verdict_table("open_choices", load_results("open_choices"))

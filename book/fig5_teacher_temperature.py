@@ -92,7 +92,7 @@ for student in STUDIES[STUDY].students:
 # ## What sharpening takes away
 #
 # The share of pixels at the level that is most frequent in the test images, blank in both worlds, with 95 % intervals over
-# images. It is the likeliest level at most pixels, so a teacher that is sharpened asks for more of it at every step, of the
+# images: all of the test images, and the first 16 samples of a variant, training seed 0. It is the likeliest level at most pixels, so a teacher that is sharpened asks for more of it at every step, of the
 # student's own samples as well: of the glyphs, blank for the most part, little is left then.
 
 # %%
@@ -101,8 +101,9 @@ level_shares(STUDY, committed)
 # %% [markdown]
 # ## All numbers
 #
-# Each line is a training run, with 95 % intervals over samples. It is made again by `dmmd-lite train STUDENT --set KEY=VALUE
-# --seed SEED --out FOLDER`, with the changes of its line, and `dmmd-lite evaluate FOLDER --num 2000`.
+# Each line is a training run, with 95 % intervals over samples. It is made again, at the commit its record names, by
+# `dmmd-lite train STUDENT --set KEY=VALUE --seed SEED --out FOLDER`, with the changes of its line, and `dmmd-lite evaluate
+# FOLDER --num N`, with its n.
 
 # %%
 study_table(committed)

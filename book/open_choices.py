@@ -97,8 +97,9 @@ show(
 # %% [markdown]
 # ## All numbers
 #
-# Each line is a training run, with 95 % intervals over samples. It is made again by `dmmd-lite train STUDENT --set KEY=VALUE
-# --seed SEED --out FOLDER`, with the changes of its line, and `dmmd-lite evaluate FOLDER --num 2000`.
+# Each line is a training run, with 95 % intervals over samples. It is made again, at the commit its record names, by
+# `dmmd-lite train STUDENT --set KEY=VALUE --seed SEED --out FOLDER`, with the changes of its line, and `dmmd-lite evaluate
+# FOLDER --num N`, with its n.
 
 # %%
 study_table(committed)

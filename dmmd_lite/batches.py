@@ -1,7 +1,8 @@
 """Batches of clean tokens, from random numbers of their own, so that they may be drawn ahead of the training.
 
-On CUDA the next batch is drawn by a thread, into pinned memory, while the device works on this one. What is
-drawn depends on nothing else, and the state to go on from is the one behind the last batch handed out.
+On CUDA the next batch is drawn by a thread, into pinned memory, while the device works on this one, so one
+more is drawn than is used. As data draw from their own generator alone, the batches are the same, and the
+state to go on from is the one behind the last batch handed out.
 """
 
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class Batches:
         return self
 
     def __exit__(self, *error: object) -> None:
+        """Wait for a batch that is being drawn."""
         if self.drawing is not None:
             self.drawing.shutdown()
 

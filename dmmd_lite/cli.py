@@ -188,7 +188,6 @@ def _model(arguments, check_world):
     """The model and number of steps asked for, everything checked before anything is trained or loaded."""
     from dmmd_lite.denoisers import check_sharpening
     from dmmd_lite.evaluate import default_steps
-    from dmmd_lite.networks import compile_layers
     from dmmd_lite.store import load_model, recipe_of
     from dmmd_lite.worlds import get_world
 
@@ -201,8 +200,21 @@ def _model(arguments, check_world):
     check_world(get_world(recipe_of(arguments.model, arguments.scale).world))
     model = load_model(arguments.model, arguments.scale, arguments.train_seed, device=arguments.device)
     if arguments.compile:
-        compile_layers(model.denoiser, dynamic=True)
+        _compile(model, arguments.device)
     return model, default_steps(model) if arguments.steps is None else arguments.steps
+
+
+def _compile(model, device) -> None:
+    """Compile a model's layers for sampling. ValueError where it has none, or nothing can be compiled."""
+    from dmmd_lite.evaluate import draw_samples
+    from dmmd_lite.networks import compile_layers
+
+    if not compile_layers(model.denoiser, dynamic=True):
+        raise ValueError(f"compile: True is not allowed for {model.name}, which has no layers")
+    try:
+        draw_samples(model, 2, 1, device=device)
+    except RuntimeError as error:
+        raise ValueError(f"compile: True is not allowed here: {str(error).splitlines()[0]}") from None
 
 
 def _sample(arguments) -> None:

@@ -41,13 +41,14 @@ class SplitNetwork(nn.Module):
         return self.logits(self.hidden(z, t, noise))
 
 
-def compile_layers(module: nn.Module, dynamic: bool = False) -> None:
-    """Let `torch.compile` have the layers of a network, those in a `ModuleList`: one small graph for all of
-    them. dynamic: for batches of any size, as sampling has them; training has one."""
-    for layers in module.modules():
-        if isinstance(layers, nn.ModuleList):
-            for layer in layers:
-                layer.compile(dynamic=dynamic)
+def compile_layers(module: nn.Module, dynamic: bool = False) -> int:
+    """Let `torch.compile` have the layers of a network, those in a `ModuleList`, and say how many there are.
+    Layers alike share a small graph for each kind of shape they meet, made when they meet it. dynamic: one
+    for batches of any size but 1, as sampling has them; training has one size."""
+    layers = [layer for found in module.modules() if isinstance(found, nn.ModuleList) for layer in found]
+    for layer in layers:
+        layer.compile(dynamic=dynamic)
+    return len(layers)
 
 
 def embedded(z: Tensor, embedding: nn.Embedding) -> Tensor:

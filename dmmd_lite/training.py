@@ -131,10 +131,10 @@ def train(
 ) -> Result:
     """Train the players of `method` and return them, resuming from `workdir` if it holds a checkpoint.
 
-    data(batch, generator) gives clean tokens [batch, L]; its generator is on the CPU, and on CUDA a thread
-    calls it. validate(averaged players) gives a number to be minimised; with `validate_every` the averaged
-    weights of the best validation are what `Result.averaged` holds. identity says what is being trained: a
-    checkpoint of something else is refused.
+    data(batch, generator) gives clean tokens [batch, L] on the CPU, from no other random numbers than those
+    of its generator, also there; on CUDA a thread calls it. validate(averaged players) gives a number to be
+    minimised; with `validate_every` the averaged weights of the best validation are what `Result.averaged`
+    holds. identity says what is being trained: a checkpoint of something else is refused.
     Errors: ValueError for a checkpoint that is damaged or of another identity; NonFiniteLoss; Interrupted.
     """
     workdir, device = Path(workdir), torch.device(device)
@@ -370,7 +370,8 @@ class _Run:
         except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(
-                f"checkpoint: {self.path} is damaged ({reason}); delete it to start again"
+                f"checkpoint: {self.path} is damaged or of another version ({reason}); "
+                "delete it to start again"
             ) from None
 
     def _load(self, facts: dict, tensors: dict[str, Tensor]) -> None:
@@ -396,7 +397,7 @@ class _Run:
             )
         self.best = under("best/")
         noise, data = (tensors[f"random/{name}"][self.rank].clone() for name in ("noise", "data"))
-        self.generator.set_state(noise)  # which misreads a view
+        self.generator.set_state(noise)  # a view is misread
         self.batches.go_on_from(data)
         torch.set_rng_state(tensors["random/torch"])
         self.step, self.seconds = facts["step"], facts["seconds"]

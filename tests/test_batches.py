@@ -26,8 +26,8 @@ def take(batches, n):
 
 
 @pytest.fixture
-def seed():
-    return int(torch.randint(10**6, (1,)))
+def seed(rng):
+    return int(torch.randint(10**6, (1,), generator=rng))
 
 
 def test_ahead_or_in_turn_is_the_same(seed):
@@ -76,6 +76,19 @@ def test_errors_of_data_are_raised(ahead, seed):
         batches.next()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_pinned_batches_are_the_same(seed):
+    device = torch.device("cuda")
+    with (
+        Batches(draw, 4, seed, CPU, ahead=False) as plain,
+        Batches(draw, 4, seed, device, ahead=True) as fast,
+    ):
+        for _ in range(20):
+            x = fast.next()
+            assert x.device.type == "cuda" and torch.equal(x.cpu(), plain.next())
+
+
 class Line:
     """A regression under noise of its own."""
 
@@ -97,7 +110,7 @@ def test_a_run_that_draws_ahead_goes_on_in_the_same_bits(seed, tmp_path, monkeyp
 
     monkeypatch.setattr(training, "Batches", ahead_of)
     with pytest.raises(Killed):
-        train(Line(), kill_after(6, draw), options, tmp_path / "ahead", seed=seed)
+        train(Line(), kill_after(7, draw), options, tmp_path / "ahead", seed=seed)
     train(Line(), draw, options, tmp_path / "ahead", seed=seed)
     first, second = (load_file(tmp_path / name / CHECKPOINT) for name in ("in turn", "ahead"))
     assert [key for key in first if not torch.equal(first[key], second[key])] == []

@@ -104,6 +104,24 @@ def test_compiled_samples_are_the_same(folder, monkeypatch):
     assert (folder / "samples0.txt").read_text() == (folder / "samples1.txt").read_text()
 
 
+def test_what_cannot_be_compiled_is_refused(folder, capsys, monkeypatch):
+    wanted = ["sample", "coins-masked-exact", "--num", 4, "--compile", "--out", "coins.txt"]
+    assert run(*wanted) == 2
+    assert "compile: True is not allowed for coins-masked-exact, which has no" in capsys.readouterr().err
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda layer, **options: layer.register_forward_hook(fail)
+    )
+    wanted[1] = "student"
+    assert run(*wanted) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "dmmd-lite: compile: True is not allowed here: no compiler"
+    assert not (folder / "coins.txt").exists()
+
+
+def fail(*arguments):
+    raise RuntimeError("no compiler\nwas found")
+
+
 def test_samples_as_text_and_pictures(folder):
     assert run("sample", "student", "--num", 4, "--steps", 3, "--out", "coins.txt") == 0
     lines = (folder / "coins.txt").read_text().splitlines()

@@ -257,16 +257,10 @@ def test_first_hitting_is_for_masked_noise(process, num, words, rng):
 
 @pytest.mark.slow
 @every_process
-def test_compiled_layers_sample_alike(process_name):
-    """log_x to 1e-4 at batches of several sizes, as sampling has them; a token differs only where rounding
-    decides."""
+def test_compiled_layers_say_the_same(process_name, rng):
+    """log_x to 1e-4, at batches of several sizes, as sampling has them."""
     plain, fast = (load_model(f"digits-{process_name}-teacher") for _ in range(2))
-    compile_layers(fast.denoiser, dynamic=True)
+    assert compile_layers(fast.denoiser, dynamic=True) == plain.recipe.network["depth"]
     for size in (3, 8, 1):
-        z, t = plain.process.prior((size, 64), generator_for("cpu", size)), torch.rand(size)
+        z, t = plain.process.prior((size, 64), rng), torch.rand(size, generator=rng)
         torch.testing.assert_close(fast.denoiser(z, t), plain.denoiser(z, t), rtol=1e-4, atol=1e-4)
-    drawn = [
-        sample(m.denoiser, m.process, 8, 64, 16, generator=generator_for("cpu", 0)).tokens
-        for m in (plain, fast)
-    ]
-    assert (drawn[0] == drawn[1]).float().mean() > 0.99

@@ -38,11 +38,13 @@ def test_variants_are_different_recipes(study, student):
     assert len({str(recipe.to_dict()) for recipe in made.values()}) == len(made)
 
 
-@pytest.mark.parametrize("study", STUDIES)
-def test_expectations_are_of_variants(study):
-    known = [set(variants(study, student)) for student in STUDIES[study].students]
-    for expected in STUDIES[study].expected:
-        assert any({expected.less, expected.more} <= names for names in known)
+@pytest.mark.parametrize("study, student", ALL)
+def test_expectations_are_of_variants(study, student):
+    """Of every student, but that tiny worlds alternate already, and that text has no other choices."""
+    named = {name for expected in STUDIES[study].expected for name in (expected.less, expected.more)}
+    turns, missing = {"alternating updates", PLAIN}, named - set(variants(study, student))
+    exceptions = {"coins-masked-dmmd-1": {"alternating updates"}, "docstrings-masked-dmmd-16": named - turns}
+    assert missing == (exceptions.get(student, set()) if study == "open_choices" else set())
 
 
 def test_expectations_of_text_are_only_about_turns():
