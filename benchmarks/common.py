@@ -24,13 +24,13 @@ torch.set_num_threads(1)  # what two cores can do side by side is another questi
 
 def rounds(jobs: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
     """Run every job once to warm up and then `repeats` times in turn, so that whatever else the machine does
-    meets all of them. A job returns its own measure, seconds as a rule."""
+    meets all of them, forwards and backwards by turns. A job returns its own measure, seconds as a rule."""
     for job in jobs.values():
         job()
     found: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(repeats):
-        for name, job in jobs.items():
-            found[name].append(job())
+    for k in range(repeats):
+        for name in list(jobs)[:: -1 if k % 2 else 1]:
+            found[name].append(jobs[name]())
     return found
 
 
