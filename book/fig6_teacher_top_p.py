@@ -74,7 +74,7 @@ for row, students_of_world in zip(axes, by_world(STUDY), strict=True):
     row[0].set_ylabel(f"{students_of_world[0].split('-')[0]}: Fréchet distance")
     row[0].set_yscale("log")
 axes[1, 0].set_xlabel("top-p of the teacher, Δ = 2")
-axes[1, 1].set_xlabel("Δ at top-p 0.85")
+axes[1, 1].set_xlabel("Δ at top-p 0.85; $10^{20}$ stands at 16")
 axes[0, 0].legend(fontsize=8)
 alt = "Fréchet distance of students against their teacher's top-p, and against delta at top-p 0.85, digits and glyphs."
 show(fig, alt)
