@@ -19,7 +19,7 @@
 # the truth, exact) and digits in 4 steps (Fréchet distance on classifier features, not an FID). Whose turn it is was tried
 # on text as well: docstrings in 16 steps, sampled without a cut (gradient moment). In every run the generator
 # is updated as often as in the recipe; "alternating updates" is therefore more work (10 forward passes' worth for 7), and
-# "2 auxiliary updates" too.
+# "2 auxiliary updates" too. Only "as much work" is as much, with fewer updates.
 #
 # The recipes were chosen with seed 0, the digits' after looking at some test distances as well ([Table 1](table1_steps_images.py)
 # says which), and of their rates half and twice had been tried: all of it favours "as it is".
@@ -77,7 +77,7 @@ show(swings_on_the_way(watched), "Metric of raw and of averaged weights while st
 # %% [markdown]
 # ## What was expected, and what came out
 #
-# Written down before the runs, but for the last one on the digits, written after three seeds of it. Training seeds differ
+# Written down before the runs, but for the last but one on the digits, written after three seeds of it. Training seeds differ
 # by more than samples do, so a verdict asks whether every seed of one side is below every seed of the other: "confirmed" or
 # "refuted" with three seeds of both, "seen" or "not seen" with fewer, which is an observation and no claim; "undecided" is
 # anything between.

@@ -12,6 +12,7 @@ from typing import Any
 
 from dmmd_lite.evaluate import draw_samples, evaluate
 from dmmd_lite.leaderboard import JUDGED_BY, samples_of
+from dmmd_lite.methods import METHODS
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import get_recipe
@@ -79,7 +80,10 @@ def _choices(recipe: Recipe) -> Variants:
     """What the paper leaves open; of text, where a run takes longest, only whose turn it is."""
     rates, average = recipe.training.lr, recipe.training.ema["generator"]
     other = {"alternating": "fused", "fused": "alternating"}[recipe.method.updates]
-    turns: Variants = {f"{other} updates": _as_often(recipe, {"method.updates": other})}
+    turns: Variants = {
+        f"{other} updates": _as_often(recipe, {"method.updates": other}),
+        f"{other} updates, as much work": _as_long(recipe, {"method.updates": other}),
+    }
     if recipe.world in TEXT_WORLDS:
         return turns
     variants: Variants = turns | {
@@ -106,7 +110,17 @@ def _choices(recipe: Recipe) -> Variants:
 
 def _as_often(recipe: Recipe, changes: dict[str, Any]) -> dict[str, Any]:
     """Changes of whose turn it is, with so many steps that the generator is updated as often as before."""
-    length = _steps_a_turn(recipe.with_changes(changes)) / _steps_a_turn(recipe)
+    return _stretched(recipe, changes, _steps_a_turn(recipe.with_changes(changes)) / _steps_a_turn(recipe))
+
+
+def _as_long(recipe: Recipe, changes: dict[str, Any]) -> dict[str, Any]:
+    """The same with so many steps that as many forward passes' worth of work is done as before."""
+    before, after = (METHODS[r.role].forwards(r.method) for r in (recipe, recipe.with_changes(changes)))
+    return _stretched(recipe, changes, before / after)
+
+
+def _stretched(recipe: Recipe, changes: dict[str, Any], length: float) -> dict[str, Any]:
+    """Changes, and a run so many times as long, validated as often."""
     steps, validate = recipe.training.steps, recipe.training.validate_every
     longer = {"training.steps": round(length * steps), "training.validate_every": round(length * validate)}
     return changes | {key: value for key, value in longer.items() if value}
@@ -161,6 +175,9 @@ STUDIES = {
             Expectation("A slow auxiliary hurts.", PLAIN, "auxiliary rate x 1/2"),
             Expectation("The anchor helps.", PLAIN, "no anchor"),
             Expectation("A draw for each player is better than one for both.", "alternating updates", PLAIN),
+            Expectation(
+                "One draw for both is better for as much work.", PLAIN, "alternating updates, as much work"
+            ),
         ),
     ),
 }

@@ -42,15 +42,16 @@ def test_variants_are_different_recipes(study, student):
 def test_expectations_are_of_variants(study, student):
     """Of every student, but that tiny worlds alternate already, and that text has no other choices."""
     named = {name for expected in STUDIES[study].expected for name in (expected.less, expected.more)}
-    turns, missing = {"alternating updates", PLAIN}, named - set(variants(study, student))
-    exceptions = {"coins-masked-dmmd-1": {"alternating updates"}, "docstrings-masked-dmmd-16": named - turns}
+    turns = {"alternating updates", "alternating updates, as much work"}
+    exceptions = {"coins-masked-dmmd-1": turns, "docstrings-masked-dmmd-16": named - turns - {PLAIN}}
+    missing = named - set(variants(study, student))
     assert missing == (exceptions.get(student, set()) if study == "open_choices" else set())
 
 
 def test_expectations_of_text_are_only_about_turns():
     rows = verdicts("open_choices", [])
     texts = {row["expected"] for row in rows if row["student"] == "docstrings-masked-dmmd-16"}
-    assert texts == {"A draw for each player is better than one for both."}
+    assert len(texts) == 2 and all("draw" in text for text in texts)
     assert not any(row["expected"] in texts for row in rows if row["student"] == "coins-masked-dmmd-1")
 
 
@@ -69,10 +70,15 @@ def test_generators_are_updated_as_often_in_every_choice(student, rng):
         cycle = recipe.method.auxiliary_updates + (recipe.method.updates == "alternating")
         return recipe.training.steps / cycle
 
-    for change in STUDIES["open_choices"].variants(plain).values():
+    def work(recipe):
+        return METHODS[recipe.role].forwards(recipe.method) * recipe.training.steps
+
+    for name, change in STUDIES["open_choices"].variants(plain).items():
         recipe = plain.with_changes(change)
-        assert generator_updates(recipe) == pytest.approx(generator_updates(plain), rel=0.01)
-        assert METHODS[recipe.role].forwards(recipe.method) > 0
+        if name.endswith("as much work"):
+            assert work(recipe) == pytest.approx(work(plain), rel=0.01)
+        else:
+            assert generator_updates(recipe) == pytest.approx(generator_updates(plain), rel=0.01)
 
 
 def test_a_run_leaves_whole_records(tmp_path, monkeypatch):
