@@ -73,8 +73,9 @@ committed = load_results("fig4_sampling_temperature")
 # model's curve dips and the uniform one's stays flat, but with the committed number of samples the intervals still
 # overlap: read the dip as a hint. Sharpening raises the masked model's coverage: cleaner samples come closer to real
 # images. Of the glyphs every sharpening tried raises the distance, by temperature and by top-p, the masked model's most:
-# most pixels are blank, and a sharper model leaves more of them blank, until letters are thin and small. Their coverage
-# rises a little at first, too: what is left comes closer to real images.
+# most pixels are blank, and a sharper model leaves more of them blank, until letters are thin and small. At a temperature
+# of 1.1 the masked model is worse than at 1, too, and the uniform one as good. Their coverage rises a little at first: what
+# is left comes closer to real images.
 
 # %%
 fig, axes = plt.subplots(2, 2, figsize=(10, 7), sharey="row", layout="constrained")
