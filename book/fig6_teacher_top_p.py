@@ -50,7 +50,7 @@ committed = load_results(STUDY)
 # ## Quality against the teacher's top-p, and against what exclusion costs
 #
 # Means over training seeds with bars from the least to the most of them, where there is more than one. Dotted is the
-# network that the students start from, the teacher itself, in 8 steps: a student above its line is worse than no
+# network that the students start from, the teacher itself, in as many steps: a student above its line is worse than no
 # distillation.
 
 
