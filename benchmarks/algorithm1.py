@@ -16,10 +16,10 @@ one that is timed, half of it is weights, their averages and moments, which both
 version below is plain PyTorch: alternating players, full heads, three log-softmaxes, one tensor at a time in
 optimisers and average, the same `Transformer`, batch and number of updates.
 
-Found on one of two x86_64 cores, the other busy, torch 2.13.0: 1.45 to 1.49 with few classes and small
-networks, 1.33 to 1.41 with 3.2 million parameters, close to what counting promises; with 50,257 classes 7.4
-masked and 4.0 uniform (cut in 16 pieces; the 32 of now save memory and take about an eighth longer at that
-batch). Memory: 0.39 masked, 0.45 uniform.
+Found on one of two x86_64 cores, the other idle, torch 2.13.0: 1.46 to 1.50 with few classes and small
+networks, 1.39 to 1.41 with 3.2 million parameters, close to what counting promises; with 50,257 classes 3.8
+masked and 2.8 uniform (beside a busy core, where memory is what both wait for, up to 7.4 and 4.0 were seen,
+in pieces twice as large). Memory: 0.37 masked, 0.44 uniform.
 """
 
 import argparse
