@@ -22,9 +22,8 @@ from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.records import bootstrap_mean
 from dmmd_lite.results import field_of, select, table
-from dmmd_lite.samples import from_text
 from dmmd_lite.students import ONE_STEP, student_for
-from dmmd_lite.studies import PLAIN, STUDIES, WITHOUT, of_student, verdicts
+from dmmd_lite.studies import PLAIN, STUDIES, WITHOUT, kept_samples, of_student, verdicts
 from dmmd_lite.tuning import RATES
 from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.enumerable import EnumerableWorld
@@ -194,12 +193,8 @@ def level_shares(study: str, records: list[dict]) -> DataFrame:
     for student in STUDIES[study].students:
         test = get_world(get_recipe(student).world).split("test")
         level = int(test.flatten().mode().values)
-        shown = {"test images": test}
-        for variant, by_seed in of_student(records, student, "class_histogram").items():
-            if 0 in by_seed:
-                shown[variant] = from_text(by_seed[0]["details"]["samples"])
         column = columns.setdefault(f"{student}: level {level}", {})
-        for name, tokens in shown.items():
+        for name, tokens in ({"test images": test} | kept_samples(records, student)).items():
             share, low, high = bootstrap_mean((tokens == level).double().mean(-1).numpy())
             column[name] = f"{share:.3f} [{low:.3f}, {high:.3f}]"
     return pd.DataFrame(columns).fillna("")

@@ -14,9 +14,8 @@ from dmmd_lite.plots import MARKERS, PALETTE, image_grid, interval_line, log_ste
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.results import field_of, select
-from dmmd_lite.samples import from_text
 from dmmd_lite.students import student_for
-from dmmd_lite.studies import BEFORE, PLAIN, WITHOUT, by_world, of_student, variants
+from dmmd_lite.studies import BEFORE, PLAIN, WITHOUT, by_world, kept_samples, of_student, variants
 from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 
@@ -249,10 +248,8 @@ def noise_input_lines(study: str, records: list[dict]) -> Figure:
 
 def study_samples(records: list[dict], student: str) -> Figure:
     """The first samples of every variant of a student of images, training seed 0, a row each."""
-    found = of_student(records, student, "class_histogram")
     world = get_world(get_recipe(student).world)
-    rows = {name: by_seed[0]["details"]["samples"] for name, by_seed in found.items() if 0 in by_seed}
-    return rows_of_images({name: world.show(from_text(row)) for name, row in rows.items()})
+    return rows_of_images({name: world.show(x) for name, x in kept_samples(records, student).items()})
 
 
 def swings_on_the_way(records: list[dict]) -> Figure:

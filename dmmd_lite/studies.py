@@ -10,6 +10,8 @@ from itertools import product
 from math import inf
 from typing import Any
 
+from torch import Tensor
+
 from dmmd_lite.evaluate import draw_samples, evaluate
 from dmmd_lite.leaderboard import JUDGED_BY, samples_of
 from dmmd_lite.methods import METHODS
@@ -18,7 +20,7 @@ from dmmd_lite.recipe import Recipe
 from dmmd_lite.recipes import get_recipe
 from dmmd_lite.records import Record, machine
 from dmmd_lite.results import field_of, select, spread
-from dmmd_lite.samples import to_text
+from dmmd_lite.samples import from_text, to_text
 from dmmd_lite.sizes import TEXT_WORLDS
 from dmmd_lite.store import model_of
 from dmmd_lite.training import NonFiniteLoss
@@ -254,6 +256,12 @@ def of_student(records: Iterable[dict], student: str, metric: str) -> dict[str, 
     for r in select(records, name=metric, model=lambda name: name.startswith(f"{student}: ")):
         found.setdefault(r["details"]["variant"], {})[field_of(r, "training_seed")] = r
     return found
+
+
+def kept_samples(records: Iterable[dict], student: str) -> dict[str, Tensor]:
+    """The first samples of every variant of a student of images, training seed 0, as tokens [n, L]."""
+    found = of_student(records, student, "class_histogram")
+    return {name: from_text(r[0]["details"]["samples"]) for name, r in found.items() if 0 in r}
 
 
 def verdicts(study: str, records: list[dict]) -> list[dict[str, str]]:
