@@ -1,0 +1,163 @@
+"""Digests of what the package computes, to show that a change of its structure changes no result.
+
+    python tests/digests.py            compare with tests/digests.json; exit code 1 where something differs
+    python tests/digests.py --write    write that file again, after a change of results that is wanted
+
+Recipes are compared as JSON, which is the same on every machine. Weights, samples and records are compared
+bit by bit, which holds for one machine, one PyTorch build and one thread; on another processor matrix
+products may round differently, so there `--tolerance 1e-3` compares the sums that stand beside the digests
+instead, and sampled tokens, which a rounding may change, not at all.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from itertools import product
+from pathlib import Path
+
+FILE = Path(__file__).with_suffix(".json")
+SEED, SAMPLES = 20_260_320, 64
+TRAINED = (  # recipes beside one student of every method and noise
+    "coins-masked-teacher",
+    "coins-uniform-teacher",
+    "digits-masked-teacher",
+    "digits-uniform-teacher",
+    "markov-masked-dmmd-4",
+    "docstrings-uniform-teacher-block32",
+    "docstrings-masked-dmmd-4-p85",
+    "docstrings-ar-judge",
+)
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 of some bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def of_json(content) -> str:
+    """The SHA-256 of JSON values with sorted keys; floats are written with all their digits."""
+    return sha256(json.dumps(content, sort_keys=True).encode())
+
+
+def of_recipes() -> dict[str, str]:
+    """A digest of all recipes at every scale, tuned and untuned."""
+    from dmmd_lite.recipes import RECIPES, UNTUNED, get_recipe
+    from dmmd_lite.sizes import SCALES
+
+    found = {}
+    for scale in SCALES:
+        found[scale] = of_json({name: get_recipe(name, scale).to_dict() for name in sorted(RECIPES)})
+        untuned = {name: UNTUNED[name](scale).to_dict() for name in sorted(UNTUNED)}
+        found[f"{scale}, untuned"] = of_json(untuned)
+    return found
+
+
+def of_trainings() -> dict[str, dict]:
+    """Digests of the checkpoints (weights, averages, optimisers, random states) of smoke trainings."""
+    from safetensors.torch import load_file
+
+    from dmmd_lite.methods import METHODS
+    from dmmd_lite.processes import PROCESSES
+    from dmmd_lite.recipes import get_recipe
+    from dmmd_lite.store import train_recipe
+    from dmmd_lite.students import student_for
+
+    students = (student_for(role, "digits", process, 1) for role, process in product(METHODS, PROCESSES))
+    found = {}
+    for name in [*TRAINED, *filter(None, students)]:
+        with tempfile.TemporaryDirectory() as folder:
+            train_recipe(get_recipe(name, "smoke"), Path(folder), seed=SEED % 1000)
+            found[name] = of_tensors(load_file(Path(folder) / "checkpoint.safetensors"))
+        print(f"trained {name}", flush=True)
+    return found
+
+
+def of_tensors(tensors: dict) -> dict:
+    """A digest of named tensors, and the sum of all absolute values in float64."""
+    digest, total = hashlib.sha256(), 0.0
+    for key, value in sorted(tensors.items()):
+        digest.update(key.encode() + value.contiguous().numpy().tobytes())
+        total += float(value.double().abs().sum()) if value.is_floating_point() else 0.0
+    return {"sha256": digest.hexdigest(), "sum": total}
+
+
+def of_models() -> tuple[dict, dict]:
+    """Digests of 64 samples of every shipped model, and every metric's record of them."""
+    from dmmd_lite.evaluate import default_steps, draw_samples, evaluate
+    from dmmd_lite.metrics import ON_REQUEST, metrics_for
+    from dmmd_lite.paths import data_dir
+    from dmmd_lite.recipes import RECIPES
+    from dmmd_lite.store import load_model
+
+    samples, records = {}, {}
+    for path in sorted((data_dir() / "models").glob("*.safetensors")):
+        if path.stem not in RECIPES:
+            continue
+        model = load_model(path.stem)
+        drawn = draw_samples(model, SAMPLES, default_steps(model), seed=SEED)
+        tokens = {"tokens": drawn.tokens}
+        samples[model.name] = of_tensors(tokens)["sha256"] + f" {drawn.evaluations!r}"
+        for name in metrics_for(model.world):
+            if name in ON_REQUEST:
+                continue
+            try:
+                (record,) = evaluate(model, [name], num=SAMPLES, seed=SEED, samples=drawn)
+                values = record.to_dict()
+                values["provenance"].pop("measured")
+                found = {"sha256": of_json(values), "sum": record.value}
+            except ValueError as error:  # too few samples, or the model is its own judge
+                found = str(error)
+            records[f"{model.name} {name}"] = found
+        print(f"measured {model.name}", flush=True)
+    return samples, records
+
+
+def collect() -> dict:
+    """All digests."""
+    samples, records = of_models()
+    return {"recipes": of_recipes(), "trained": of_trainings(), "samples": samples, "records": records}
+
+
+def differences(found: dict, expected: dict, tolerance: float | None) -> list[str]:
+    """What differs, a line each. tolerance: relative, of sums in the place of digests; None compares bits."""
+    lines = []
+    for part in found.keys() | expected.keys():
+        ours, theirs = found.get(part, {}), expected.get(part, {})
+        if tolerance is not None and part == "samples":
+            continue
+        for name in sorted(ours.keys() | theirs.keys()):
+            a, b = ours.get(name), theirs.get(name)
+            if tolerance is not None and isinstance(a, dict) and isinstance(b, dict):
+                same = abs(a["sum"] - b["sum"]) <= tolerance * abs(b["sum"]) + 1e-9
+            else:
+                same = a == b
+            if not same:
+                lines.append(f"{part}: {name}: {a} is not {b}")
+    return lines
+
+
+def main() -> int:
+    """Compare or write; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="write the file of digests again")
+    parser.add_argument("--tolerance", type=float, help="compare sums to this relative tolerance")
+    arguments = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["DMMD_CACHE_DIR"] = os.environ.get("DMMD_CACHE_DIR", cache)
+        found = collect()
+    if arguments.write:
+        FILE.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        return 0
+    lines = differences(found, json.loads(FILE.read_text()), arguments.tolerance)
+    print("\n".join(lines) or "nothing differs")
+    return int(bool(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
