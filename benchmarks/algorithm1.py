@@ -33,13 +33,14 @@ import torch
 from common import loop_seconds, peak_bytes, ratio, rounds, save, timed
 from torch.nn.functional import log_softmax
 
-from dmmd_lite.denoisers import NetworkDenoiser
-from dmmd_lite.networks import Transformer
-from dmmd_lite.objectives.dmmd import DMMD, Switches
+from dmmd_lite.denoisers.base import NetworkDenoiser
+from dmmd_lite.networks.transformer import Transformer
+from dmmd_lite.objectives.dmmd import DMMD, DMMDSettings
 from dmmd_lite.processes import get_process
-from dmmd_lite.records import Record, machine
-from dmmd_lite.rng import integers
-from dmmd_lite.training import Options
+from dmmd_lite.training.options import TrainingOptions
+from dmmd_lite.utils.provenance import machine
+from dmmd_lite.utils.records import Record
+from dmmd_lite.utils.rng import integers
 
 K, LARGER = 16, 4  # sampling steps of the student; times the batch that memory is measured at
 SETTINGS = {  # classes, tokens, batch, width, depth; pairs timed at once
@@ -101,7 +102,7 @@ class Literal:
         with torch.no_grad():
             log_teacher, log_auxiliary = self.law(self.teacher, z_s, s), self.law(self.auxiliary, z_s, s)
         moment = (log_x.exp() * (log_auxiliary - log_teacher)).sum(-1)  # (11)
-        self.update(0, torch.where(self.scored(z_s), moment, 0).sum(-1).mean() / x.shape[1])
+        self.update(0, torch.where(self.loss_mask(z_s), moment, 0).sum(-1).mean() / x.shape[1])
         with torch.no_grad():
             for slow, fast in zip(self.average.parameters(), self.generator.parameters(), strict=True):
                 slow.mul_(0.999).add_(fast, alpha=0.001)
@@ -113,7 +114,9 @@ class Literal:
         log_auxiliary = self.law(self.auxiliary, z_s, s)
         student = -log_auxiliary.gather(-1, tokens[..., None]).squeeze(-1)
         anchor = -(log_teacher.exp() * log_auxiliary).sum(-1)
-        self.update(1, torch.where(self.scored(z_s), student + anchor, 0).sum(-1).mean() / x.shape[1])  # (12)
+        self.update(
+            1, torch.where(self.loss_mask(z_s), student + anchor, 0).sum(-1).mean() / x.shape[1]
+        )  # (12)
 
     def update(self, which, loss):
         optimizer, network = self.optimizers[which], (self.generator, self.auxiliary)[which]
@@ -153,9 +156,11 @@ def fused(setting: str, process_name: str, times: int = 1) -> float:
     batch *= times
     process = get_process(process_name, V)
     generator, auxiliary, teacher = (NetworkDenoiser(net, process) for net in players(setting, process))
-    method = DMMD(generator, auxiliary, teacher.requires_grad_(False), process, Switches(K, updates="fused"))
+    method = DMMD(
+        generator, auxiliary, teacher.requires_grad_(False), process, DMMDSettings(K, updates="fused")
+    )
     rates = {"generator": 1e-4, "auxiliary": 1e-4}
-    options = Options(pairs + 2, batch, rates, betas=(0.0, 0.99), ema={"generator": 0.999})
+    options = TrainingOptions(pairs + 2, batch, rates, betas=(0.0, 0.99), ema={"generator": 0.999})
     return loop_seconds(method, lambda n, g: integers(V, (n, L), g), options, warm=1)
 
 

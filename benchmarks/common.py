@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmmd_lite.paths import data_dir
-from dmmd_lite.records import Record, machine
-from dmmd_lite.training import Options, train
+from dmmd_lite.training.loop import train
+from dmmd_lite.training.options import TrainingOptions
+from dmmd_lite.utils.paths import data_dir
+from dmmd_lite.utils.provenance import machine
+from dmmd_lite.utils.records import Record
 
 REPLICATES = 1000
 torch.set_num_threads(1)  # what two cores can do side by side is another question
@@ -50,7 +52,7 @@ def wait(device: torch.device | str) -> None:
 
 
 def loop_seconds(
-    method, data: Callable, options: Options, device: torch.device | str = "cpu", warm: int = 2
+    method, data: Callable, options: TrainingOptions, device: torch.device | str = "cpu", warm: int = 2
 ) -> float:
     """Mean seconds of a step of `training.train`, everything in it included but checkpoints and what is
     logged every `log_every` steps.

@@ -25,12 +25,12 @@ import time
 import torch
 from common import peak_bytes
 
-from dmmd_lite.denoisers import NetworkDenoiser
-from dmmd_lite.objectives.dmmd import DMMD, Switches
+from dmmd_lite.denoisers.base import NetworkDenoiser
+from dmmd_lite.objectives.dmmd import DMMD, DMMDSettings
 from dmmd_lite.processes import get_process
-from dmmd_lite.recipes import get_recipe
-from dmmd_lite.records import machine
-from dmmd_lite.rng import generator_for
+from dmmd_lite.recipes.catalogue import get_recipe
+from dmmd_lite.utils.provenance import machine
+from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.worlds import get_world
 
 BATCH, STEPS = 32, 16
@@ -42,7 +42,7 @@ def measure(scale: str, process_name: str, repeats: int) -> dict:
     process, generator = get_process(process_name, world.vocab_size), generator_for("cpu", 0)
     without = recipe.with_changes({"network.noise": 0})
     models = [NetworkDenoiser(r.make_network(), process) for r in (recipe, without, without)]
-    method = DMMD(*models, process, Switches(STEPS, updates="fused"))
+    method = DMMD(*models, process, DMMDSettings(STEPS, updates="fused"))
     optimizers = [torch.optim.Adam(player.parameters()) for player in method.players.values()]
     seconds = []
     for _ in range(repeats):

@@ -19,12 +19,12 @@ import torch
 from common import loop_seconds, ratio, rounds, save, timed, wait
 from torch.nn.functional import cross_entropy
 
-from dmmd_lite.denoisers import NetworkDenoiser
-from dmmd_lite.networks import Transformer
-from dmmd_lite.objectives.teacher import TeacherTraining
+from dmmd_lite.denoisers.base import NetworkDenoiser
+from dmmd_lite.networks.transformer import Transformer
+from dmmd_lite.objectives.denoising import DenoisingObjective
 from dmmd_lite.processes import get_process
-from dmmd_lite.rng import integers
-from dmmd_lite.training import Options
+from dmmd_lite.training.options import TrainingOptions
+from dmmd_lite.utils.rng import integers
 
 V, L, STEPS = 27, 64, 8
 SIZES = {"cpu": [(192, 4, 32), (384, 6, 32)], "cuda": [(384, 6, 512), (768, 12, 256)]}  # width, depth, batch
@@ -49,8 +49,8 @@ def measure(process_name: str, width: int, depth: int, batch: int, repeats: int,
         return timed(steps, device) / STEPS
 
     def loop() -> float:
-        options = Options(STEPS + 3, batch, {"denoiser": 1e-4}, ema={"denoiser": 0.999}, log_every=50)
-        method = TeacherTraining(NetworkDenoiser(network, process), process)
+        options = TrainingOptions(STEPS + 3, batch, {"denoiser": 1e-4}, ema={"denoiser": 0.999}, log_every=50)
+        method = DenoisingObjective(NetworkDenoiser(network, process), process)
         return loop_seconds(method, lambda n, g: integers(V, (n, L), g), options, device)
 
     found = rounds({"loop": loop, "network": bare}, repeats)

@@ -31,13 +31,13 @@ from flow_matching.path.scheduler import PolynomialConvexScheduler
 from flow_matching.solver import MixtureDiscreteEulerSolver
 from flow_matching.utils import ModelWrapper
 
-from dmmd_lite.denoisers import NetworkDenoiser
-from dmmd_lite.networks import Transformer
-from dmmd_lite.objectives.teacher import TeacherTraining
+from dmmd_lite.denoisers.base import NetworkDenoiser
+from dmmd_lite.networks.transformer import Transformer
+from dmmd_lite.objectives.denoising import DenoisingObjective
 from dmmd_lite.processes import get_process
-from dmmd_lite.rng import generator_for, integers
 from dmmd_lite.sampling import sample
-from dmmd_lite.training import Options
+from dmmd_lite.training.options import TrainingOptions
+from dmmd_lite.utils.rng import generator_for, integers
 
 V, L, BATCH, NUM, STEPS = 27, 64, 64, 32, 12
 SIZE = {"width": 128, "depth": 3, "heads": 4}
@@ -73,8 +73,8 @@ class Ours:
         self.denoiser = NetworkDenoiser(self.net, self.process)
 
     def train(self) -> float:
-        options = Options(STEPS + 2, BATCH, {"denoiser": 1e-4}, ema={"denoiser": 0.999})
-        method = TeacherTraining(self.denoiser, self.process)
+        options = TrainingOptions(STEPS + 2, BATCH, {"denoiser": 1e-4}, ema={"denoiser": 0.999})
+        method = DenoisingObjective(self.denoiser, self.process)
         return loop_seconds(method, lambda n, g: integers(V, (n, L), g), options, warm=1)
 
     def sample(self, steps: int) -> None:

@@ -24,7 +24,8 @@ import torch
 from common import ratio, rounds, save, timed
 from torch.nn.functional import cross_entropy
 
-from dmmd_lite.networks import Transformer, compile_layers
+from dmmd_lite.networks.transformer import Transformer
+from dmmd_lite.utils.compiling import compile_layers
 
 V, L, STEPS = 27, 128, 2
 SIZES = [(128, 3, 32), (384, 6, 16)]  # width, depth, batch

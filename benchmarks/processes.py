@@ -22,12 +22,12 @@ from functools import partial
 import torch.distributed as dist
 from common import loop_seconds, ratio, rounds, save
 
-from dmmd_lite.denoisers import NetworkDenoiser
-from dmmd_lite.networks import Transformer
-from dmmd_lite.objectives.dmmd import DMMD, Switches
-from dmmd_lite.processes import Masked
-from dmmd_lite.rng import integers
-from dmmd_lite.training import Options
+from dmmd_lite.denoisers.base import NetworkDenoiser
+from dmmd_lite.networks.transformer import Transformer
+from dmmd_lite.objectives.dmmd import DMMD, DMMDSettings
+from dmmd_lite.processes.masked import Masked
+from dmmd_lite.training.options import TrainingOptions
+from dmmd_lite.utils.rng import integers
 
 V, L, STEPS = 27, 64, 6
 SIZES = {"small": (96, 3, 64), "larger": (256, 6, 32)}  # width, depth, global batch
@@ -39,9 +39,11 @@ def inside(size: str) -> float:
     process = Masked(V)
     networks = (Transformer(V + 1, V, L, width=width, depth=depth, heads=width // 32) for _ in range(3))
     generator, auxiliary, teacher = (NetworkDenoiser(network, process) for network in networks)
-    method = DMMD(generator, auxiliary, teacher.requires_grad_(False), process, Switches(16, updates="fused"))
+    method = DMMD(
+        generator, auxiliary, teacher.requires_grad_(False), process, DMMDSettings(16, updates="fused")
+    )
     rates = {"generator": 1e-4, "auxiliary": 1e-4}
-    options = Options(STEPS + 3, batch, rates, betas=(0.0, 0.99), ema={"generator": 0.999})
+    options = TrainingOptions(STEPS + 3, batch, rates, betas=(0.0, 0.99), ema={"generator": 0.999})
     return loop_seconds(method, lambda n, g: integers(V, (n, L), g), options)
 
 

@@ -28,14 +28,14 @@ import torch
 from common import loop_seconds, ratio, rounds, save, timed
 from torch.profiler import ProfilerActivity, profile
 
-from dmmd_lite.cost import forward_flop
-from dmmd_lite.denoisers import NetworkDenoiser
-from dmmd_lite.networks import Transformer
-from dmmd_lite.objectives.dmmd import DMMD, Switches
-from dmmd_lite.objectives.teacher import TeacherTraining
-from dmmd_lite.processes import Masked
-from dmmd_lite.rng import integers
-from dmmd_lite.training import Options
+from dmmd_lite.denoisers.base import NetworkDenoiser
+from dmmd_lite.networks.transformer import Transformer
+from dmmd_lite.objectives.denoising import DenoisingObjective
+from dmmd_lite.objectives.dmmd import DMMD, DMMDSettings
+from dmmd_lite.processes.masked import Masked
+from dmmd_lite.recipes.cost import forward_flop
+from dmmd_lite.training.options import TrainingOptions
+from dmmd_lite.utils.rng import integers
 
 V = 27
 SETTINGS = {  # tokens, width, depth, batch, steps timed at once; side of the matrices
@@ -62,8 +62,8 @@ def method_of(step: str, networks: list[Transformer], process: Masked):
     """The training method of a step, and its learning rates."""
     first, second, third = (NetworkDenoiser(network, process) for network in networks)
     if step == "teacher step":
-        return TeacherTraining(first, process), {"denoiser": 1e-4}
-    method = DMMD(first, second, third.requires_grad_(False), process, Switches(16, updates="fused"))
+        return DenoisingObjective(first, process), {"denoiser": 1e-4}
+    method = DMMD(first, second, third.requires_grad_(False), process, DMMDSettings(16, updates="fused"))
     return method, {"generator": 1e-4, "auxiliary": 1e-4}
 
 
@@ -97,7 +97,7 @@ def main() -> None:
     }
     for step, units in UNITS.items():
         method, rates = method_of(step, networks, process)
-        options = Options(steps + 3, batch, rates, betas=(0.0, 0.99), compile=arguments.compile)
+        options = TrainingOptions(steps + 3, batch, rates, betas=(0.0, 0.99), compile=arguments.compile)
 
         def seconds(method=method, options=options) -> float:
             return loop_seconds(method, lambda n, g: integers(V, (n, L), g), options, device)

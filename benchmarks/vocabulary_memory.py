@@ -31,13 +31,13 @@ import time
 import torch
 from common import peak_bytes
 
-from dmmd_lite import pieces
-from dmmd_lite.denoisers import NetworkDenoiser
-from dmmd_lite.networks import Transformer
-from dmmd_lite.objectives.dmmd import DMMD, Switches
+from dmmd_lite.denoisers import prediction
+from dmmd_lite.denoisers.base import NetworkDenoiser
+from dmmd_lite.networks.transformer import Transformer
+from dmmd_lite.objectives.dmmd import DMMD, DMMDSettings
 from dmmd_lite.processes import get_process
-from dmmd_lite.records import machine
-from dmmd_lite.rng import generator_for
+from dmmd_lite.utils.provenance import machine
+from dmmd_lite.utils.rng import generator_for
 
 MEBIBYTE = 2**20
 LARGE = {"vocab_size": 50_257, "length": 1024, "batch": 4, "network": {"width": 64, "depth": 1}}
@@ -62,7 +62,7 @@ def resident(peak: bool) -> float:
 def measure(shape: str, process_name: str, cut: str, repeats: int) -> dict:
     """Peak memory and median processor seconds of a fused step, with its backward pass."""
     if cut == "whole":
-        pieces.ELEMENTS = sys.maxsize
+        prediction.ELEMENTS = sys.maxsize
     sizes = SHAPES[shape]
     vocab_size, batch, length = sizes["vocab_size"], sizes["batch"], sizes["length"]
     process, generator = get_process(process_name, vocab_size), generator_for("cpu", 0)
@@ -71,7 +71,7 @@ def measure(shape: str, process_name: str, cut: str, repeats: int) -> dict:
         NetworkDenoiser(Transformer(process.num_symbols, vocab_size, length, **sizes["network"]), process)
         for _ in range(3)
     ]
-    method = DMMD(*models, process, Switches(4, updates="fused"))
+    method = DMMD(*models, process, DMMDSettings(4, updates="fused"))
     before, seconds = resident(peak=False), []
     for _ in range(repeats):
         x = torch.randint(vocab_size, (batch, length), generator=generator)

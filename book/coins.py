@@ -36,15 +36,17 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from dmmd_lite.evaluate import evaluate
-from dmmd_lite.explorers import Live, explore, headless, predictions
-from dmmd_lite.metrics.exact import mean_law, total_variation
-from dmmd_lite.metrics.limits import best_mixture
-from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.plots import PALETTE, filmstrip, show
-from dmmd_lite.recipes import get_recipe
-from dmmd_lite.store import load_model
-from dmmd_lite.watching import law_of, watch
+from dmmd_lite.metrics.exact_laws import mean_law, total_variation
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.store import load_model
+from dmmd_lite.pages.display import filmstrip, show
+from dmmd_lite.pages.widgets import explore, headless
+from dmmd_lite.recipes.catalogue import get_recipe
+from dmmd_lite.report.explorers import Live, predictions
+from dmmd_lite.report.plots import PALETTE
+from dmmd_lite.studies.theory.limits import best_mixture
+from dmmd_lite.studies.trajectories import distribution_of_student, monitor
+from dmmd_lite.utils.records import load_results, save_records
 from dmmd_lite.worlds import get_world
 
 world = get_world("coins")
@@ -146,10 +148,10 @@ states = {
     "the other is T": ([MASK, TAILS], 0.5),
 }
 law, predicted = (
-    law_of(shorter, noise_draws),
+    distribution_of_student(shorter, noise_draws),
     predictions(shorter, load_model("coins-masked-exact").denoiser, states),
 )
-seen, _ = watch(shorter, watch_every, lambda players: (law(players), predicted(players)))
+seen, _ = monitor(shorter, watch_every, lambda players: (law(players), predicted(players)))
 
 
 def frame(step):

@@ -44,31 +44,30 @@ from dataclasses import replace
 import pandas as pd
 from IPython.display import Markdown, display
 
-from dmmd_lite.autodoc import to_markdown
-from dmmd_lite.boards import board, clamp_table, last_against_chosen
-from dmmd_lite.clamps import grids, one_round
-from dmmd_lite.evaluate import draw_samples, evaluate
-from dmmd_lite.figures import (
-    clamp_curve,
-    class_shares,
-    laws_on_the_way,
-    methods_against_steps,
-    rows_of_images,
-    stacked_laws,
-    text_frontier,
-)
-from dmmd_lite.leaderboard import JUDGED_BY, NAMES, committed_records, students, teacher
-from dmmd_lite.methods import deviations
-from dmmd_lite.metrics.exact import mean_law, total_variation
-from dmmd_lite.metrics.limits import best_mixture
-from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.plots import filmstrip, show
+from dmmd_lite.metrics.exact_laws import mean_law, total_variation
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.store import load_model
+from dmmd_lite.objectives import deviations
+from dmmd_lite.pages.display import filmstrip, show
+from dmmd_lite.pages.sphinx_markdown import to_markdown
 from dmmd_lite.processes import PROCESSES
-from dmmd_lite.recipes import get_recipe
-from dmmd_lite.results import select, table
-from dmmd_lite.samples import from_text, to_text
-from dmmd_lite.store import load_model
-from dmmd_lite.watching import film
+from dmmd_lite.recipes.catalogue import get_recipe
+from dmmd_lite.recipes.world_settings import JUDGED_BY
+from dmmd_lite.report.collapse import clamp_curve, clamp_table, laws_on_the_way, stacked_laws
+from dmmd_lite.report.leaderboard import (
+    NAMES,
+    committed_records,
+    last_against_chosen,
+    methods_against_steps,
+    methods_table,
+)
+from dmmd_lite.report.plots import class_shares, rows_of_images
+from dmmd_lite.report.text import text_frontier
+from dmmd_lite.studies.comparison import students, teacher
+from dmmd_lite.studies.sdtt_clamp import grids, one_round
+from dmmd_lite.studies.theory.limits import best_mixture
+from dmmd_lite.studies.trajectories import record_laws
+from dmmd_lite.utils.records import from_text, load_results, save_records, select, table, to_text
 from dmmd_lite.worlds import get_world
 
 TO_THE_END = {"training.validate_every": 0}  # the change to a recipe that keeps the last checkpoint
@@ -115,7 +114,7 @@ pd.DataFrame(
 # Over training seeds, from the committed records: mean (least to most).
 
 # %%
-board(everything, "coins", "total_variation", steps=[1])
+methods_table(everything, "coins", "total_variation", steps=[1])
 
 # %% [markdown]
 # Read it by what is lost. D-MMD with its noise input shows both faces and hardly anything else in all five seeds, masked
@@ -140,7 +139,8 @@ board(everything, "coins", "total_variation", steps=[1])
 
 # %%
 records = [
-    film(get_recipe(name, scale), frames, seed=train_seed, draws=noise_draws).to_dict() for name in watched
+    record_laws(get_recipe(name, scale), frames, seed=train_seed, draws=noise_draws).to_dict()
+    for name in watched
 ]
 films = {r["model"]: r["details"]["film"] for r in committed + records if "film" in r["details"]}
 films = {
@@ -288,7 +288,7 @@ show(methods_against_steps(everything, "markov", metrics, ["ngram_divergence"], 
 def measured(name, steps):
     """A digits model's records, with its first samples in that of the classes."""
     model = load_model(name, scale)
-    drawn = draw_samples(model, n_digits, steps)
+    drawn = model.sample(n_digits, steps)
     found = evaluate(model, list(JUDGED_BY["digits"]), steps=steps, num=n_digits, samples=drawn)
     details = {"samples": to_text(drawn.tokens[:16])}
     return [

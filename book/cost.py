@@ -42,11 +42,13 @@ tflops: float = 400.0  # 10^12 operations a second that your device keeps up
 import pandas as pd
 from IPython.display import Markdown, display
 
-from dmmd_lite.boards import costs_at, costs_of_released, measured_ratios, verdict_table
-from dmmd_lite.cost import cost, estimate
-from dmmd_lite.pages import load_results
-from dmmd_lite.plots import log_steps, show
-from dmmd_lite.recipes import RECIPES, get_recipe
+from dmmd_lite.pages.display import show
+from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
+from dmmd_lite.recipes.cost import cost, estimate
+from dmmd_lite.report.costs import costs_of_released, costs_table, measured_ratios
+from dmmd_lite.report.plots import log_steps
+from dmmd_lite.report.studies import verdict_table
+from dmmd_lite.utils.records import load_results
 
 # %% [markdown]
 # ## Training, by scale
@@ -57,7 +59,7 @@ from dmmd_lite.recipes import RECIPES, get_recipe
 # %%
 names = [f"{world}-masked-{role}" for world in worlds for role in ("teacher", f"dmmd-{steps}")]
 for scale in scales:
-    display(Markdown(f"**{scale}**"), costs_at(scale, [name for name in names if name in RECIPES]))
+    display(Markdown(f"**{scale}**"), costs_table(scale, [name for name in names if name in RECIPES]))
 
 # %% [markdown]
 # ## A run of your own

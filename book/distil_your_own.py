@@ -56,9 +56,10 @@ print(len(words), "words:", *words[:8])
 # From here on, everything you write:
 
 # %%
-from dmmd_lite.evaluate import draw_samples, evaluate
-from dmmd_lite.own import distil, fit_teacher, tokens_world
-from dmmd_lite.pretrained import from_pretrained, save_pretrained
+from dmmd_lite.models.custom import distil, fit_teacher
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.pretrained import from_pretrained, save_pretrained
+from dmmd_lite.worlds.tokens import tokens_world
 
 world = tokens_world("words", data, vocab_size=27, symbols=SYMBOLS)
 small = {"width": 64, "depth": 2, "heads": 4, "positions": True}
@@ -70,7 +71,7 @@ for model, k in [(teacher, steps), (teacher, 8), (student, steps)]:
 save_pretrained(student, runs / "words-dmmd", records, license="apache-2.0")
 
 again = from_pretrained(runs / "words-dmmd", world=world)
-print(*again.world.show(draw_samples(again, 20, steps, seed=seed).tokens))
+print(*again.world.show(again.sample(20, steps, seed=seed).tokens))
 
 # %% [markdown]
 # The numbers. `kernel_distance` compares samples with held-out words by the joint law of every three positions (squared
@@ -81,15 +82,15 @@ print(*again.world.show(draw_samples(again, 20, steps, seed=seed).tokens))
 # %%
 import numpy as np
 
-from dmmd_lite.records import Record, bootstrap_mean
-from dmmd_lite.results import table
+from dmmd_lite.metrics.bootstrap import bootstrap_mean
+from dmmd_lite.utils.records import Record, table
 
 known = set(words)
 
 
 def real_words(model, k):
     """Record of the share of samples that occur in the data."""
-    drawn = world.show(draw_samples(model, num, k, seed=seed).tokens)
+    drawn = world.show(model.sample(num, k, seed=seed).tokens)
     share = bootstrap_mean(np.array([float(word in known) for word in drawn]))
     return Record("real_words", *share, num, "all data", model=model.name, steps=k, seed=seed)
 
@@ -156,7 +157,7 @@ for _ in range(their_updates):
 # tokens $z$ (with the mask as token $V$) and times $t$ that gives logits; and the same calls as before.
 
 # %%
-from dmmd_lite.own import adapt
+from dmmd_lite.models.custom import adapt
 
 
 class Adapter(torch.nn.Module):
@@ -185,7 +186,7 @@ their_records = [
 table([r.to_dict() for r in their_records], ["model", "steps"], digits=3)
 
 # %%
-from dmmd_lite.pages import save_records
+from dmmd_lite.utils.records import save_records
 
 save_records("distil_your_own", [r.to_dict() for r in records + their_records])
 removed_at_the_end.cleanup()

@@ -37,11 +37,11 @@ sampling_seed: int = 0  # seed of the samples
 # %%
 import matplotlib.pyplot as plt
 
-from dmmd_lite.evaluate import draw_samples, evaluate
-from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.plots import interval_line, log_steps, show
-from dmmd_lite.results import field_of, select, table
-from dmmd_lite.store import load_model
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.store import load_model
+from dmmd_lite.pages.display import show
+from dmmd_lite.report.plots import interval_line, log_steps
+from dmmd_lite.utils.records import field_of, load_results, save_records, select, table
 
 METRICS = ["ngram_divergence", "log_likelihood", "sample_entropy"]
 STUDENT, FITTED = "markov-masked-dmmd-8", "markov-masked-teacher"
@@ -132,7 +132,7 @@ for r in select(divergences, model=lambda name: name in (STUDENT, FITTED)):
 # %%
 for name, k in [("markov-masked-exact", 8), (STUDENT, 8), ("markov-masked-exact", 64)]:
     print(f"{name}, {k} steps")
-    for line in world.show(draw_samples(load_model(name), 6, k, seed=sampling_seed).tokens):
+    for line in world.show(load_model(name).sample(6, k, seed=sampling_seed).tokens):
         print("   ", line)
 
 # %%

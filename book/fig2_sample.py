@@ -32,11 +32,12 @@ top_p: float = 1.0  # sampling top-p of both models
 # %%
 import matplotlib.pyplot as plt
 
-from dmmd_lite.evaluate import draw_samples, evaluate
-from dmmd_lite.explorers import explore, trajectory
-from dmmd_lite.pages import save_records
-from dmmd_lite.plots import filmstrip
-from dmmd_lite.store import load_model
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.store import load_model
+from dmmd_lite.pages.display import filmstrip
+from dmmd_lite.pages.widgets import explore
+from dmmd_lite.report.explorers import trajectory
+from dmmd_lite.utils.records import save_records
 from dmmd_lite.worlds import get_world
 
 world = get_world("docstrings")
@@ -55,7 +56,7 @@ def texts(title, seed):
         windows = world.split("test")
         return world.show(windows[seed * lines % len(windows) :][:lines])
     nominal = 128 if "128" in title else steps
-    return world.show(draw_samples(models[title], lines, nominal, seed=seed, top_p=top_p).tokens)
+    return world.show(models[title].sample(lines, nominal, seed=seed, top_p=top_p).tokens)
 
 
 print(f"seed {seed}")

@@ -35,13 +35,12 @@ sampling_seed: int = 0  # seed of the samples
 # %%
 import matplotlib.pyplot as plt
 
-from dmmd_lite.evaluate import draw_samples, frontier
 from dmmd_lite.metrics.gradient_moment import calibration
-from dmmd_lite.metrics.judges import load_judge
-from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.plots import filmstrip, interval_line, show
-from dmmd_lite.results import select, table
-from dmmd_lite.store import load_model
+from dmmd_lite.models.evaluation import frontier
+from dmmd_lite.models.store import load_judge, load_model
+from dmmd_lite.pages.display import filmstrip, show
+from dmmd_lite.report.plots import interval_line
+from dmmd_lite.utils.records import load_results, save_records, select, table
 
 model = load_model(model_name)
 judge = load_judge(None, model.world, model.recipe.scale)
@@ -108,7 +107,7 @@ for knob in ("temperature", "top_p"):
 
 # %%
 def frame(temperature):
-    drawn = draw_samples(model, 6, steps, seed=sampling_seed, temperature=temperature)
+    drawn = model.sample(6, steps, seed=sampling_seed, temperature=temperature)
     at = {"model": model_name, "temperature": temperature, "top_p": 1}
     found = [
         select(committed + records, name=metric, **at)[:1] for metric in ("perplexity", "gradient_moment")
@@ -131,7 +130,7 @@ filmstrip(frame, frames, "temperature", "Samples of the masked teacher")
 # other judge, other scale, so compare the order.
 
 # %%
-weak = draw_samples(load_model("docstrings-masked-teacher"), calibration_n, 4, seed=sampling_seed).tokens
+weak = load_model("docstrings-masked-teacher").sample(calibration_n, 4, seed=sampling_seed).tokens
 calibrated = [r.to_dict() for r in calibration(model.world, judge, calibration_n, sampling_seed, weak=weak)]
 table(calibrated, ["model", "n"])
 

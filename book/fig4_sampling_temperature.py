@@ -39,13 +39,14 @@ explorer_n: int = 512  # samples the explorer goes up to
 import matplotlib.pyplot as plt
 from IPython.display import HTML
 
-from dmmd_lite.boards import claims_on
-from dmmd_lite.evaluate import evaluate
-from dmmd_lite.explorers import explore, sampler
-from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.plots import interval_line, show
-from dmmd_lite.results import select, table
-from dmmd_lite.store import load_model
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.store import load_model
+from dmmd_lite.pages.display import show
+from dmmd_lite.pages.widgets import explore
+from dmmd_lite.report.explorers import sampler
+from dmmd_lite.report.paper_tables import claims_on
+from dmmd_lite.report.plots import interval_line
+from dmmd_lite.utils.records import load_results, save_records, select, table
 
 models = {
     f"{w} {p}": load_model(f"{w}-{p}-teacher") for w in ("digits", "glyphs") for p in ("masked", "uniform")

@@ -35,12 +35,19 @@ n: int = 500  # samples per cell measured now
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from dmmd_lite.boards import level_shares, study_table, verdict_table
-from dmmd_lite.figures import study_lines, study_samples
-from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.plots import show
-from dmmd_lite.results import field_of, select
-from dmmd_lite.studies import DIVERGED, STUDIES, by_world, measure
+from dmmd_lite.pages.display import show
+from dmmd_lite.report.studies import (
+    by_world,
+    level_shares,
+    study_lines,
+    study_samples,
+    study_table,
+    verdict_table,
+)
+from dmmd_lite.studies.definitions import STUDIES
+from dmmd_lite.studies.run import measure
+from dmmd_lite.studies.study import DIVERGED
+from dmmd_lite.utils.records import field_of, load_results, save_records, select
 
 STUDY = "fig6_teacher_top_p"
 records = measure(STUDY, students, now, train_seeds, n)

@@ -84,14 +84,15 @@ steps: int = 16  # sampling steps and student: 4, 8 or 16
 seed: int = 0  # random seed
 
 # %%
-from dmmd_lite.evaluate import draw_samples
-from dmmd_lite.plots import image_grid, show
-from dmmd_lite.records import machine
-from dmmd_lite.store import load_model
+
+from dmmd_lite.models.store import load_model
+from dmmd_lite.pages.display import show
+from dmmd_lite.report.plots import image_grid
+from dmmd_lite.utils.provenance import machine
 
 for name in ("digits-masked-teacher", f"digits-masked-dmmd-{steps}"):
     model = load_model(name)
-    drawn = draw_samples(model, num, steps, seed=seed)
+    drawn = model.sample(num, steps, seed=seed)
     title = f"{name}, {steps} steps"
     show(image_grid(model.world.show(drawn.tokens), title=title), f"Digits sampled by {title}")
 

@@ -52,27 +52,28 @@ tuned: list[str] = []  # students of four steps whose trials to run now, e.g. "d
 import pandas as pd
 from IPython.display import Markdown, display
 
-from dmmd_lite.boards import as_recommended, board, costs, seeds, trials_table, winners
-from dmmd_lite.evaluate import evaluate
-from dmmd_lite.leaderboard import (
-    JUDGED_BY,
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.store import load_model
+from dmmd_lite.processes import PROCESSES
+from dmmd_lite.recipes.catalogue import BEFORE_TUNING
+from dmmd_lite.recipes.students import COMPARED
+from dmmd_lite.recipes.trials import trials_of
+from dmmd_lite.recipes.world_settings import JUDGED_BY, samples_of
+from dmmd_lite.report.collapse import trials_table
+from dmmd_lite.report.costs import costs
+from dmmd_lite.report.leaderboard import (
     NAMES,
     WHY_NOT,
     WHY_ONE_STEP,
+    as_recommended,
     committed_records,
-    samples_of,
-    students,
-    teacher,
+    methods_table,
+    seeds_table,
     top_p_of,
-    try_out,
+    winners_table,
 )
-from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.processes import PROCESSES
-from dmmd_lite.recipes import UNTUNED
-from dmmd_lite.results import select
-from dmmd_lite.store import load_model
-from dmmd_lite.students import COMPARED
-from dmmd_lite.tuning import trials_of
+from dmmd_lite.studies.comparison import students, teacher, try_out
+from dmmd_lite.utils.records import load_results, save_records, select
 
 records = []
 for world in worlds:
@@ -82,7 +83,9 @@ for world in worlds:
         sampling = {"steps": k, "num": n or samples_of(world), "top_p": top_p_of(name, k)}
         measured = evaluate(load_model(name, seed=seed), list(JUDGED_BY[world]), **sampling)
         records += [r.to_dict() for r in measured]
-tried = [try_out(name, trial).to_dict() for name in tuned for trial in trials_of(UNTUNED[name]("laptop"))]
+tried = [
+    try_out(name, trial).to_dict() for name in tuned for trial in trials_of(BEFORE_TUNING[name]("laptop"))
+]
 everything = committed_records() + records
 
 # %% [markdown]
@@ -94,7 +97,7 @@ everything = committed_records() + records
 # %%
 pd.set_option("display.max_colwidth", None, "display.max_rows", None)
 filled = [world for world in COMPARED if select(everything, world=world)]
-winners(everything, filled, steps)
+winners_table(everything, filled, steps)
 
 # %% [markdown]
 # ## Worlds
@@ -103,7 +106,10 @@ winners(everything, filled, steps)
 for world in filled:
     metric = JUDGED_BY[world][0]
     tried_at = [k for k in steps if select(everything, world=world, steps=k)]
-    display(Markdown(f"**{world}**: {metric.replace('_', ' ')}"), board(everything, world, metric, tried_at))
+    display(
+        Markdown(f"**{world}**: {metric.replace('_', ' ')}"),
+        methods_table(everything, world, metric, tried_at),
+    )
 print("not run yet:", ", ".join(world for world in COMPARED if world not in filled) or "none")
 
 # %% [markdown]
@@ -181,7 +187,7 @@ for world in filled:
 
 # %%
 for world in filled:
-    display(Markdown(f"**{world}**"), seeds(everything, world).style.hide())
+    display(Markdown(f"**{world}**"), seeds_table(everything, world).style.hide())
 
 # %%
 save_records("leaderboard", records + tried)

@@ -35,12 +35,12 @@ n: int = 500  # samples per cell measured now
 # %%
 import pandas as pd
 
-from dmmd_lite.boards import study_table, verdict_table
-from dmmd_lite.figures import study_dots, study_samples, swings_on_the_way
-from dmmd_lite.leaderboard import JUDGED_BY
-from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.plots import show
-from dmmd_lite.studies import STUDIES, measure
+from dmmd_lite.pages.display import show
+from dmmd_lite.recipes.world_settings import JUDGED_BY
+from dmmd_lite.report.studies import study_dots, study_samples, study_table, swings_on_the_way, verdict_table
+from dmmd_lite.studies.definitions import STUDIES
+from dmmd_lite.studies.run import measure
+from dmmd_lite.utils.records import load_results, save_records
 
 STUDY = "open_choices"
 records = measure(STUDY, students, now, train_seeds, n)

@@ -30,9 +30,10 @@ parts: list[str] = []  # parts of the paper to show in full, such as "Table 1"; 
 # %%
 from IPython.display import HTML
 
-from dmmd_lite.behind import code_link
-from dmmd_lite.boards import as_html, claim_section, parts_table
-from dmmd_lite.paper import CLAIMS, claims_of, items
+from dmmd_lite.pages.links import code_link
+from dmmd_lite.report.cells import as_html
+from dmmd_lite.report.paper import CLAIMS, claims_of, items
+from dmmd_lite.report.paper_tables import claim_section, parts_table
 
 found = {claim: claim.findings() for claim in CLAIMS}
 HTML(as_html(parts_table(found)))
@@ -53,6 +54,6 @@ HTML("".join(claim_section(claim, found[claim]) for claim in dict.fromkeys(chose
 
 # %%
 HTML(
-    f"The comparisons are in {code_link('claims')}, the paper's numbers and what it claims in {code_link('paper')}. "
+    f"The comparisons are in {code_link('report.claims')}, the paper's numbers and what it claims in {code_link('report.paper')}. "
     "The statements that pages make beyond these are held against the same records by <code>tests/test_claims.py</code>."
 )

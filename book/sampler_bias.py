@@ -47,14 +47,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dmmd_lite.evaluate import draw_samples, evaluate
-from dmmd_lite.metrics.precision import common_samples, drawn_law, kept_share, ratio_sampler
-from dmmd_lite.pages import save_records
-from dmmd_lite.plots import PALETTE, show
-from dmmd_lite.records import Record, machine
-from dmmd_lite.rng import categorical, generator_for
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.store import load_model
+from dmmd_lite.pages.display import show
+from dmmd_lite.report.plots import PALETTE
 from dmmd_lite.sampling import Samples
-from dmmd_lite.store import load_model
+from dmmd_lite.studies.theory.single_precision import common_samples, drawn_law, kept_share, ratio_sampler
+from dmmd_lite.utils.provenance import machine
+from dmmd_lite.utils.records import Record, save_records
+from dmmd_lite.utils.rng import categorical, generator_for
 
 rng = generator_for("cpu", seed)
 
@@ -146,7 +147,7 @@ model = load_model("docstrings-masked-teacher")
 x = model.world.sample(8, rng, "test")
 noisy = model.process.corrupt(x, torch.full((8,), 0.5), rng)
 with torch.no_grad():
-    laws = model.denoiser(noisy, torch.full((8,), 0.5)).exp()[model.process.scored(noisy)]
+    laws = model.denoiser(noisy, torch.full((8,), 0.5)).exp()[model.process.loss_mask(noisy)]
 rows = {
     k: {"entropy drawn": f"{entropy(drawn_law(laws, 2 / k)):.5f}", "entropy due": f"{entropy(laws):.5f}"}
     for k in steps
@@ -191,7 +192,7 @@ for bits in [None, *cuts]:
     details = {"sampler": label, "expected": float(due)}
     excess = replace(judged, name="excess_surprise", reference="entropy due", details=details, **found)
     records.append(excess.to_dict())
-judge("this package", draw_samples(model, n, teacher_steps, seed=seed))
+judge("this package", model.sample(n, teacher_steps, seed=seed))
 pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("sampler")
 
 # %% [markdown]
@@ -200,7 +201,7 @@ pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("sampler")
 # Twice. Every draw of a category is made in float64. And masked samplers first draw *which* positions are revealed, which
 # does not depend on the tokens, and then a token from $\hat x$ alone: no probability is ever divided by the number of
 # steps. Uniform noise is stepped by a three-way draw whose rare ways stand where random numbers are finest. The modules are
-# `dmmd_lite.rng`, `dmmd_lite.sampling` and `dmmd_lite.processes`.
+# `dmmd_lite.utils.rng`, `dmmd_lite.sampling` and `dmmd_lite.processes`.
 
 # %%
 assert all(

@@ -216,13 +216,13 @@ for name, denoiser, steps in [("teacher", teacher, 2), ("teacher", teacher, 64),
 # On fixed draws the losses and the gradients of all parameters are compared with `dmmd_lite.objectives.dmmd`.
 
 # %%
-from dmmd_lite.objectives.dmmd import DMMD, Draw, Switches
-from dmmd_lite.processes import Uniform
+from dmmd_lite.objectives.dmmd import DMMD, DMMDDraw, DMMDSettings
+from dmmd_lite.processes.uniform import Uniform
 
-package = DMMD(generator, auxiliary, nn.Identity(), Uniform(V), Switches(steps=K))
+package = DMMD(generator, auxiliary, nn.Identity(), Uniform(V), DMMDSettings(steps=K))
 s, log_x, x, z_s = draw(batch)
 log_teacher, log_auxiliary = teacher(z_s, s), auxiliary(z_s, s)
-fixed = Draw(s, log_x, x, z_s)
+fixed = DMMDDraw(s, log_x, x, z_s)
 pairs = {
     "generator": (
         generator_loss(log_x, log_teacher, log_auxiliary.detach()),
@@ -243,6 +243,6 @@ for name, (ours, terms) in pairs.items():
     assert abs(ours.item() - theirs.item()) < 1e-6 and apart < 1e-6
 
 # %%
-from dmmd_lite.pages import save_records
+from dmmd_lite.utils.records import save_records
 
 save_records("standalone", records)

@@ -55,12 +55,12 @@ sampling_seed: int = 0  # seed of the samples
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from dmmd_lite.evaluate import draw_samples, evaluate
-from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.paper import TABLE_1
-from dmmd_lite.plots import image_grid, interval_line, log_steps, show
-from dmmd_lite.results import field_of, select, table
-from dmmd_lite.store import load_model
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.store import load_model
+from dmmd_lite.pages.display import show
+from dmmd_lite.report.paper import TABLE_1
+from dmmd_lite.report.plots import image_grid, interval_line, log_steps
+from dmmd_lite.utils.records import field_of, load_results, save_records, select, table
 
 PROCESSES = ("uniform", "masked")
 METRICS = ["frechet", "frechet_floor", "kernel_distance", "coverage", "density"]
@@ -189,7 +189,8 @@ for seed in range(3):
 for model in [f"{w}-{p}" for w in LIVE for p in PROCESSES]:
     few = 8 if model.startswith("digits") else 16
     for name, steps in [(f"{model}-teacher", few), (f"{model}-teacher", 256), (f"{model}-dmmd-{few}", few)]:
-        drawn = draw_samples(sampled := load_model(name), 32, steps, seed=sampling_seed)
+        sampled = load_model(name)
+        drawn = sampled.sample(32, steps, seed=sampling_seed)
         title = f"{name} at {steps} steps ({drawn.evaluations:.0f} evaluations)"
         show(image_grid(sampled.world.show(drawn.tokens), title=title), f"Samples: {title}")
 

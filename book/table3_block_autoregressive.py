@@ -32,11 +32,10 @@ sampling_seed: int = 0  # seed of the samples
 # %%
 import pandas as pd
 
-from dmmd_lite.evaluate import draw_samples, evaluate
-from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.paper import TABLE_3
-from dmmd_lite.results import select, table
-from dmmd_lite.store import load_model
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.store import load_model
+from dmmd_lite.report.paper import TABLE_3
+from dmmd_lite.utils.records import load_results, save_records, select, table
 
 TEACHER, STUDENT = "docstrings-uniform-teacher-block32", "docstrings-uniform-dmmd-{}-block32"
 METRICS = ["gradient_moment", "perplexity", "distinct_4grams", "duplicates"]
@@ -84,7 +83,7 @@ for name, steps in [(TEACHER, 16), (TEACHER, 64), (STUDENT.format(16), 16)]:
     model = load_model(name)
     size = model.recipe.block
     print(f"{name}, {steps} steps a block")
-    for line in model.world.show(draw_samples(model, 4, steps, seed=sampling_seed).tokens):
+    for line in model.world.show(model.sample(4, steps, seed=sampling_seed).tokens):
         print("   ", "|".join(line[i : i + size] for i in range(0, len(line), size)))
 
 # %% [markdown]

@@ -38,22 +38,23 @@ from dataclasses import replace
 
 import pandas as pd
 
-from dmmd_lite.boards import board
-from dmmd_lite.denoisers import Hybrid
-from dmmd_lite.evaluate import draw_samples, evaluate
-from dmmd_lite.leaderboard import JUDGED_BY, committed_records, teacher
-from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.paper import TABLE_4
-from dmmd_lite.plots import image_grid, show
-from dmmd_lite.results import select, table
-from dmmd_lite.store import load_model
-from dmmd_lite.students import student_for
+from dmmd_lite.denoisers.hybrid import Hybrid
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.store import load_model
+from dmmd_lite.pages.display import show
+from dmmd_lite.recipes.students import student_for
+from dmmd_lite.recipes.world_settings import JUDGED_BY
+from dmmd_lite.report.leaderboard import committed_records, methods_table
+from dmmd_lite.report.paper import TABLE_4
+from dmmd_lite.report.plots import image_grid
+from dmmd_lite.studies.comparison import teacher
+from dmmd_lite.utils.records import load_results, save_records, select, table
 
 # %% [markdown]
 # ## Mean over training seeds (least to most)
 
 # %%
-methods = board(committed_records(), "digits", JUDGED_BY["digits"][0])
+methods = methods_table(committed_records(), "digits", JUDGED_BY["digits"][0])
 methods.loc[[row for row in methods.index if row[1] in ("teacher", "D-MMD", "Di4C")]]
 
 # %% [markdown]
@@ -78,7 +79,7 @@ models["D-MMD"] = [(load_model(f"digits-{process}-dmmd-{k}", scale, seed=train_s
 records = []
 for label, cells in models.items():
     for model, k in cells:
-        drawn = draw_samples(model, n, k, seed=sampling_seed)
+        drawn = model.sample(n, k, seed=sampling_seed)
         sampling = {"steps": k, "num": n, "seed": sampling_seed, "samples": drawn}
         records += [r.to_dict() for r in evaluate(model, list(JUDGED_BY["digits"]), **sampling)]
         title = f"{label} in {k} steps"

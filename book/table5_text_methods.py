@@ -34,11 +34,10 @@ sampling_seed: int = 0  # seed of the samples
 # %%
 import pandas as pd
 
-from dmmd_lite.evaluate import evaluate
-from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.paper import TABLE_5
-from dmmd_lite.results import table
-from dmmd_lite.store import load_model
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.store import load_model
+from dmmd_lite.report.paper import TABLE_5
+from dmmd_lite.utils.records import load_results, save_records, table
 
 METRICS = ["gradient_moment", "perplexity", "sample_entropy", "distinct_4grams"]
 cells = [("docstrings-masked-teacher", k, 0) for k in teacher_steps]

@@ -35,12 +35,19 @@ n: int = 500  # samples per cell measured now
 import pandas as pd
 from IPython.display import HTML
 
-from dmmd_lite.boards import claims_on, noise_ratios, study_table, verdict_table
-from dmmd_lite.figures import noise_input_lines, study_samples
-from dmmd_lite.pages import load_results, save_records
-from dmmd_lite.paper import TABLE_6
-from dmmd_lite.plots import show
-from dmmd_lite.studies import STUDIES, measure
+from dmmd_lite.pages.display import show
+from dmmd_lite.report.paper import TABLE_6
+from dmmd_lite.report.paper_tables import claims_on
+from dmmd_lite.report.studies import (
+    noise_input_lines,
+    noise_ratios,
+    study_samples,
+    study_table,
+    verdict_table,
+)
+from dmmd_lite.studies.definitions import STUDIES
+from dmmd_lite.studies.run import measure
+from dmmd_lite.utils.records import load_results, save_records
 
 STUDY = "table6_noise_input"
 records = measure(STUDY, students, now, train_seeds, n)

@@ -37,8 +37,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from dmmd_lite.evaluate import evaluate
-from dmmd_lite.metrics.reverse import (
+from dmmd_lite.denoisers.exact import log_posterior
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.store import load_model, model_of
+from dmmd_lite.objectives.dmmd import DMMD, DMMDDraw, DMMDSettings
+from dmmd_lite.processes import get_process
+from dmmd_lite.recipes.catalogue import get_recipe
+from dmmd_lite.studies.theory.reverse_kernels import (
     all_states,
     distance,
     implied_posterior,
@@ -47,18 +52,14 @@ from dmmd_lite.metrics.reverse import (
     times,
     true_kernel,
 )
-from dmmd_lite.objectives.dmmd import DMMD, Draw, Switches
-from dmmd_lite.pages import save_records
-from dmmd_lite.processes import get_process
-from dmmd_lite.recipes import get_recipe
-from dmmd_lite.store import load_model, model_of
+from dmmd_lite.utils.records import save_records
 from dmmd_lite.worlds import get_world
 
 world = get_world(world_name)
 process = get_process(process_name, world.vocab_size)
 z = all_states(process, world.length)  # every noisy state, [S, L]
 q_t = noisy_law(world, process, t)  # how likely each is at time t
-log_theta = world.log_posterior(z, times(s, z), process, floor=1e-4)  # the teacher at z_s, [S, L, V]
+log_theta = log_posterior(world, z, times(s, z), process, floor=1e-4)  # the teacher at z_s, [S, L, V]
 theta = log_theta.exp()
 
 torch.manual_seed(seed)
@@ -158,11 +159,11 @@ compare("(10): slope of (9) is twice that of (7)", slope(equation_9, logits), 2 
 # $\tfrac12(g+\hat x_\theta)$.
 
 # %%
-method = DMMD(nn.Identity(), nn.Identity(), nn.Identity(), process, Switches(steps=1, target="hard"))
-scored = process.scored(z)  # masked noise: positions still masked
+method = DMMD(nn.Identity(), nn.Identity(), nn.Identity(), process, DMMDSettings(steps=1, target="hard"))
+scored = process.loss_mask(z)  # masked noise: positions still masked
 logits, auxiliary = eta.log().requires_grad_(), phi.log().requires_grad_()
 log_eta, log_phi = logits.log_softmax(-1), auxiliary.log_softmax(-1)
-draw = Draw(times(s, z), log_eta, torch.zeros_like(z), z)
+draw = DMMDDraw(times(s, z), log_eta, torch.zeros_like(z), z)
 
 
 def scale(per_position):
@@ -188,7 +189,7 @@ def package_12(log_phi):
     """The package's (12) at every token, averaged as often as it comes with each state."""
     values = []
     for c in range(world.vocab_size):
-        terms = method._auxiliary_values(replace(draw, x=torch.full_like(z, c)), log_theta, log_phi)
+        terms = method.auxiliary_values(replace(draw, x=torch.full_like(z, c)), log_theta, log_phi)
         values.append(share[..., c] * sum(terms.values()))
     return torch.where(scored, sum(values), 0).sum()
 
@@ -261,7 +262,7 @@ assert max(differences.values()) < 1e-6, "an equation does not hold"
 # %%
 gaps = [0.2, 0.1, 0.05, 0.025, 0.0125]
 weight = q_t
-means = world.log_posterior(z, times(t, z), process, 0).exp()
+means = log_posterior(world, z, times(t, z), process, 0).exp()
 apart = [
     distance(true_kernel(world, process, t - dt, t), product_kernel(means, process, t - dt, t), weight)
     for dt in gaps
@@ -316,9 +317,9 @@ def posterior_of(v):
 
 
 kernel_form = DMMD(
-    nn.Identity(), nn.Identity(), nn.Identity(), uniform, Switches(steps=1, form="reverse_kernel")
+    nn.Identity(), nn.Identity(), nn.Identity(), uniform, DMMDSettings(steps=1, form="reverse_kernel")
 )
-draw = Draw(times(s, states), laws[0].log(), torch.zeros_like(states), states)
+draw = DMMDDraw(times(s, states), laws[0].log(), torch.zeros_like(states), states)
 (limit,) = kernel_form.generator_terms(draw, posterior_of(laws[1]), posterior_of(laws[2])).values()
 
 

@@ -9,9 +9,10 @@ import os
 import sys
 from pathlib import Path
 
-from dmmd_lite.interrupts import Interrupted
-from dmmd_lite.pages import PageError, parse_value
-from dmmd_lite.training import NonFiniteLoss
+from dmmd_lite.pages.run import PageError
+from dmmd_lite.pages.source import parse_value
+from dmmd_lite.training.loop import NonFiniteLoss
+from dmmd_lite.utils.signals import Interrupted
 
 SAMPLE_ENDINGS = (".npz", ".png", ".txt")
 
@@ -24,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = make_parser().parse_args(argv)
         arguments.run(arguments)
         return 0
     except ValueError as error:
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + error.signal
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="dmmd-lite", description="Distil discrete diffusion models, sample them, measure them."
     )
@@ -146,8 +147,8 @@ def pick_device(name: str):
 
 
 def _recipes(arguments) -> None:
-    from dmmd_lite.cost import cost
-    from dmmd_lite.recipes import RECIPES, get_recipe
+    from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
+    from dmmd_lite.recipes.cost import cost
 
     if arguments.name is None:
         print(json.dumps(sorted(RECIPES)) if arguments.json else "\n".join(sorted(RECIPES)))
@@ -160,8 +161,8 @@ def _recipes(arguments) -> None:
 def _train(arguments) -> None:
     import torch
 
-    from dmmd_lite.recipes import get_recipe
-    from dmmd_lite.store import train_recipe
+    from dmmd_lite.models.store import train_recipe
+    from dmmd_lite.recipes.catalogue import get_recipe
 
     changes = {}
     for item in arguments.set:
@@ -186,9 +187,8 @@ def _train(arguments) -> None:
 
 def _model(arguments, check_world):
     """The model and number of steps asked for, everything checked before anything is trained or loaded."""
-    from dmmd_lite.denoisers import check_sharpening
-    from dmmd_lite.evaluate import default_steps
-    from dmmd_lite.store import load_model, recipe_of
+    from dmmd_lite.denoisers.sharpening import check_sharpening
+    from dmmd_lite.models.store import load_model, recipe_of
     from dmmd_lite.worlds import get_world
 
     check_sharpening(arguments.temperature, arguments.top_p)
@@ -201,18 +201,18 @@ def _model(arguments, check_world):
     model = load_model(arguments.model, arguments.scale, arguments.train_seed, device=arguments.device)
     if arguments.compile:
         _compile(model, arguments.device)
-    return model, default_steps(model) if arguments.steps is None else arguments.steps
+    return model, model.default_steps if arguments.steps is None else arguments.steps
 
 
 def _compile(model, device) -> None:
     """Compile a model's layers for sampling. ValueError where it has none, or nothing can be compiled."""
-    from dmmd_lite.evaluate import draw_samples
-    from dmmd_lite.networks import compile_layers
+
+    from dmmd_lite.utils.compiling import compile_layers
 
     if not compile_layers(model.denoiser, dynamic=True):
         raise ValueError(f"compile: True is not allowed for {model.name}, which has no layers")
     try:
-        draw_samples(model, 2, 1, device=device)
+        model.sample(2, 1, device=device)
     except RuntimeError as error:
         raise ValueError(f"compile: True is not allowed here: {str(error).splitlines()[0]}") from None
 
@@ -220,8 +220,8 @@ def _compile(model, device) -> None:
 def _sample(arguments) -> None:
     import numpy as np
 
-    from dmmd_lite.evaluate import SAMPLES, draw_samples
-    from dmmd_lite.progress import progress_bar
+    from dmmd_lite.models.evaluation import SAMPLES
+    from dmmd_lite.utils.progress import progress_bar
 
     ending = arguments.out.suffix
     if ending not in SAMPLE_ENDINGS:
@@ -238,8 +238,7 @@ def _sample(arguments) -> None:
     arguments.num = SAMPLES if arguments.num is None else arguments.num
     model, steps = _model(arguments, check)
     with progress_bar(1, 0, "sampling") as bar:
-        drawn = draw_samples(
-            model,
+        drawn = model.sample(
             arguments.num,
             steps,
             seed=arguments.seed,
@@ -262,7 +261,8 @@ def _sample(arguments) -> None:
             model=model.name,
         )
     elif ending == ".png":
-        from dmmd_lite.plots import image_grid, save
+        from dmmd_lite.pages.display import save
+        from dmmd_lite.report.plots import image_grid
 
         save(image_grid(model.world.show(tokens)), arguments.out)
     else:
@@ -274,9 +274,9 @@ def _sample(arguments) -> None:
 
 
 def _evaluate(arguments) -> None:
-    from dmmd_lite.evaluate import check_metrics, default_num, evaluate
-    from dmmd_lite.metrics import ON_REQUEST, check_features, metrics_for
-    from dmmd_lite.store import recipe_of
+    from dmmd_lite.metrics.suite import ON_REQUEST, check_features, metrics_for
+    from dmmd_lite.models.evaluation import check_metrics, default_num, evaluate
+    from dmmd_lite.models.store import recipe_of
     from dmmd_lite.worlds import get_world
 
     recipe = recipe_of(arguments.model, arguments.scale)
@@ -311,7 +311,7 @@ def _evaluate(arguments) -> None:
 
 
 def _page(arguments) -> None:
-    from dmmd_lite.pages import run_page
+    from dmmd_lite.pages.run import run_page
 
     parameters = {name: parse_value(value) for name, value in arguments.parameters}
     if len(parameters) < len(arguments.parameters):
@@ -322,13 +322,14 @@ def _page(arguments) -> None:
 
 
 def _book(arguments) -> None:
-    from dmmd_lite.book import build_book
+    from dmmd_lite.pages.site import build_book
 
     build_book(arguments.scale)
 
 
 def _sweep(arguments) -> None:
-    from dmmd_lite.sweep import sweep
+    from dmmd_lite.pages.sweep import sweep
+    from dmmd_lite.report.sweeps import swept_metrics
 
     grid = {}
     for name, *values in arguments.grid:
@@ -344,19 +345,21 @@ def _sweep(arguments) -> None:
         jobs=arguments.jobs,
         cluster=arguments.cluster,
         threads=arguments.threads,
+        draw=swept_metrics,
     )
 
 
 def _doctor(arguments) -> None:
     import torch
 
-    from dmmd_lite import paths
     from dmmd_lite.metrics.features import local_resnets
     from dmmd_lite.metrics.inception import local_inception
-    from dmmd_lite.recipes import RECIPES
-    from dmmd_lite.records import machine
+    from dmmd_lite.recipes.catalogue import RECIPES
+    from dmmd_lite.utils import paths
+    from dmmd_lite.utils.provenance import machine
     from dmmd_lite.worlds import WORLDS
-    from dmmd_lite.worlds.corpora import local_data_sets, local_tokenizer_files
+    from dmmd_lite.worlds.corpora import local_data_sets
+    from dmmd_lite.worlds.tokenizers import local_tokenizer_files
 
     models = paths.data_dir() / "models"
     found = {

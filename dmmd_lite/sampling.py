@@ -20,11 +20,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import Denoiser, check_sharpening, denoiser_noise, sequences_at_once
-from dmmd_lite.pieces import Law, law_of
-from dmmd_lite.processes import Process
-from dmmd_lite.rng import uniform
-from dmmd_lite.schedules import time_grid
+from dmmd_lite.denoisers.base import Denoiser, denoiser_noise, sequences_at_once
+from dmmd_lite.denoisers.prediction import Prediction, predict
+from dmmd_lite.denoisers.sharpening import check_sharpening
+from dmmd_lite.processes.base import Process
+from dmmd_lite.processes.schedules import time_grid
+from dmmd_lite.utils.rng import uniform
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def sample(
         raise ValueError(f"num: {num!r} is not allowed; it must be a whole number of at least 1")
     check_sharpening(temperature, top_p)
     grid = time_grid(steps)
-    stages, noised = process.stages(length), process.noised(length)
+    stages, noised = process.stages(length), process.num_noised(length)
     batch_size = batch_size or sequences_at_once(length, process.vocab_size)
     reverse = _reveals_first if process.absorbing else _every_position
 
@@ -105,40 +106,6 @@ def sample(
 
 
 @torch.no_grad()
-def first_hitting(
-    denoiser: Denoiser,
-    process: Process,
-    num: int,
-    length: int,
-    *,
-    generator: torch.Generator,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    device: torch.device | str = "cpu",
-) -> Samples:
-    """Masked noise in the limit of infinitely many steps, exactly, in `length` evaluations a sequence.
-
-    Positions are revealed one by one, each at the time when alpha passes a uniform number of its own, from
-    the denoiser's law at that time (first-hitting sampler, arXiv 2409.02908). `steps` of the samples is the
-    number of evaluations. ValueError for another noise, num below 1 and what `sample` refuses.
-    """
-    if num < 1:
-        raise ValueError(f"num: {num!r} is not allowed; it must be a whole number of at least 1")
-    if not process.absorbing or len(process.stages(length)) > 1:
-        raise ValueError(f"process: {process.name!r} is not allowed; only 'masked', in one stage")
-    check_sharpening(temperature, top_p)
-    parts, at_once = [], sequences_at_once(length, process.vocab_size)
-    for batch in (min(at_once, num - start) for start in range(0, num, at_once)):
-        z = process.prior((batch, length), generator).to(device)
-        order = process.schedule.time(uniform(z.shape, generator)).sort(1, descending=True)
-        for t, place in zip(order.values.unbind(1), order.indices.to(device).unbind(1), strict=True):
-            where = torch.zeros_like(z, dtype=torch.bool).scatter_(1, place[:, None], True)
-            z = z.masked_scatter(where, _draw(denoiser, process, z, t, where, generator, temperature, top_p))
-        parts.append(z)
-    return Samples(torch.cat(parts), length, float(length))
-
-
-@torch.no_grad()
 def denoise(
     denoiser: Denoiser, process: Process, z: Tensor, t: Tensor, steps: int, generator: torch.Generator
 ) -> Tensor:
@@ -146,7 +113,7 @@ def denoise(
     sequence is evaluated in every step, so that what this costs is known beforehand."""
 
     def draw(z: Tensor, t: Tensor, where: Tensor) -> Tensor:
-        law = law_of(denoiser, process, z, t.float().to(z.device), generator)
+        law = predict(denoiser, process, z, t.float().to(z.device), generator)
         return law.sample(generator, where=where)
 
     grid = time_grid(steps)[:, None] * t.cpu().double()
@@ -174,7 +141,7 @@ def _draw(
         z, t, where, noise = (v if v is None else v[rows] for v in (z, t, where, noise))
     if not len(z):
         return z.new_empty(0)
-    law = Law(denoiser, process, denoiser.hidden(z, t, noise), z, t, grad=False)
+    law = Prediction(denoiser, process, denoiser.hidden(z, t, noise), z, t, grad=False)
     return law.sample(generator, temperature, top_p, where)
 
 
@@ -196,7 +163,7 @@ def _every_position(
     for k, (t, s) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
         times = [v.to(generator.device).expand(size) for v in (s, t)]
         u, home = uniform(z.shape, generator), z.to(generator.device)
-        x, where = z.clone(), process.undecided(home, u, *times).to(z.device)
+        x, where = z.clone(), process.may_change(home, u, *times).to(z.device)
         x[where] = draw(z, t, where)
         evaluated += int(where.any(-1).sum())
         z = process.step(home, x.to(home.device), *times, generator, u).to(z.device)
@@ -217,7 +184,7 @@ def _reveals_first(
 ) -> tuple[Tensor, int, list[Tensor]]:
     """As `_every_position`, for masked noise and one grid [steps + 1], with the reveals drawn first."""
     alpha, steps = process.schedule.alpha(grid).to(generator.device), len(grid) - 1
-    u, hidden, start = uniform(z.shape, generator), process.scored(z), z
+    u, hidden, start = uniform(z.shape, generator), process.loss_mask(z), z
     revealed_at = torch.searchsorted(alpha[1:].contiguous(), u, right=True).to(z.device)  # step of a position
     rounds = _rounds(revealed_at, hidden, steps)
     evaluated, last = 0, int(rounds.max())

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from helpers import ROOT
 
-from dmmd_lite.book import build_book, run_pages
-from dmmd_lite.rng import generator_for
-
-ROOT = Path(__file__).resolve().parents[1]
+from dmmd_lite.utils.rng import generator_for
 
 
 def pytest_configure():
@@ -39,6 +37,8 @@ def building():
 @pytest.fixture(scope="session")
 def smoke_pages() -> dict[str, str | None]:
     """Every page of the book run at smoke scale: name -> None, or what went wrong."""
+    from dmmd_lite.pages.site import run_pages
+
     with building():
         return run_pages("smoke")
 
@@ -46,6 +46,8 @@ def smoke_pages() -> dict[str, str | None]:
 @pytest.fixture(scope="session")
 def smoke_site(smoke_pages) -> Path:
     """The site built from the smoke pages, warnings counting as errors."""
+    from dmmd_lite.pages.site import build_book
+
     failed = [failure for failure in smoke_pages.values() if failure]
     if failed:
         pytest.fail("\n".join(failed))

@@ -44,13 +44,13 @@ def of_json(content) -> str:
 
 def of_recipes() -> dict[str, str]:
     """A digest of all recipes at every scale, tuned and untuned."""
-    from dmmd_lite.recipes import RECIPES, UNTUNED, get_recipe
-    from dmmd_lite.sizes import SCALES
+    from dmmd_lite.recipes.catalogue import BEFORE_TUNING, RECIPES, get_recipe
+    from dmmd_lite.utils.scales import SCALES
 
     found = {}
     for scale in SCALES:
         found[scale] = of_json({name: get_recipe(name, scale).to_dict() for name in sorted(RECIPES)})
-        untuned = {name: UNTUNED[name](scale).to_dict() for name in sorted(UNTUNED)}
+        untuned = {name: BEFORE_TUNING[name](scale).to_dict() for name in sorted(BEFORE_TUNING)}
         found[f"{scale}, untuned"] = of_json(untuned)
     return found
 
@@ -59,11 +59,11 @@ def of_trainings() -> dict[str, dict]:
     """Digests of the checkpoints (weights, averages, optimisers, random states) of smoke trainings."""
     from safetensors.torch import load_file
 
-    from dmmd_lite.methods import METHODS
+    from dmmd_lite.models.store import train_recipe
+    from dmmd_lite.objectives import METHODS
     from dmmd_lite.processes import PROCESSES
-    from dmmd_lite.recipes import get_recipe
-    from dmmd_lite.store import train_recipe
-    from dmmd_lite.students import student_for
+    from dmmd_lite.recipes.catalogue import get_recipe
+    from dmmd_lite.recipes.students import student_for
 
     students = (student_for(role, "digits", process, 1) for role, process in product(METHODS, PROCESSES))
     found = {}
@@ -86,18 +86,18 @@ def of_tensors(tensors: dict) -> dict:
 
 def of_models() -> tuple[dict, dict]:
     """Digests of 64 samples of every shipped model, and every metric's record of them."""
-    from dmmd_lite.evaluate import default_steps, draw_samples, evaluate
-    from dmmd_lite.metrics import ON_REQUEST, metrics_for
-    from dmmd_lite.paths import data_dir
-    from dmmd_lite.recipes import RECIPES
-    from dmmd_lite.store import load_model
+    from dmmd_lite.metrics.suite import ON_REQUEST, metrics_for
+    from dmmd_lite.models.evaluation import evaluate
+    from dmmd_lite.models.store import load_model
+    from dmmd_lite.recipes.catalogue import RECIPES
+    from dmmd_lite.utils.paths import data_dir
 
     samples, records = {}, {}
     for path in sorted((data_dir() / "models").glob("*.safetensors")):
         if path.stem not in RECIPES:
             continue
         model = load_model(path.stem)
-        drawn = draw_samples(model, SAMPLES, default_steps(model), seed=SEED)
+        drawn = model.sample(SAMPLES, seed=SEED)
         tokens = {"tokens": drawn.tokens}
         samples[model.name] = of_tensors(tokens)["sha256"] + f" {drawn.evaluations!r}"
         for name in metrics_for(model.world):

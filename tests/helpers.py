@@ -13,16 +13,19 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from dmmd_lite.cli import main
-from dmmd_lite.denoisers import Denoiser, NetworkDenoiser
-from dmmd_lite.networks import Transformer
-from dmmd_lite.processes import PROCESSES, Masked, Process, get_process
-from dmmd_lite.recipes import get_recipe
-from dmmd_lite.records import machine
-from dmmd_lite.schedules import SCHEDULES
-from dmmd_lite.store import save_model
-from dmmd_lite.training import Result
-from dmmd_lite.worlds import get_world
+from dmmd_lite.denoisers.base import Denoiser, NetworkDenoiser
+from dmmd_lite.models.model import save_model
+from dmmd_lite.models.task import task_of
+from dmmd_lite.networks.transformer import Transformer
+from dmmd_lite.processes import PROCESSES, get_process
+from dmmd_lite.processes.base import Process
+from dmmd_lite.processes.masked import Masked
+from dmmd_lite.processes.schedules import SCHEDULES
+from dmmd_lite.recipes.catalogue import get_recipe
+from dmmd_lite.training.state import TrainingResult
+from dmmd_lite.utils.provenance import machine
 
+ROOT = Path(__file__).resolve().parents[1]  # of the checkout
 LEAST_P = 1e-6  # a correct sampler fails a chi-square once in a million runs, whatever the seed
 
 every_schedule = pytest.mark.parametrize("schedule", sorted(SCHEDULES))
@@ -154,7 +157,7 @@ def start_process(function, *arguments, output: Path, **environment) -> multipro
     It is forked from a server that has imported the package, so it starts at once. Its output goes to a file.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dmmd_lite.cli", "dmmd_lite.store", "pytest", "scipy.stats"])
+    context.set_forkserver_preload(["dmmd_lite.cli", "dmmd_lite.models.store", "pytest", "scipy.stats"])
     environment = {**os.environ, **environment}
     process = context.Process(
         target=_run_process, args=(function, arguments, output, environment), daemon=True
@@ -190,15 +193,14 @@ def save_random_model(name: str, path: Path, rng: torch.Generator) -> NetworkDen
     """A recipe's network with random weights, saved at `path` (without ending) as if it had been trained.
 
     Its noise input matters, if it has one."""
-    recipe = get_recipe(name, "smoke")
-    world = get_world(recipe.world)
-    process = get_process(recipe.process, world.vocab_size)
+    task = task_of(get_recipe(name, "smoke"))
     torch.manual_seed(rng.initial_seed())
-    denoiser = NetworkDenoiser(wake(recipe.make_network(), rng), process)
+    denoiser = NetworkDenoiser(wake(task.recipe.make_network(task.world), rng), task.process)
     if denoiser.network.noise:
         torch.nn.init.normal_(denoiser.network.noise_projection.weight)
-    player = "denoiser" if recipe.role == "teacher" else "generator"
-    save_model(path, recipe, Result({player: denoiser}, {}, 7, 0.5, 1.0, 20), player, 3, machine("cpu"))
+    player = "denoiser" if task.recipe.role == "teacher" else "generator"
+    result = TrainingResult({player: denoiser}, {}, 7, 0.5, 1.0, 20)
+    save_model(path, task, result, player, 3, machine("cpu"))
     return denoiser
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
-from dmmd_lite.metrics.bootstrap import bootstrap_weights
-from dmmd_lite.records import Record, bootstrap_mean, interval
+from dmmd_lite.metrics.bootstrap import bootstrap_mean, bootstrap_weights, interval
+from dmmd_lite.utils.records import Record
 from dmmd_lite.worlds.text import show_symbols
 
-GRAM, RUN = 4, 32  # tokens; powers of two
+GRAM, RUN_TOKENS = 4, 32  # tokens; powers of two
 
 
 def distinct_4grams(tokens: Tensor, seed: int = 0, reference: Tensor | None = None) -> Record:
@@ -81,7 +81,7 @@ def _words_of_samples(tokens: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 def _shares_a_run(tokens: Tensor) -> np.ndarray:
     """Whether each sample has a run that another one has, float [n]."""
-    index = runs(tokens, RUN)
+    index = runs(tokens, RUN_TOKENS)
     owner = np.broadcast_to(np.arange(len(index))[:, None], index.shape)
     first, last = np.full(index.max() + 1, len(index)), np.zeros(index.max() + 1, dtype=int)
     np.minimum.at(first, index, owner)

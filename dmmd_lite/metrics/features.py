@@ -17,10 +17,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_max_pool2d, max_pool2d, one_hot, relu, silu
+from torch.nn.functional import one_hot
 
+from dmmd_lite.metrics.classifier import CLASSIFIERS, Classifier, extractor_files, unit_images
 from dmmd_lite.metrics.resnet import RESNETS, ResNet
-from dmmd_lite.paths import data_dir, external_data_dir
+from dmmd_lite.utils.paths import external_data_dir
 from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.images import ImageWorld
 
@@ -33,50 +34,12 @@ EXTRACTORS = {  # world: its own extractor
     "cifar10": "resnet20",
     "photos": "resnet20",
 }
-CLASSIFIERS = ("digits", "glyphs", "fashion_mnist", "mnist", "cifar10")  # worlds with a WORLD-classifier
+
+
 MOST_FEATURES = 32_768  # of sequences whose tokens are their own features; 260 MB for a thousand
+
+
 RESNET_FOLDER = "cifar10_resnet"  # in $DMMD_DATA_DIR, with ARCHITECTURE.safetensors
-
-
-def unit_images(tokens: Tensor, world: ImageWorld) -> Tensor:
-    """Tokens [n, L] as images [n, channels, height, width] with values in [0, 1]."""
-    images = tokens.reshape(-1, *world.image_shape).permute(0, 3, 1, 2)
-    return images.float() / (world.vocab_size - 1)
-
-
-class Classifier(nn.Module):
-    """Two convolutions, a hidden layer of `dim` features, and classes.
-
-    Features are standardised with the mean and standard deviation of the training images, kept as buffers;
-    the deviation of a unit that hardly varies is raised (`build_features`). Smooth units, so that few of them
-    are dead, and not many: the covariance of a reference set has to be known.
-    """
-
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, dim: int):
-        super().__init__()
-        self.image_shape, self.num_classes, self.dim = image_shape, num_classes, dim
-        self.conv1 = nn.Conv2d(image_shape[2], 32, 3, padding=1)
-        self.conv2 = nn.Conv2d(32, 48, 3, padding=1)
-        self.hidden = nn.Linear(48 * 4 * 4, dim)
-        self.out = nn.Linear(dim, num_classes)
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("std", torch.ones(dim))
-
-    def activations(self, images: Tensor) -> Tensor:
-        """The hidden layer before standardisation, [n, dim], of images with values in [0, 1]."""
-        h = relu(self.conv1(images))
-        if self.image_shape[0] > 8:
-            h = max_pool2d(h, 2)
-        h = adaptive_max_pool2d(relu(self.conv2(h)), 4)
-        return silu(self.hidden(h.flatten(1)))
-
-    def features(self, images: Tensor) -> Tensor:
-        """Standardised features [n, dim]."""
-        return (self.activations(images) - self.mean) / self.std
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Class logits [n, classes]."""
-        return self.out(self.activations(images))
 
 
 class Features:
@@ -164,12 +127,6 @@ class OneHot:
         return np.sqrt(self.vocab_size) * one_hot(tokens.cpu(), self.vocab_size).flatten(1).double().numpy()
 
 
-def extractor_files(name: str) -> tuple[Path, Path]:
-    """Weights and provenance of a released classifier."""
-    folder = data_dir() / "models"
-    return folder / f"{name}.safetensors", folder / f"{name}.json"
-
-
 def local_resnets() -> list[str]:
     """Architectures whose weights are in $DMMD_DATA_DIR."""
     folder = external_data_dir()
@@ -202,7 +159,7 @@ def _read_resnet(architecture: str, weights: Path) -> tuple[ResNet, str]:
 
 def _read_classifier(name: str) -> tuple[Classifier, str]:
     """A released classifier, or one in the cache, trained now where it is missing; and its sha256."""
-    from dmmd_lite.metrics.build_features import cached_files
+    from dmmd_lite.metrics.classifier import cached_files
 
     world_name = name.removesuffix("-classifier")
     weights, provenance = extractor_files(name)

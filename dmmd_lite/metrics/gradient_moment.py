@@ -12,19 +12,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import sequences_at_once
-from dmmd_lite.metrics.bootstrap import bootstrap_weights
-from dmmd_lite.metrics.judges import Judge, check_judge
-from dmmd_lite.metrics.text import sample_entropy
-from dmmd_lite.records import Record, interval
-from dmmd_lite.rng import float64_device, generator_for, uniform
+from dmmd_lite.denoisers.base import sequences_at_once
+from dmmd_lite.metrics.bootstrap import bootstrap_weights, interval
+from dmmd_lite.metrics.entropy import sample_entropy
+from dmmd_lite.metrics.judges import Judge, check_symbols
+from dmmd_lite.metrics.references import origin, reference_tokens
+from dmmd_lite.utils.records import Record
+from dmmd_lite.utils.rng import float64_device, generator_for, uniform
 from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.text import TextWorld
 
 BLOCKS, FEWEST_BLOCKS = 32, 4
+
+
 ESTIMATORS = ("all", "pairs")
-REFERENCE_SEED = 20_260_320  # of the choice of real windows; unlike the seeds samples are drawn with
+
+
 COLUMNS = 1 << 18  # of the gradients at a time in float64
+
+
 BUDGET = 1 << 32  # bytes the gradients of one set of sequences may take where nobody chose the blocks
 
 
@@ -188,18 +194,6 @@ def perplexity(samples: Scores, reference: Scores | None = None, seed: int = 0) 
     )
 
 
-def reference_tokens(world: World, split: str, num: int) -> Tensor:
-    """`num` sequences of a split in random order, or all it has if those are fewer; always the same ones.
-
-    Text: windows that do not overlap. A world without text of its own is sampled.
-    """
-    generator = generator_for("cpu", REFERENCE_SEED)
-    if not isinstance(world, TextWorld):
-        return world.sample(num, generator, split)
-    windows = world.split(split)
-    return windows[torch.randperm(len(windows), generator=generator)[:num]]
-
-
 @lru_cache(maxsize=2)
 def reference_gradients(
     judge: Judge, world: World, split: str, num: int, blocks: int = BLOCKS, context: int = 0
@@ -219,7 +213,7 @@ def calibration(
     windows, the order of tokens and the bootstrap.
     Errors: ValueError for a judge of other symbols, more windows than half the split, or fewer than 4.
     """
-    check_judge(judge, world)
+    check_symbols(judge.name, judge.vocab_size, world)
     windows, generator = world.split("test"), generator_for("cpu", seed)
     if not FEWEST_BLOCKS <= num <= len(windows) // 2:
         raise ValueError(
@@ -239,11 +233,6 @@ def calibration(
             details = {**record.details, **origin(world, "test")}
             records.append(replace(record, details=details, model=source, world=world.name, seed=seed))
     return records
-
-
-def origin(world: World, split: str) -> dict:
-    """What details say of real sequences: their split, and the corpus where that can vary."""
-    return {"split": split} | {k: v for k, v in world.provenance.items() if k == "corpus_sha256"}
 
 
 def _batch_size(judge: Judge, tokens: Tensor) -> int:

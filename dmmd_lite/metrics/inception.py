@@ -13,14 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from dmmd_lite.metrics.features import Features
-from dmmd_lite.paths import cache_dir, external_data_dir, may_download
+from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
 from dmmd_lite.worlds import get_world
 
 FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")  # the same
+
+
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILES[0]}"
+
+
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+
+
 VARIABLE = "DMMD_INCEPTION"  # names a file with the weights
-AT_ONCE = 50  # images, which the network enlarges to 299 x 299
+
+
+IMAGES_PER_BATCH = 50  # images, which the network enlarges to 299 x 299
 
 
 class Inception(nn.Module):
@@ -59,7 +67,7 @@ def load_inception(world_name: str, device: torch.device | str = "cpu") -> Featu
         "inception", [str(Inception.dim)], feature_extractor_weights_path=str(weights)
     )
     name = f"inception-2015-12-05-{SHA256[:8]}"
-    return Features(Inception(network), name, get_world(world_name), device, AT_ONCE)
+    return Features(Inception(network), name, get_world(world_name), device, IMAGES_PER_BATCH)
 
 
 def inception_file() -> Path:

@@ -5,18 +5,14 @@ first-order chain of the Markov world. Values under different judges are not com
 """
 
 import os
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from dmmd_lite.recipe import AUTOREGRESSIVE, Recipe
-from dmmd_lite.recipes import RECIPES, get_recipe, judge_of
-from dmmd_lite.rng import float64_device
-from dmmd_lite.store import Model, load_model, recipe_of, weights_sha256
-from dmmd_lite.worlds import get_world
+from dmmd_lite.utils.files import weights_sha256
+from dmmd_lite.utils.rng import float64_device
 from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.markov import Markov
 
@@ -81,14 +77,6 @@ def chain_judge(world: Markov, device: torch.device | str = "cpu") -> Judge:
     return Judge.of(CHAIN, Chain(world), world.vocab_size, float64_device(device))
 
 
-def model_judge(model: Model) -> Judge:
-    """A stored autoregressive model as a judge, on its device; ValueError for another kind of model."""
-    _check_autoregressive(model.recipe)
-    module = deepcopy(model.denoiser)  # the model itself keeps its parameters frozen
-    device = next(module.parameters()).device
-    return Judge.of(model.name, module, model.world.vocab_size, device, model.provenance["sha256"])
-
-
 def transformers_judge(name: str, device: torch.device | str = "cpu", download: bool = False) -> Judge:
     """A causal language model of `transformers`, in float32: a folder, or a name in the local hub cache.
 
@@ -110,66 +98,8 @@ def transformers_judge(name: str, device: torch.device | str = "cpu", download: 
     return Judge.of(HUGGING_FACE + name, CausalLM(model.float()), model.config.vocab_size, device)
 
 
-def default_judge(world: World) -> str:
-    """Name of the judge of a world's text: the chain for Markov text, else its autoregressive judge.
-
-    ValueError for a world that has no judge of its own.
-    """
-    name = CHAIN if isinstance(world, Markov) else judge_of(world.name)
-    if name != CHAIN and name not in RECIPES:
-        raise ValueError(f"judge: None is not allowed for {world.name}, which has none of its own; name one")
-    return name
-
-
-def load_judge(
-    name: str | None, world: World, scale: str = "laptop", device: torch.device | str = "cpu"
-) -> Judge:
-    """The judge called `name` (None: the world's own) for samples of `world`.
-
-    Names: "chain"; a recipe or a folder of an autoregressive model, as for `load_model`; or "hf:" and a
-    `transformers` model. ValueError for another model, or one that reads other symbols than the world's.
-    """
-    name = default_judge(world) if name is None else name
-    if name == CHAIN:
-        judge = chain_judge(world if isinstance(world, Markov) else get_world("markov"), device)
-    elif name.startswith(HUGGING_FACE):
-        judge = transformers_judge(name.removeprefix(HUGGING_FACE), device)
-    else:
-        recipe = recipe_of(name, scale)
-        _check_autoregressive(recipe)
-        _check_symbols(name, get_world(recipe.world).vocab_size, world)
-        judge = model_judge(load_model(name, scale, device=device))
-    check_judge(judge, world)
-    return judge
-
-
-def check_judge(judge: Judge, world: World, generator: Model | None = None) -> None:
-    """ValueError for a judge of other symbols than the world's, and for one that is or began the generator.
-
-    The latter goes by weights and by the names of the recipes the generator starts from or is taught by. A
-    judge that a generator comes from prefers its text to any other, so its verdict means nothing.
-    """
-    _check_symbols(judge.name, judge.vocab_size, world)
-    if generator is None:
-        return
-    if judge.name in _origins(generator.recipe) or judge.sha256 == generator.provenance.get("sha256"):
-        raise ValueError(
-            f"judge: {judge.name!r} is not allowed for {generator.name!r}; it is the generator or its origin"
-        )
-
-
-def _origins(recipe: Recipe) -> set[str]:
-    """Names of a recipe and of all those it starts from or is taught by."""
-    earlier = [get_recipe(name, recipe.scale) for name in (recipe.start, recipe.teacher) if name]
-    return {recipe.name}.union(*map(_origins, earlier))
-
-
-def _check_autoregressive(recipe: Recipe) -> None:
-    if recipe.process != AUTOREGRESSIVE:
-        raise ValueError(f"judge: {recipe.name!r} is not allowed; it must be an autoregressive model")
-
-
-def _check_symbols(name: str, vocab_size: int, world: World) -> None:
+def check_symbols(name: str, vocab_size: int, world: World) -> None:
+    """Raise ValueError for a judge that reads other symbols than a world's."""
     if vocab_size != world.vocab_size:
         raise ValueError(
             f"judge: {name!r} is not allowed for {world.name}; "

@@ -1,30 +1,22 @@
-"""Training objectives, one small module a method.
+"""The distillation methods by role. A method's file holds its mathematics, its settings and its `METHOD`."""
 
-A method is a set of players (the networks it trains, by name) and a function
+from importlib import import_module
 
-    losses(step, x, generator) -> {player: {term: scalar}}
+from dmmd_lite.objectives import dcd, di4c, dmmd, redi, sdtt
+from dmmd_lite.objectives.base import MethodSpec
 
-that names the players to be updated at this step and the terms of each one's loss. The training loop
-knows nothing else about a method, and a method nothing about optimisers, files or devices.
-"""
+METHODS: dict[str, MethodSpec] = {
+    "dmmd": dmmd.METHOD,
+    "idlm": dmmd.METHOD,
+    "dimo": dmmd.METHOD,
+    "sdtt": sdtt.METHOD,
+    "dcd": dcd.METHOD,
+    "di4c": di4c.METHOD,
+    "redi": redi.METHOD,
+}
 
-from typing import Protocol
 
-import torch
-from torch import Tensor, nn
-
-
-class Method(Protocol):
-    """What the training loop needs.
-
-    A method may keep networks that no optimiser trains but that change while it runs, such as a target that
-    becomes a copy of the student now and then. It names them in an attribute `copies: dict[str, nn.Module]`;
-    they go to the players' device and into the checkpoint. `losses` changes them, and only as `step` and
-    the players say: it may be called several times a step (accumulation).
-    """
-
-    players: dict[str, nn.Module]
-
-    def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
-        """Loss terms of the players that update at this step, for clean tokens x [B, L]."""
-        ...
+def deviations(role: str) -> str:
+    """Return where a method had to be filled in or differs from its paper: a list in its file's docstring."""
+    text = import_module(f"dmmd_lite.objectives.{role}").__doc__
+    return text.partition("Deviations\n----------\n")[2].strip()

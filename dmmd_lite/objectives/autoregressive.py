@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from dmmd_lite.autoregressive import Autoregressive
+from dmmd_lite.denoisers.autoregressive import Autoregressive
 
 
-class AutoregressiveTraining:
+class AutoregressiveObjective:
     """Train one autoregressive model on data."""
 
     def __init__(self, model: Autoregressive):

@@ -37,20 +37,19 @@ Deviations
   released: of the leave-one-out law at 1 - alpha = 1e-5, in an evaluation more than k.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.special import log_ndtr, ndtri
 
-from dmmd_lite.denoisers import Denoiser, to_leave_one_out
-from dmmd_lite.objectives.rounds import Progressive, Rounds, mean_over
-from dmmd_lite.pieces import by_pieces, law_of
-from dmmd_lite.processes import Process
-from dmmd_lite.rng import float64_device, integers, uniform
+from dmmd_lite.denoisers.base import Denoiser, to_leave_one_out
+from dmmd_lite.denoisers.prediction import map_chunks, predict
+from dmmd_lite.objectives.base import MethodSpec
+from dmmd_lite.objectives.progressive import Progressive, Rounds
+from dmmd_lite.objectives.terms import mean_over
+from dmmd_lite.processes.base import Process
+from dmmd_lite.processes.gaussian_coupling import coupled
 
 
 @dataclass(frozen=True)
@@ -84,80 +83,29 @@ class DCD(Progressive):
         process, settings = self.process, self.settings
         t = self.draw_times(len(x), step, generator, x.device)
         s = torch.minimum(t, (t - settings.jump(step)).clamp(min=settings.earliest))
-        scored = process.scored(x)
+        scored = process.loss_mask(x)
         z_t, z_s = (
             torch.where(scored, z, x)
             for z in coupled(x, [process.alpha(t), process.alpha(s)], process.vocab_size, generator)
         )
         with torch.no_grad():
-            target = law_of(self.target(step), process, z_s, s, generator)
-        student = law_of(self.players["student"], process, z_t, t, generator)
+            target = predict(self.target(step), process, z_s, s, generator)
+        student = predict(self.players["student"], process, z_t, t, generator)
 
         def values(log_x, log_target, z_t, t, z_s, s):
             log_x = to_leave_one_out(log_x, z_t, t, process)
             log_target = to_leave_one_out(log_target, z_s, s, process)
             return {"divergence": self.divergence(log_x, log_target)}
 
-        found = by_pieces(values, [student, target], [z_t, t, z_s, s], scored)["divergence"]
+        found = map_chunks(values, [student, target], [z_t, t, z_s, s], scored)["divergence"]
         return {"student": {settings.divergence: mean_over(scored, found)}}
 
 
-def kept_fraction(signal: Tensor, vocab_size: int) -> Tensor:
-    """alpha = T(a) for signals a in [0, 1] (Duo, equation 10), float64, of any shape:
-
-    T(a) = V/(V - 1) [P - 1/V] with P, the probability that the token's own component of w is the largest,
-    int phi(u) Phi(u + a/sigma)^(V - 1) du and sigma = sqrt(1 - a^2). By quadrature at 4096 values of a/sigma
-    and linear between them.
-    """
-    a = signal.to(float64_device(signal.device)).double()
-    ratios, alphas = _table(vocab_size)
-    return _interpolate(a / (1 - a**2).clamp(min=1e-300).sqrt(), ratios, alphas)
-
-
-def signal_of(alpha: Tensor, vocab_size: int) -> Tensor:
-    """The inverse of `kept_fraction`: a = T^-1(alpha), float64."""
-    ratios, alphas = _table(vocab_size)
-    ratio = _interpolate(alpha.to(float64_device(alpha.device)).double(), alphas, ratios)
-    return ratio / (1 + ratio**2).sqrt()
-
-
-def coupled(x: Tensor, alphas: Sequence[Tensor], vocab_size: int, generator: torch.Generator) -> list[Tensor]:
-    """z [B, L] at every kept fraction [B, 1] of tokens x [B, L], all from one epsilon a position.
-
-    Each has the uniform process's marginal. A token that is kept at one alpha is kept at every larger one.
-    """
-    u, v = uniform((2, *x.shape), generator)
-    own, largest = (
-        ndtri(u),
-        ndtri(v ** (1 / (vocab_size - 1))),
-    )  # epsilon of x; the largest of the V - 1 others
-    shift = 1 + integers(vocab_size - 1, x.shape, generator)  # that one's place, anywhere but at x
-    other, found = (x + shift.to(x.device)) % vocab_size, []
-    for alpha in alphas:
-        a = signal_of(alpha, vocab_size).to(u.device)
-        sigma = (1 - a**2).sqrt()
-        kept = a + sigma * own > sigma * largest
-        found.append(torch.where(kept.to(x.device), x, other))
-    return found
-
-
-@lru_cache
-def _table(vocab_size: int) -> tuple[Tensor, Tensor]:
-    """a/sigma and T, increasing, up to where T is 1 to nine digits."""
-    ratio = torch.linspace(0, 12, 4096, dtype=torch.float64)
-    u = torch.linspace(-9, 9, 601, dtype=torch.float64)
-    weight = torch.exp(-(u**2) / 2)
-    log_power = (vocab_size - 1) * log_ndtr(u + ratio.unsqueeze(-1))
-    p = (log_power.exp() * weight).sum(-1) / weight.sum()  # the trapezoidal rule, exact for such functions
-    alpha = (vocab_size * p - 1) / (vocab_size - 1)
-    alpha[0] = 0
-    used = alpha < 1 - 1e-9
-    return ratio[used], alpha[used]
-
-
-def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
-    """The piecewise linear function through (xs, ys), constant beyond the ends."""
-    xs, ys = xs.to(x.device), ys.to(x.device)
-    i = torch.searchsorted(xs, x.contiguous()).clamp(1, len(xs) - 1)
-    weight = ((x - xs[i - 1]) / (xs[i] - xs[i - 1])).clamp(0, 1)
-    return ys[i - 1] + weight * (ys[i] - ys[i - 1])
+METHOD = MethodSpec(
+    DCDSettings,
+    lambda settings, fresh, teacher, process: DCD(fresh(), teacher, process, settings),
+    "student",
+    forwards=lambda settings: 4,
+    tracked=lambda settings: 1,
+    copies=1,
+)

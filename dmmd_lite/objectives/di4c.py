@@ -47,12 +47,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import Denoiser
-from dmmd_lite.objectives.rounds import divergence_between
-from dmmd_lite.objectives.teacher import stratified_times
-from dmmd_lite.pieces import law_of
-from dmmd_lite.processes import Process
-from dmmd_lite.rng import categorical, uniform
+from dmmd_lite.denoisers.base import Denoiser
+from dmmd_lite.denoisers.prediction import predict
+from dmmd_lite.objectives.base import MethodSpec
+from dmmd_lite.objectives.terms import divergence_between, stratified_times
+from dmmd_lite.processes.base import Process
+from dmmd_lite.utils.rng import categorical, uniform
 
 CHOICES = {
     "delta_rule": ("constant", "log_uniform", "half"),
@@ -101,7 +101,7 @@ class Di4CSettings:
 
 
 @dataclass(frozen=True)
-class Draw:
+class Di4CDraw:
     """What one step knows: times t [B], data x and z_t [B, L], log p_eta(. | z_t; lambda_j) [B, N, L, V] with
     a gradient, log p_theta(. | z_t) [B, L, V], samples x^j [B, N, L], and the log of the mixture's marginals
     at the z_u^j, log mean_j p_eta(. | z_u^j; lambda'_j) [B, L, V]."""
@@ -124,7 +124,7 @@ class Di4C:
 
     def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
         """L_0, L_d and L_c, averaged over the batch, in nats per token that carries noise."""
-        t, tokens = stratified_times(len(x), generator, x.device), self.process.noised(x.shape[1])
+        t, tokens = stratified_times(len(x), generator, x.device), self.process.num_noised(x.shape[1])
         terms = self.terms(self.draw(x, t, self.earlier(t, generator), generator))
         return {"student": {name: value.mean() / tokens for name, value in terms.items()}}
 
@@ -149,22 +149,22 @@ class Di4C:
                 shape = torch.ones_like(t)
         return self.settings.data_weight * shape
 
-    def draw(self, x: Tensor, t: Tensor, u: Tensor, generator: torch.Generator) -> Draw:
+    def draw(self, x: Tensor, t: Tensor, u: Tensor, generator: torch.Generator) -> Di4CDraw:
         """z_t from data x [B, L], a teacher's step to each z_u^j and the student's samples from there."""
         student, process, n = self.players["student"], self.process, self.settings.samples
         z_t = process.corrupt(x, t, generator)
         z, t_n, u_n = (v.repeat_interleave(n, 0) for v in (z_t, t, u))  # [B N, ...]
-        log_x = law_of(student, process, z, t_n, generator).whole.unflatten(0, (-1, n))
+        log_x = predict(student, process, z, t_n, generator).whole.unflatten(0, (-1, n))
         with torch.no_grad():
-            log_teacher = law_of(self.teacher, process, z_t, t, generator).whole
+            log_teacher = predict(self.teacher, process, z_t, t, generator).whole
             taught = categorical(log_teacher.repeat_interleave(n, 0), generator)
             z_u = process.step(z, taught, u_n, t_n, generator)
-            later = law_of(student, process, z_u, u_n, generator)  # with lambdas of its own
+            later = predict(student, process, z_u, u_n, generator)  # with lambdas of its own
             sampled = later.sample(generator).unflatten(0, (-1, n))
             log_later = log_mean_exp(later.whole.unflatten(0, (-1, n)), 1)
-        return Draw(t, x, z_t, log_x, log_teacher, sampled, log_later)
+        return Di4CDraw(t, x, z_t, log_x, log_teacher, sampled, log_later)
 
-    def terms(self, draw: Draw) -> dict[str, Tensor]:
+    def terms(self, draw: Di4CDraw) -> dict[str, Tensor]:
         """L_0 with its weight, L_d, and L_c where it applies, nats per sequence [B]."""
         settings, a = self.settings, self.data_weight(draw.t)
         log_mean = log_mean_exp(draw.log_x, 1)  # the mixture's marginals
@@ -180,22 +180,31 @@ class Di4C:
             "consistency": torch.where(draw.t < settings.initial, 0, consistent),  # L_c
         }
 
-    def correlation(self, x: Tensor, draw: Draw) -> Tensor:
+    def correlation(self, x: Tensor, draw: Di4CDraw) -> Tensor:
         """C of tokens x [B, K, L] under the mixture at z_t, [B, K]; without the control variate their
         log-probability, the first of its two sums."""
         index = x.movedim(1, -1).unsqueeze(1).expand(-1, draw.log_x.shape[1], -1, -1)  # [B, N, L, K]
         log_p = draw.log_x.gather(-1, index)
-        log_p = torch.where(self.process.scored(draw.z_t)[:, None, :, None], log_p, 0)
+        log_p = torch.where(self.process.loss_mask(draw.z_t)[:, None, :, None], log_p, 0)
         joint = log_mean_exp(log_p.sum(2), 1)
         return joint - log_mean_exp(log_p, 1).sum(1) if self.settings.control_variate else joint
 
-    def divergence(self, draw: Draw, log_target: Tensor, log_x: Tensor) -> Tensor:
+    def divergence(self, draw: Di4CDraw, log_target: Tensor, log_x: Tensor) -> Tensor:
         """sum_d KL(target || x_hat) of laws [B, ..., L, V] over the scored positions of z_t, [B, ...]."""
         nats = divergence_between("forward_kl", log_x, log_target)
-        scored = self.process.scored(draw.z_t)
+        scored = self.process.loss_mask(draw.z_t)
         return torch.where(scored if nats.dim() == 2 else scored.unsqueeze(1), nats, 0).sum(-1)
 
 
 def log_mean_exp(v: Tensor, dim: int) -> Tensor:
     """log of the mean of exp(v) over a dimension."""
     return v.logsumexp(dim) - math.log(v.shape[dim])
+
+
+METHOD = MethodSpec(
+    Di4CSettings,
+    lambda settings, fresh, teacher, process: Di4C(fresh(), teacher, process, settings),
+    "student",
+    forwards=lambda settings: 4 * settings.samples + 1,  # 3 N at z_t, N at the z_u, the teacher at z_t
+    tracked=lambda settings: settings.samples,
+)

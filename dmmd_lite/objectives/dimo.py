@@ -34,15 +34,15 @@ Deviations
 - Optimiser, learning rate, length and averaging are the recipes'.
 """
 
-from dmmd_lite.objectives.dmmd import Switches
+from dmmd_lite.objectives.dmmd import DMMDSettings
 
 
-def dimo(beta: float = 0.0, masked: float = 0.6, smoothing: float = 0.1) -> Switches:
+def dimo(beta: float = 0.0, masked: float = 0.6, smoothing: float = 0.1) -> DMMDSettings:
     """The switches of Di[M]O, for one-step students of masked noise.
 
     beta: share of the reverse divergence; masked: share of MASK in the start; smoothing: of the auxiliary's
     labels.
     """
-    return Switches(
+    return DMMDSettings(
         1, times="arccos", reverse="count", anchor=False, beta=beta, masked=masked, smoothing=smoothing
     )

@@ -28,22 +28,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dmmd_lite.denoisers import Denoiser, Sharpened, check_sharpening, denoiser_noise, to_leave_one_out
-from dmmd_lite.objectives.dcd import signal_of
-from dmmd_lite.objectives.teacher import (
-    EARLIEST,
-    cross_entropy,
-    jump_scale,
-    others,
-    path_divergence,
-    rate_ratio,
-    soft_cross_entropy,
-)
-from dmmd_lite.pieces import Law, by_pieces, law_of, weighted
-from dmmd_lite.processes import Masked, Process, RandomStart
-from dmmd_lite.rng import normal, uniform
+from dmmd_lite.denoisers.base import Denoiser, denoiser_noise, to_leave_one_out
+from dmmd_lite.denoisers.prediction import Prediction, map_chunks, predict, weighted
+from dmmd_lite.denoisers.sharpening import Sharpened, check_sharpening
+from dmmd_lite.objectives.base import MethodSpec
+from dmmd_lite.objectives.terms import EARLIEST, cross_entropy, soft_cross_entropy
+from dmmd_lite.processes.base import Process
+from dmmd_lite.processes.gaussian_coupling import signal_of
+from dmmd_lite.processes.masked import Masked
+from dmmd_lite.processes.random_start import RandomStart
+from dmmd_lite.processes.uniform import jump_scale, others, path_divergence, rate_ratio
+from dmmd_lite.utils.lazy import moved
+from dmmd_lite.utils.rng import normal, uniform
 
 EARLIEST_POINT = 0.02  # least time of points: converted laws magnify a network's errors, see `dcd.py`
+
 
 CHOICES = {
     "times": ("bridge", "independent", "start", "arccos"),
@@ -56,7 +55,7 @@ CHOICES = {
 
 
 @dataclass(frozen=True)
-class Switches:
+class DMMDSettings:
     """What D-MMD and its relatives choose differently; the defaults are Algorithm 1 as published.
 
     steps: k, the number of sampling steps the student is for.
@@ -144,13 +143,13 @@ class Switches:
 
 
 @dataclass(frozen=True)
-class Draw:
+class DMMDDraw:
     """One draw of Algorithm 1, lines 1-5: times s [B], tokens x and z_s [B, L].
 
     log_x: log x_eta(z_t) [B, L, V], which may carry a gradient; from `DMMD.draw`, the law that makes it."""
 
     s: Tensor
-    log_x: Tensor | Law
+    log_x: Tensor | Prediction
     x: Tensor
     z_s: Tensor
 
@@ -164,55 +163,55 @@ class DMMD:
         auxiliary: Denoiser,
         teacher: Denoiser,
         process: Process,
-        switches: Switches,
+        settings: DMMDSettings,
     ):
-        if switches.target == "soft" and not process.absorbing and switches.tau is None:
+        if settings.target == "soft" and not process.absorbing and settings.tau is None:
             raise ValueError("target: 'soft' is not allowed for uniform noise, where it biases the auxiliary")
-        if switches.form == "reverse_kernel" and process.absorbing:
+        if settings.form == "reverse_kernel" and process.absorbing:
             raise ValueError(
                 "form: 'reverse_kernel' is not allowed for masked noise; it is for uniform noise"
             )
-        if switches.reverse == "count" and not isinstance(process, Masked):
+        if settings.reverse == "count" and not isinstance(process, Masked):
             raise ValueError("reverse: 'count' is not allowed here; it is for masked noise without blocks")
-        if switches.tau is not None and not process.per_position:
-            raise ValueError(f"tau: {switches.tau!r} is not allowed with blocks; choose None")
-        if switches.masked is not None and not process.absorbing:
-            raise ValueError(f"masked: {switches.masked!r} is not allowed for uniform noise; choose None")
+        if settings.tau is not None and not process.per_position:
+            raise ValueError(f"tau: {settings.tau!r} is not allowed with blocks; choose None")
+        if settings.masked is not None and not process.absorbing:
+            raise ValueError(f"masked: {settings.masked!r} is not allowed for uniform noise; choose None")
         self.players = {"generator": generator, "auxiliary": auxiliary}
-        if switches.temperature != 1 or switches.top_p != 1:
-            teacher = Sharpened(teacher, switches.temperature, switches.top_p, switches.delta)
-        self.teacher, self.process, self.switches = teacher, process, switches
-        self.start = process if switches.masked is None else RandomStart(process, switches.masked)
+        if settings.temperature != 1 or settings.top_p != 1:
+            teacher = Sharpened(teacher, settings.temperature, settings.top_p, settings.delta)
+        self.teacher, self.process, self.settings = teacher, process, settings
+        self.start = process if settings.masked is None else RandomStart(process, settings.masked)
 
     def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
         """Generator and auxiliary terms of this step, nats per token that carries noise."""
-        if self.switches.updates == "fused":
-            generator_turn, auxiliary_turn = step % self.switches.auxiliary_updates == 0, True
+        if self.settings.updates == "fused":
+            generator_turn, auxiliary_turn = step % self.settings.auxiliary_updates == 0, True
         else:
-            generator_turn = step % (1 + self.switches.auxiliary_updates) == 0
+            generator_turn = step % (1 + self.settings.auxiliary_updates) == 0
             auxiliary_turn = not generator_turn
-        if self.switches.tau is not None:
+        if self.settings.tau is not None:
             return self._relaxed_losses(generator_turn, auxiliary_turn, x, generator)
         with torch.set_grad_enabled(generator_turn):
             draw = self.draw(x, generator)
-        asked = generator_turn or self.switches.anchor  # else the teacher has no say in this step
+        asked = generator_turn or self.settings.anchor  # else the teacher has no say in this step
         with torch.no_grad():
             teacher = self._law(self.teacher, draw.z_s, draw.s, generator) if asked else None
         with torch.set_grad_enabled(auxiliary_turn):
             auxiliary = self._law(self.players["auxiliary"], draw.z_s, draw.s, generator)
 
         def values(log_x, log_teacher, log_auxiliary, s, x, z_s):
-            piece, found = Draw(s, log_x, x, z_s), {}
+            piece, found = DMMDDraw(s, log_x, x, z_s), {}
             if generator_turn:
-                found["generator"] = self._generator_values(piece, log_teacher, log_auxiliary.detach())
+                found["generator"] = self.generator_values(piece, log_teacher, log_auxiliary.detach())
             if auxiliary_turn:
-                found["auxiliary"] = self._auxiliary_values(piece, log_teacher, log_auxiliary)
+                found["auxiliary"] = self.auxiliary_values(piece, log_teacher, log_auxiliary)
             return {(player, name): v for player, values in found.items() for name, v in values.items()}
 
-        student = draw.log_x if generator_turn or self.switches.target == "soft" else None
+        student = draw.log_x if generator_turn or self.settings.target == "soft" else None
         laws = [student or auxiliary, teacher or auxiliary, auxiliary]  # whose law nobody asks costs nothing
-        scored = self.process.scored(draw.z_s)
-        found = by_pieces(values, laws, [draw.s, draw.x, draw.z_s], scored, self._weight(draw))
+        scored = self.process.loss_mask(draw.z_s)
+        found = map_chunks(values, laws, [draw.s, draw.x, draw.z_s], scored, self._weight(draw))
         terms = {}
         for (player, name), v in found.items():
             terms.setdefault(player, {})[name] = self._mean(v)
@@ -221,10 +220,10 @@ class DMMD:
     def draw_times(self, batch: int, generator: torch.Generator, device) -> tuple[Tensor, Tensor]:
         """Times s and t, float32 [batch] each (Algorithm 1, line 1)."""
         s, u = uniform((2, batch), generator).to(device, torch.float32)
-        s = s.clamp(min=EARLIEST if self.switches.tau is None else EARLIEST_POINT)
-        match self.switches.times:
+        s = s.clamp(min=EARLIEST if self.settings.tau is None else EARLIEST_POINT)
+        match self.settings.times:
             case "bridge":
-                return s, (s + u / self.switches.steps).clamp(max=1)
+                return s, (s + u / self.settings.steps).clamp(max=1)
             case "independent":
                 return s, u
             case "start":
@@ -232,14 +231,14 @@ class DMMD:
             case "arccos":
                 return (s.arccos() / (pi / 2)).clamp(min=EARLIEST), torch.ones_like(s)
 
-    def draw(self, x: Tensor, generator: torch.Generator) -> Draw:
+    def draw(self, x: Tensor, generator: torch.Generator) -> DMMDDraw:
         """Algorithm 1, lines 1-5, from a data batch x [B, L]."""
         process, student = self.process, self.players["generator"]
         s, t = self.draw_times(len(x), generator, x.device)
         z_t = self.start.corrupt(x, t, generator)
-        law = law_of(student, self.start, z_t, t, generator)
+        law = predict(student, self.start, z_t, t, generator)
         sampled = law.sample(generator)
-        match self.switches.reverse:
+        match self.settings.reverse:
             case "posterior":
                 z_s = process.step(z_t, sampled, s, t, generator)
             case "forward":
@@ -248,7 +247,7 @@ class DMMD:
                 n = (x.shape[1] * (1 - process.alpha(s))).round().clamp(min=1)
                 order = uniform(x.shape, generator).argsort(-1).to(x.device)
                 z_s = torch.where(order < n, process.mask, sampled)
-        return Draw(s, law, sampled, z_s)
+        return DMMDDraw(s, law, sampled, z_s)
 
     def _relaxed_losses(
         self, generator_turn: bool, auxiliary_turn: bool, x: Tensor, generator: torch.Generator
@@ -263,14 +262,14 @@ class DMMD:
         a, b = a.to(log_x), (1 - a**2).sqrt().to(log_x)
         xi = normal(log_x.shape, generator).to(log_x.device)
 
-        def at(log_x: Tensor, *denoisers: Denoiser) -> tuple[Draw, list[Tensor]]:
+        def at(log_x: Tensor, *denoisers: Denoiser) -> tuple[DMMDDraw, list[Tensor]]:
             """The draw, and what the denoisers say at its z_s."""
             noisy = a * log_x.exp() + b * xi
-            point, z_s = (noisy / self.switches.tau).softmax(-1), noisy.argmax(-1)
+            point, z_s = (noisy / self.settings.tau).softmax(-1), noisy.argmax(-1)
             noises = [denoiser_noise(f, len(x), generator, x.device) for f in denoisers]
             hidden = [f.hidden(point, s, noise) for f, noise in zip(denoisers, noises, strict=True)]
             logs = [f.log_x(h, z_s, s) for f, h in zip(denoisers, hidden, strict=True)]
-            return Draw(s, log_x, None, z_s), logs
+            return DMMDDraw(s, log_x, None, z_s), logs
 
         terms, auxiliary = {}, self.players["auxiliary"]
         if generator_turn:  # the gradient is taken at log_x and handed on, so that none reaches the auxiliary
@@ -285,21 +284,27 @@ class DMMD:
             terms["auxiliary"] = self.auxiliary_terms(draw, log_auxiliary, log_auxiliary)
         return terms
 
-    def generator_terms(self, draw: Draw, log_teacher: Tensor, log_auxiliary: Tensor) -> dict[str, Tensor]:
+    def generator_terms(
+        self, draw: DMMDDraw, log_teacher: Tensor, log_auxiliary: Tensor
+    ) -> dict[str, Tensor]:
         """The generator's loss by term, from laws [B, L, V]; teacher and auxiliary are constants here."""
-        values = self._generator_values(draw, log_teacher, log_auxiliary)
-        return {name: self._reduce(v, draw) for name, v in values.items()}
+        values = self.generator_values(draw, log_teacher, log_auxiliary)
+        return {name: self.reduce(v, draw) for name, v in values.items()}
 
-    def auxiliary_terms(self, draw: Draw, log_teacher: Tensor, log_auxiliary: Tensor) -> dict[str, Tensor]:
+    def auxiliary_terms(
+        self, draw: DMMDDraw, log_teacher: Tensor, log_auxiliary: Tensor
+    ) -> dict[str, Tensor]:
         """The auxiliary's loss by term, from laws [B, L, V]; only its own law carries a gradient."""
-        values = self._auxiliary_values(draw, log_teacher, log_auxiliary)
-        return {name: self._reduce(v, draw) for name, v in values.items()}
+        values = self.auxiliary_values(draw, log_teacher, log_auxiliary)
+        return {name: self.reduce(v, draw) for name, v in values.items()}
 
-    def _generator_values(self, draw: Draw, log_teacher: Tensor, log_auxiliary: Tensor) -> dict[str, Tensor]:
+    def generator_values(
+        self, draw: DMMDDraw, log_teacher: Tensor, log_auxiliary: Tensor
+    ) -> dict[str, Tensor]:
         """Equation 11, its reverse-kernel form, or Di[M]O's, at every position [B, L]."""
-        if self.switches.beta is not None:
+        if self.settings.beta is not None:
             return {"logits": self._logit_values(draw.log_x, log_teacher, log_auxiliary)}
-        if self.switches.form == "cross_entropy":
+        if self.settings.form == "cross_entropy":
             per_position = (draw.log_x.exp() * (log_auxiliary - log_teacher)).sum(-1)  # (11)
         else:
             alpha = self.process.alpha(draw.s).unsqueeze(-1)
@@ -313,63 +318,100 @@ class DMMD:
 
     def _logit_values(self, log_x: Tensor, log_teacher: Tensor, log_auxiliary: Tensor) -> Tensor:
         """|g|^2 / 2 with gradient g, Di[M]O's, in the generator's logits, [B, L]."""
-        p_teacher, p_auxiliary, beta = log_teacher.exp(), log_auxiliary.exp(), self.switches.beta
+        p_teacher, p_auxiliary, beta = log_teacher.exp(), log_auxiliary.exp(), self.settings.beta
         d = log_auxiliary - log_teacher
         forward = p_auxiliary - p_teacher  # of KL(x_theta | x_phi)
         reverse = p_auxiliary * (d - (p_auxiliary * d).sum(-1, keepdim=True))  # of KL(x_phi | x_theta)
         g = (1 - beta) * forward + beta * reverse
         return 0.5 * (log_x - (log_x - g).detach()).square().sum(-1)  # g sums to 0: see `dimo.py`
 
-    def _auxiliary_values(self, draw: Draw, log_teacher: Tensor, log_auxiliary: Tensor) -> dict[str, Tensor]:
+    def auxiliary_values(
+        self, draw: DMMDDraw, log_teacher: Tensor, log_auxiliary: Tensor
+    ) -> dict[str, Tensor]:
         """Equation 12 at every position [B, L]: the student's term and, with the anchor, the teacher's."""
-        if self.switches.form == "cross_entropy":
-            if self.switches.target == "hard":
+        if self.settings.form == "cross_entropy":
+            if self.settings.target == "hard":
                 values = {"student": cross_entropy(draw.x, log_auxiliary)}  # (12)
-                if self.switches.smoothing is not None:
+                if self.settings.smoothing is not None:
                     values["student"] = values["student"].lerp(
-                        -log_auxiliary.mean(-1), self.switches.smoothing
+                        -log_auxiliary.mean(-1), self.settings.smoothing
                     )
             else:
                 values = {"student": soft_cross_entropy(draw.log_x.detach(), log_auxiliary)}
-            if self.switches.anchor:
+            if self.settings.anchor:
                 values["anchor"] = soft_cross_entropy(log_teacher, log_auxiliary)  # (12)
             return values
         alpha, scale = self.process.alpha(draw.s).unsqueeze(-1), self._jump_scale(draw)
-        if self.switches.target == "hard":
+        if self.settings.target == "hard":
             law = one_hot(draw.x, self.process.vocab_size).to(draw.log_x)
         else:
             law = draw.log_x.detach().exp()
         rates = {"student": rate_ratio(law, draw.z_s, alpha)}
-        if self.switches.anchor:
+        if self.settings.anchor:
             rates["anchor"] = self._rates(log_teacher, draw, alpha)
         r_auxiliary = self._rates(log_auxiliary, draw, alpha)
         return {name: scale * path_divergence(r, r_auxiliary, draw.z_s) for name, r in rates.items()}
 
-    def _law(self, denoiser: Denoiser, z: Tensor, t: Tensor, generator: torch.Generator) -> Law:
-        return law_of(denoiser, self.process, z, t, generator)
+    def _law(self, denoiser: Denoiser, z: Tensor, t: Tensor, generator: torch.Generator) -> Prediction:
+        return predict(denoiser, self.process, z, t, generator)
 
-    def _rates(self, log_x: Tensor, draw: Draw, alpha: Tensor) -> Tensor:
+    def _rates(self, log_x: Tensor, draw: DMMDDraw, alpha: Tensor) -> Tensor:
         return rate_ratio(to_leave_one_out(log_x, draw.z_s, draw.s, self.process).exp(), draw.z_s, alpha)
 
-    def _jump_scale(self, draw: Draw) -> Tensor:
+    def _jump_scale(self, draw: DMMDDraw) -> Tensor:
         return jump_scale(self.process, draw.s, self.process.vocab_size).unsqueeze(-1)
 
-    def _reduce(self, per_position: Tensor, draw: Draw) -> Tensor:
+    def reduce(self, per_position: Tensor, draw: DMMDDraw) -> Tensor:
         """The loss of values [B, L]. What is known is dropped before anything is summed: teacher and
         auxiliary agree there exactly."""
-        return self._mean(weighted(per_position, self.process.scored(draw.z_s), self._weight(draw)))
+        return self._mean(weighted(per_position, self.process.loss_mask(draw.z_s), self._weight(draw)))
 
-    def _weight(self, draw: Draw) -> Tensor:
+    def _weight(self, draw: DMMDDraw) -> Tensor:
         """w(s) [B]."""
-        match self.switches.weight:
+        match self.settings.weight:
             case "one":
                 return torch.ones_like(draw.s)
             case "mean":
-                scored = self.process.scored(draw.z_s)
-                return self.process.noised(scored.shape[-1]) / scored.sum(-1).clamp(min=1).to(draw.s)
+                scored = self.process.loss_mask(draw.z_s)
+                return self.process.num_noised(scored.shape[-1]) / scored.sum(-1).clamp(min=1).to(draw.s)
             case "bound":
                 return self.process.loss_weight(draw.s)
 
     def _mean(self, values: Tensor) -> Tensor:
         """Mean over the batch of weighted values [B, L], per token that carries noise."""
-        return values.sum(-1).mean() / self.process.noised(values.shape[-1])
+        return values.sum(-1).mean() / self.process.num_noised(values.shape[-1])
+
+
+def _process(settings: DMMDSettings, process: Process) -> Process:
+    return process if settings.masked is None else RandomStart(process, settings.masked)
+
+
+def _forwards(settings: DMMDSettings) -> float:
+    """A generator's turn is 3 + 1 + 1, an auxiliary's 1 + 3 and 1 for the anchor, one draw for both 7.
+    Gradients through the inputs of teacher and auxiliary are 1 more each; then the auxiliary is evaluated
+    anew for its own loss."""
+    relaxed, anchor = settings.tau is not None, settings.anchor
+    if settings.updates == "fused":
+        return 10 if relaxed else 7
+    turns = settings.auxiliary_updates
+    return (5 + 2 * relaxed + turns * (4 + anchor)) / (1 + turns)
+
+
+def _tracked(settings: DMMDSettings) -> int:
+    alone = 1 if settings.tau is None else 3
+    return alone if settings.updates == "alternating" else alone + 1
+
+
+METHOD = MethodSpec(
+    DMMDSettings,
+    lambda settings, fresh, teacher, process: DMMD(fresh(), fresh(noise=False), teacher, process, settings),
+    "generator",
+    _forwards,
+    _tracked,
+    process=_process,
+)
+
+
+def __getattr__(name: str):
+    """Names of version 0.1."""
+    return moved(__name__, name, {"Switches": "DMMDSettings"})

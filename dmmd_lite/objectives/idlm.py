@@ -37,16 +37,16 @@ Deviations
 - Optimiser, learning rate, length and averaging are the recipes'.
 """
 
-from dmmd_lite.objectives.dmmd import Switches
+from dmmd_lite.objectives.dmmd import DMMDSettings
 
 
-def idlm(steps: int, process: str, tau: float = 1e-3) -> Switches:
+def idlm(steps: int, process: str, tau: float = 1e-3) -> DMMDSettings:
     """The switches of IDLM for a student of so many steps under "masked" or "uniform" noise."""
     if process == "masked":
-        return Switches(
+        return DMMDSettings(
             steps, times="independent", reverse="forward", target="soft", anchor=False, weight="bound"
         )
     if process == "uniform":  # the bound's weight is in the reverse kernel
         relaxed = {"target": "soft", "anchor": False, "form": "reverse_kernel", "tau": tau}
-        return Switches(steps, times="independent", reverse="forward", **relaxed)
+        return DMMDSettings(steps, times="independent", reverse="forward", **relaxed)
     raise ValueError(f"process: {process!r} is not allowed; choose 'masked' or 'uniform'")

@@ -45,12 +45,14 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import Denoiser, sequences_at_once
-from dmmd_lite.objectives.teacher import stratified_times, token_nats
-from dmmd_lite.pieces import law_of
-from dmmd_lite.processes import Process, RandomStart
-from dmmd_lite.rng import generator_for, integers
+from dmmd_lite.denoisers.base import Denoiser, sequences_at_once
+from dmmd_lite.denoisers.prediction import predict
+from dmmd_lite.objectives.base import MethodSpec
+from dmmd_lite.objectives.terms import stratified_times, token_nats
+from dmmd_lite.processes.base import Process
+from dmmd_lite.processes.random_start import RandomStart
 from dmmd_lite.sampling import denoise
+from dmmd_lite.utils.rng import generator_for, integers
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class ReDi:
         else:
             t = u * self._times(x, generator)
         z = process.step(start, x, t, u, generator)  # x_l with probability (alpha_t - alpha_u)/(1 - alpha_u)
-        law = law_of(student, process, z, t, generator)
+        law = predict(student, process, z, t, generator)
         return {"student": {"cross_entropy": token_nats(law, x).mean() / x.shape[1]}}
 
     def round_of(self, step: int) -> int:
@@ -160,3 +162,20 @@ class ReDi:
         """x [B, L] at the end of paths through z [B, L] at times t [B], by the model of a round."""
         model = self.copies["previous"] if number > self.first else self.teacher
         return denoise(model, self.process, z, t, self.settings.pool_steps, generator)
+
+
+def _redi_forwards(settings: ReDiSettings) -> float:
+    """A step is 3; a pair is `pool_steps`, spread over its uses. A round on data has none."""
+    paired = settings.rounds / (settings.rounds + (settings.masked < 1))
+    return 3 + paired * settings.pool_steps / (1 if settings.perturbed else settings.uses)
+
+
+METHOD = MethodSpec(
+    ReDiSettings,
+    lambda settings, fresh, teacher, process: ReDi(fresh(), teacher, process, settings),
+    "student",
+    _redi_forwards,
+    tracked=lambda settings: 1,
+    copies=1,
+    process=ReDiSettings.process,
+)

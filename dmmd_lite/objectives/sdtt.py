@@ -35,11 +35,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers import Denoiser
-from dmmd_lite.objectives.rounds import Progressive, Rounds, mean_over
-from dmmd_lite.objectives.teacher import EARLIEST
-from dmmd_lite.pieces import by_pieces, law_of
-from dmmd_lite.processes import Process
+from dmmd_lite.denoisers.base import Denoiser
+from dmmd_lite.denoisers.prediction import map_chunks, predict
+from dmmd_lite.objectives.base import MethodSpec
+from dmmd_lite.objectives.progressive import Progressive, Rounds
+from dmmd_lite.objectives.terms import EARLIEST, mean_over
+from dmmd_lite.processes.base import Process
 
 GRIDS = ("intended", "released")
 
@@ -88,18 +89,28 @@ class SDTT(Progressive):
         target, dt = self.target(step), settings.jump(step) / 2
         starts = sub_step_times(t, dt, settings.grid)
         with torch.no_grad():
-            first = law_of(target, process, z_t, starts[0], generator)
+            first = predict(target, process, z_t, starts[0], generator)
             z_s = process.step(
                 z_t, first.sample(generator), (starts[0] - dt).clamp(min=0), starts[0], generator
             )
-            second = law_of(target, process, z_s, starts[1], generator)
-        student = law_of(self.players["student"], process, z_t, t, generator)
+            second = predict(target, process, z_s, starts[1], generator)
+        student = predict(self.players["student"], process, z_t, t, generator)
 
         def values(log_x, log_first, log_second, revealed):
             log_target = torch.where(revealed.unsqueeze(-1), log_first, log_second)
             return {"divergence": self.divergence(log_x, log_target)}
 
-        scored = process.scored(z_t)
-        revealed = scored & ~process.scored(z_s)
-        found = by_pieces(values, [student, first, second], [revealed], scored)["divergence"]
+        scored = process.loss_mask(z_t)
+        revealed = scored & ~process.loss_mask(z_s)
+        found = map_chunks(values, [student, first, second], [revealed], scored)["divergence"]
         return {"student": {settings.divergence: mean_over(scored, found)}}
+
+
+METHOD = MethodSpec(
+    SDTTSettings,
+    lambda settings, fresh, teacher, process: SDTT(fresh(), teacher, process, settings),
+    "student",
+    forwards=lambda settings: 5,
+    tracked=lambda settings: 1,
+    copies=1,
+)

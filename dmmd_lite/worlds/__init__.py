@@ -2,8 +2,8 @@
 
 from functools import cache
 
-from dmmd_lite.worlds.base import World
-from dmmd_lite.worlds.corpora import books, books27, openwebtext
+from dmmd_lite.worlds.base import RESERVED, World
+from dmmd_lite.worlds.corpora import books, books27, openwebtext, text_world
 from dmmd_lite.worlds.digits import Digits
 from dmmd_lite.worlds.docstrings import Docstrings
 from dmmd_lite.worlds.enumerable import coins, parity, permutations
@@ -12,6 +12,9 @@ from dmmd_lite.worlds.image_sets import cifar10, fashion_mnist, mnist
 from dmmd_lite.worlds.images import ImageWorld
 from dmmd_lite.worlds.markov import Markov
 from dmmd_lite.worlds.photos import Photos
+from dmmd_lite.worlds.tokens import tokens_world
+
+__all__ = ["WITH_LEVELS", "WORLDS", "World", "get_world", "image_world", "text_world", "tokens_world"]
 
 WORLDS = {
     "coins": coins,
@@ -30,6 +33,9 @@ WORLDS = {
     "books": books,
     "openwebtext": openwebtext,
 }
+
+
+RESERVED.update(WORLDS)
 WITH_LEVELS = ("glyphs", "photos", "fashion_mnist", "mnist", "cifar10")  # worlds of any number of levels
 
 

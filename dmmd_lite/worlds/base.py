@@ -7,10 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmmd_lite.processes import Process
-from dmmd_lite.rng import float64_device
-
-FLOOR = 1e-6  # the least probability an exact posterior returns, so that logarithms stay finite
+RESERVED: set[str] = set()  # names of the package's own worlds, filled by `dmmd_lite.worlds`
 
 
 class World:
@@ -54,14 +51,3 @@ class ExactWorld(World):
     def posterior(self, likelihood: Tensor) -> Tensor:
         """p(x_l | z_t) from `likelihood`, q(z_l | x_l = c) for every position and class; both [B, L, V]."""
         raise NotImplementedError
-
-    def log_posterior(self, z: Tensor, t: Tensor, process: Process, floor: float = FLOOR) -> Tensor:
-        """log p(x_l | z_t), [B, L, V], for tokens z [B, L] and times t [B] of any type.
-
-        Probabilities are floored at `floor` and renormalised; 0 leaves them as they are. Computed and
-        returned in float64 on the device of z, except for MPS: there by way of the CPU and in float32.
-        """
-        home = float64_device(z.device)
-        x = self.posterior(process.likelihood(z.to(home), t.to(home).double())).clamp(min=floor)
-        log_x = (x / x.sum(-1, keepdim=True)).log()
-        return log_x if home == z.device else log_x.float().to(z.device)

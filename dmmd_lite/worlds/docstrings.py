@@ -1,7 +1,6 @@
 """English prose that needs no download: the docstrings of Python's standard library, numpy and torch.
 
 The text depends on their versions, so what is made from it carries a sha256 of the text.
-`python -m dmmd_lite.worlds.docstrings` fits the Markov world's counts again and rewrites `data/markov.json`.
 """
 
 import ast
@@ -11,23 +10,19 @@ import platform
 import re
 import sysconfig
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 
 from torch import Tensor
 
-from dmmd_lite.paths import cache_dir, data_dir
-from dmmd_lite.records import write_json
-from dmmd_lite.worlds.markov import DATA_FILE
+from dmmd_lite.utils.files import write_json
+from dmmd_lite.utils.paths import cache_dir
 from dmmd_lite.worlds.text import SYMBOLS, TextWorld, encode_symbols, show_symbols, to_symbols
 
 SKIPPED_FOLDERS = {"tests", "test", "testing", "idle_test", "_vendor", "site-packages"}
-SMOOTHING = 0.5
 
 
 def package_root(package: str) -> Path:
@@ -72,32 +67,9 @@ def prose_of(docstring: str) -> Iterator[str]:
     return (line for line in lines if is_prose(line))
 
 
-def paragraphs() -> list[str]:
-    """The standard library's distinct paragraphs of prose, in order of appearance. Takes about 7 seconds."""
-    return list(dict.fromkeys(line for _, text in docstrings() for line in prose_of(text)))
-
-
-def fit_transition_table() -> dict:
-    """How often each symbol follows each other one, with provenance: the contents of the data file.
-
-    counts[a][b] counts symbol b after symbol a; `smoothing` is to be added to every count.
-    """
-    prose = paragraphs()
-    stream = to_symbols(" ".join(prose))
-    pairs = Counter(pairwise(stream))
-    return {
-        "symbols": SYMBOLS,
-        "smoothing": SMOOTHING,
-        "source": "docstrings of the Python standard library, filtered by dmmd_lite.worlds.docstrings",
-        "python": platform.python_version(),
-        "paragraphs": len(prose),
-        "characters": len(stream),
-        "sha256": hashlib.sha256(stream.encode()).hexdigest(),
-        "counts": [[pairs[a, b] for b in SYMBOLS] for a in SYMBOLS],
-    }
-
-
 PACKAGES = ("stdlib", "numpy", "torch")
+
+
 SPLITS = {"train": 0.5, "judge": 0.3, "valid": 0.08, "test": 0.12}  # shares of the modules
 
 
@@ -166,15 +138,3 @@ class Docstrings(TextWorld):
 def _code_hash() -> str:
     """Of this file, so that a cached text is never that of another filter."""
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-
-
-def main() -> None:
-    """Write the data file, one row of counts a line."""
-    fit = fit_transition_table()
-    rows = ",\n  ".join(json.dumps(row) for row in fit.pop("counts"))
-    head = json.dumps(fit, indent=1).removesuffix("\n}")
-    (data_dir() / DATA_FILE).write_text(f'{head},\n "counts": [\n  {rows}\n ]\n}}\n')
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from dmmd_lite.rng import categorical
+from dmmd_lite.utils.rng import categorical
 from dmmd_lite.worlds.base import ExactWorld
 
 

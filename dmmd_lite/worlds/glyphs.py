@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
-from dmmd_lite.rng import generator_for, integers, uniform
+from dmmd_lite.utils.rng import generator_for, integers, uniform
 from dmmd_lite.worlds.images import ImageWorld, check_levels
 
 CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
+
+
 FONTS = (  # those of matplotlib's that draw all of them
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-BoldOblique", "-Oblique")),
     *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-BoldOblique", "-Oblique")),
@@ -29,10 +31,20 @@ FONTS = (  # those of matplotlib's that draw all of them
     *(f"STIXGeneral{style}" for style in ("", "Bol", "BolIta", "Italic")),
     *("cmb10", "cmmi10", "cmr10", "cmss10", "cmti10", "cmtt10"),
 )
+
+
 LARGE, FONT_SIZE, BASELINE = 64, 48, 46  # pixels: side of a drawing, size of the font, where letters stand
+
+
 SIZE, FINER = 16, 2  # side of an image; samples a pixel in each direction
+
+
 PART = 250  # images rendered together
+
+
 HELD_OUT = {"valid": (5000, 7_201_001), "test": (5000, 7_202_003)}  # images and their seed
+
+
 TURN, SHEAR, STRETCH, SHIFT = 0.21, 0.2, 0.15, 0.125  # at most: radians, -, logarithm, half sides
 
 
@@ -96,13 +108,13 @@ class Glyphs(ImageWorld):
         """`num` fresh images, int64 [num, 256], and the characters they show [num]."""
         font = integers(len(FONTS), (num,), generator)
         character = integers(len(CHARACTERS), (num,), generator)
-        maps = _maps(2 * uniform((6, num), generator).float() - 1)
+        maps = affine_maps(2 * uniform((6, num), generator).float() - 1)
         parts = zip(*(v.split(PART) for v in (font, character, maps)), strict=True)
         return torch.cat([self._render(*part) for part in parts]), character
 
     def _render(self, font: Tensor, character: Tensor, maps: Tensor) -> Tensor:
         drawings = self._ink.to(maps.device)[font, character].unsqueeze(1)
-        fine = grid_sample(drawings, _points(maps), align_corners=False)
+        fine = grid_sample(drawings, sampling_points(maps), align_corners=False)
         return (avg_pool2d(fine, FINER).flatten(1) * (self.vocab_size - 1)).round().long()
 
     @cached_property
@@ -110,7 +122,7 @@ class Glyphs(ImageWorld):
         return self.drawings.float() / 255
 
 
-def _maps(u: Tensor) -> Tensor:
+def affine_maps(u: Tensor) -> Tensor:
     """Affine maps [n, 2, 3] from the image's square [-1, 1]^2 to the drawing's, for u in [-1, 1], [6, n]."""
     angle, shear, (wide, high) = TURN * u[0], SHEAR * u[1], (STRETCH * u[2:4]).exp()
     cos, sin = angle.cos(), angle.sin()
@@ -119,7 +131,7 @@ def _maps(u: Tensor) -> Tensor:
     return torch.stack([across, down], 1)
 
 
-def _points(maps: Tensor) -> Tensor:
+def sampling_points(maps: Tensor) -> Tensor:
     """Where the fine pixels of an image lie in the drawing, [n, 32, 32, 2]; rows go down."""
     side = FINER * SIZE
     middles = (2 * torch.arange(side, device=maps.device) + 1) / side - 1

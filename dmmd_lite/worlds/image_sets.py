@@ -18,21 +18,23 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dmmd_lite.paths import HUB, cache_dir, external_data_dir, may_download
+from dmmd_lite.utils.files import sha256_of, write_tensors
+from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
+from dmmd_lite.worlds.hub import HUB, batches, first_line, not_in_data_dir, open_hub
 from dmmd_lite.worlds.images import LEVELS, ImageWorld, check_levels, quantised
-from dmmd_lite.worlds.sources import (
-    batches,
-    first_line,
-    not_in_data_dir,
-    open_hub,
-    sha256_of,
-    write_tensors,
-)
 
 LAYOUT = 1  # to be raised with every change of what is stored
+
+
 COLUMNS = ("img", "image")  # names of the column with the images
+
+
 FILE_SPLITS = ("train", "test")
+
+
 SPLIT_SEED = 0
+
+
 BATCH = 1000  # images decoded together
 
 

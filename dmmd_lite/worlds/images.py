@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmmd_lite.rng import integers
+from dmmd_lite.utils.rng import integers
 from dmmd_lite.worlds.base import World
 
 LEVELS = 256  # most levels of a pixel

@@ -9,12 +9,12 @@ import json
 import torch
 from torch import Tensor
 
-from dmmd_lite.paths import data_dir
-from dmmd_lite.rng import categorical, float64_device
+from dmmd_lite.utils.paths import data_dir
+from dmmd_lite.utils.rng import categorical, float64_device
 from dmmd_lite.worlds.base import ExactWorld
 from dmmd_lite.worlds.text import show_symbols
 
-DATA_FILE = "markov.json"  # written by dmmd_lite.worlds.docstrings
+DATA_FILE = "markov.json"  # written by dmmd_lite.worlds.fit_markov
 
 
 class Markov(ExactWorld):

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from dmmd_lite.rng import integers
+from dmmd_lite.utils.rng import integers
 from dmmd_lite.worlds.base import World
 
 SYMBOLS = " " + string.ascii_lowercase  # 27 symbols, in the order of their token values

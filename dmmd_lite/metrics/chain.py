@@ -1,0 +1,51 @@
+"""Likelihood and n-grams of token sequences under an exact Markov chain."""
+
+import numpy as np
+from torch import Tensor
+
+from dmmd_lite.metrics.bootstrap import bootstrap_mean, bootstrap_weights, interval
+from dmmd_lite.utils.records import Record
+from dmmd_lite.utils.rng import generator_for
+from dmmd_lite.worlds.markov import Markov
+
+
+def log_likelihood(tokens: Tensor, world: Markov, seed: int = 0) -> Record:
+    """Log-likelihood of samples [n, L] under the exact chain, in nats per character, averaged over samples.
+
+    The chain's own value is in the details. More than that is not better: it is text of too little entropy.
+    """
+    length = tokens.shape[1]
+    per_sequence = world.log_prob(tokens).cpu().numpy() / length
+    details = {"chain": -world.entropy(length) / length}
+    return Record("log_likelihood", *bootstrap_mean(per_sequence, seed), len(tokens), "exact chain", details)
+
+
+def ngram_divergence(tokens: Tensor, world: Markov, seed: int = 0) -> Record:
+    """Total variation between the pooled trigrams of samples [n, L] and the chain's exact trigram law.
+
+    Biased upwards by finite samples: compare with `ngram_divergence_floor`. Interval over sequences.
+    """
+    trigrams, law = _trigrams(tokens, world), world.trigram_law().flatten().numpy()
+    value = _divergence(trigrams, np.ones(len(tokens)), law)
+    weights = bootstrap_weights(len(tokens), seed)
+    replicates = np.array([_divergence(trigrams, w, law) for w in weights])
+    return Record("ngram_divergence", value, *interval(value, replicates), len(tokens), "exact trigram law")
+
+
+def ngram_divergence_floor(num: int, length: int, world: Markov, repeats: int = 5, seed: int = 0) -> float:
+    """What the chain itself scores: mean `ngram_divergence` of `repeats` sets of `num` exact samples."""
+    generator, law = generator_for("cpu", seed), world.trigram_law().flatten().numpy()
+    sets = (_trigrams(world.sample(num, generator, length=length), world) for _ in range(repeats))
+    return float(np.mean([_divergence(trigrams, np.ones(num), law) for trigrams in sets]))
+
+
+def _trigrams(tokens: Tensor, world: Markov) -> np.ndarray:
+    """Index of every three symbols in a row, [n, L - 2]."""
+    x, v = tokens.cpu().numpy(), world.vocab_size
+    return (x[:, :-2] * v + x[:, 1:-1]) * v + x[:, 2:]
+
+
+def _divergence(trigrams: np.ndarray, weights: np.ndarray, law: np.ndarray) -> float:
+    """Total variation of trigrams [n, L - 2], sequence i counted weights[i] times, from their law."""
+    counts = np.bincount(trigrams.ravel(), np.repeat(weights, trigrams.shape[1]), minlength=len(law))
+    return float(np.abs(counts / counts.sum() - law).sum() / 2)

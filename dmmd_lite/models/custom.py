@@ -1,0 +1,227 @@
+"""A model of your own, from tokens or from a network to a student.
+
+    tokens_world ──▶ fit_teacher ──┐
+                  a network ──▶ adapt ──▶ distil ──▶ evaluate, save_pretrained
+
+These are short ways through what the recipes use: `NetworkDenoiser`, `DenoisingObjective`, `DMMD` and the one
+training loop. Every call that trains takes a folder, resumes there where it stopped, and refuses the folder
+of another training. Where the few arguments here are not enough, call `training.train` itself.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dmmd_lite.denoisers.base import NetworkDenoiser
+from dmmd_lite.models.model import Model, training_facts
+from dmmd_lite.models.task import Task, task_of
+from dmmd_lite.models.validation import validate_bound
+from dmmd_lite.objectives import METHODS
+from dmmd_lite.objectives.denoising import DenoisingObjective
+from dmmd_lite.objectives.dmmd import DMMDSettings
+from dmmd_lite.recipes.recipe import Recipe
+from dmmd_lite.recipes.world_settings import LAPTOP, TEXT_LAYERS
+from dmmd_lite.training.loop import train
+from dmmd_lite.training.method import Method
+from dmmd_lite.training.options import TrainingOptions
+from dmmd_lite.utils.files import sha256_of_json, weights_sha256
+from dmmd_lite.utils.provenance import machine
+from dmmd_lite.worlds.base import World
+
+SCALE = "own"  # stands in the place of a recipe's scale
+
+
+def fit_teacher(
+    world: World,
+    out: str | Path,
+    process: str = "masked",
+    *,
+    network: dict | None = None,
+    updates: int = 2000,
+    batch_size: int = 128,
+    lr: float = 2e-3,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Model:
+    """Train a diffusion model of a world by cross-entropy (equation 5) in the folder `out`.
+
+    Args:
+    process: "masked" or "uniform".
+    network: keyword arguments of `Transformer`; None: a small one.
+    updates, batch_size, lr: of the training; the rate falls as a cosine.
+    The averaged weights with the best bound on the validation split are kept. Errors: ValueError for what
+    does not fit, and those of `train`.
+    """
+    options = TrainingOptions(
+        updates,
+        batch_size,
+        {"denoiser": lr},
+        decay="cosine",
+        ema={"denoiser": 0.999},
+        validate_every=max(1, updates // 10),
+    )
+    if network is None:
+        network = LAPTOP if world.image_shape else {**LAPTOP, **TEXT_LAYERS, "positions": True}
+    recipe = Recipe(
+        f"{world.name}-{process}-teacher-own",
+        SCALE,
+        world.name,
+        process,
+        "teacher",
+        network=network,
+        validation="bound",
+        training=options,
+    )
+    task = task_of(recipe, world)
+    torch.manual_seed(seed)
+    denoiser = NetworkDenoiser(recipe.make_network(world), task.process)
+    method, validate = DenoisingObjective(denoiser, task.process), partial(validate_bound, task)
+    return _train(method, "denoiser", task, out, seed, device, validate=validate)
+
+
+def adapt(
+    network: nn.Module, world: World, process: str = "masked", *, output: str = "posterior", name: str = ""
+) -> Model:
+    """Make a teacher of a trained network that is not one of ours; its weights are frozen.
+
+    Args:
+    network: (z [B, L], t [B]) to logits [B, L, V or more] on any device, with MASK = V in z if the noise is
+    masked. It was trained to predict clean tokens from noise of the linear schedule, whose time t it may use
+    or not.
+    output: the distribution its logits describe (see `NetworkDenoiser`).
+    Errors: ValueError for logits of another shape.
+    """
+    recipe = Recipe(
+        name or f"{world.name}-{process}-adapted", SCALE, world.name, process, "teacher", output=output
+    )
+    task = task_of(recipe, world)
+    denoiser = NetworkDenoiser(network, task.process, output).eval().requires_grad_(False)
+    device = next(network.parameters(), torch.empty(0)).device
+    z = torch.full((2, world.length), task.process.num_symbols - 1, device=device)
+    with torch.no_grad():
+        found = tuple(network(z, torch.ones(2, device=device)).shape)
+    if len(found) != 3 or found[:2] != z.shape or found[2] < world.vocab_size:
+        allowed = f"(batch, {world.length}, {world.vocab_size} or more)"
+        raise ValueError(f"network: logits of shape {found} are not allowed; they must be {allowed}")
+    return _as_model(task, denoiser, {})
+
+
+def distil(
+    teacher: Model,
+    out: str | Path,
+    steps: int = 8,
+    *,
+    updates: int = 1000,
+    batch_size: int = 64,
+    lr: float = 1e-3,
+    settings: DMMDSettings | None = None,
+    noise: int | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Model:
+    """Distil a student of `steps` sampling steps from a teacher by D-MMD, in the folder `out`.
+
+    Args:
+    teacher: of `fit_teacher`, `adapt`, `load_model` or `from_pretrained`; the student learns from the
+    teacher's world.
+    lr: the generator's peak rate, the auxiliary's is twice that; both fall linearly. For large pretrained
+    networks take 1e-5 or less.
+    settings: other choices within the method.
+    noise: channels of the student's input noise, by default 1 for images and 8 for sequences; a network that
+    is not ours takes what its own `draw_noise` gives, if it has one.
+    Errors: ValueError for a teacher that is no network, works in blocks or is a student; those of `train`.
+    """
+    world, theirs = teacher.world, teacher.denoiser
+    if not isinstance(theirs, NetworkDenoiser) or teacher.recipe.block or teacher.recipe.method is not None:
+        raise ValueError(
+            f"teacher: {teacher.name!r} is not allowed; it must be a network, neither in blocks nor a student"
+        )
+    settings, ours = settings or DMMDSettings(steps, updates="fused"), teacher.recipe.network
+    if settings.steps != steps:
+        raise ValueError(f"settings: steps {settings.steps} is not allowed; the student is for {steps}")
+    if noise and not ours:
+        raise ValueError(
+            f"noise: {noise} is not allowed for a network that is not ours; give it `draw_noise`"
+        )
+    channels = (1 if world.image_shape else 8) if noise is None else noise
+    options = TrainingOptions(
+        updates,
+        batch_size,
+        {"generator": lr, "auxiliary": 2 * lr},
+        betas=(0.0, 0.99),
+        decay="linear",
+        ema={"generator": 0.998},
+    )
+    recipe = replace(
+        teacher.recipe,
+        name=f"{world.name}-{teacher.process.name}-dmmd-{steps}-own",
+        role="dmmd",
+        network={**ours, "noise": channels} if ours else {},
+        start="",
+        teacher="",
+        method=settings,
+        validation="",
+        training=options,
+    )
+
+    def fresh(noise: bool = True) -> NetworkDenoiser:
+        network = copy.deepcopy(theirs.network)
+        if ours:
+            network = replace(recipe, network={**ours, "noise": channels * noise}).make_network(world)
+            network.load_state_dict({**network.state_dict(), **theirs.network.state_dict()})
+        return NetworkDenoiser(network.requires_grad_(True), teacher.process, recipe.output)
+
+    torch.manual_seed(seed)
+    spec = METHODS[recipe.role]
+    method = spec.make(settings, fresh, theirs.to(device), teacher.process)
+    origin = {"teacher": teacher.name, "teacher_sha256": weights_sha256(theirs.network)}
+    return _train(method, spec.student, task_of(recipe, world), out, seed, device, origin=origin)
+
+
+def _train(
+    method: Method,
+    player: str,
+    task: Task,
+    out: str | Path,
+    seed: int,
+    device: torch.device | str,
+    *,
+    origin: dict | None = None,
+    validate: Callable | None = None,
+) -> Model:
+    """Train a method on a task's data and return the averaged `player` as a model. origin: of its weights."""
+    origin, recipe, world = origin or {}, task.recipe, task.world
+    world.prepare({"train", "valid"} if validate else {"train"})
+    made = machine(device)
+    result = train(
+        method,
+        world.sample,
+        recipe.training,
+        Path(out),
+        seed=seed,
+        device=device,
+        validate=validate,
+        identity=sha256_of_json([recipe.to_dict(), world.provenance, origin, seed]),
+    )
+    denoiser = result.averaged[player].eval().requires_grad_(False)
+    about = {
+        **origin,
+        "training_seed": seed,
+        "training": training_facts(recipe, result),
+        "provenance": {**made, **world.provenance},
+    }
+    return _as_model(task, denoiser, about)
+
+
+def _as_model(task: Task, denoiser: NetworkDenoiser, about: dict) -> Model:
+    facts = {
+        "parameters": sum(p.numel() for p in denoiser.network.parameters()),
+        "sha256": weights_sha256(denoiser.network),
+    }
+    name, weights = task.recipe.name, "ema" if about else "as given"
+    return Model(name, task.recipe, denoiser, task.process, task.world, weights, {**about, **facts})

@@ -1,0 +1,40 @@
+"""A task: what a recipe trains, with its world and its noise process looked up once."""
+
+from dataclasses import dataclass
+
+from dmmd_lite.objectives import METHODS
+from dmmd_lite.processes import get_process
+from dmmd_lite.processes.base import Process
+from dmmd_lite.processes.block_autoregressive import BlockAutoregressive
+from dmmd_lite.recipes.recipe import AUTOREGRESSIVE, Recipe
+from dmmd_lite.worlds import get_world
+from dmmd_lite.worlds.base import World
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A recipe, the world it learns from, and the noise process its model undoes.
+
+    Args:
+    noise: the recipe's noise process, which a teacher undoes; None for autoregressive models.
+    process: the process that the recipe's own model undoes. It differs from `noise` for methods whose
+    students have paths of their own (`MethodSpec.process`).
+    """
+
+    recipe: Recipe
+    world: World
+    noise: Process | None
+    process: Process | None
+
+
+def task_of(recipe: Recipe, world: World | None = None) -> Task:
+    """Look up the world and the process of a recipe. world: the recipe's, where the package has none of its
+    name. ValueError for a name that nobody knows."""
+    world = world or get_world(recipe.world)
+    noise = None
+    if recipe.process != AUTOREGRESSIVE:
+        noise = get_process(recipe.process, world.vocab_size, recipe.schedule)
+        noise = BlockAutoregressive(noise, recipe.block) if recipe.block else noise
+    spec = METHODS.get(recipe.role)
+    process = spec.process(recipe.method, noise) if spec and recipe.method else noise
+    return Task(recipe, world, noise, process)

@@ -1,0 +1,112 @@
+"""Stems: what turns symbols of sequences and images into vectors, and vectors into logits."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from dmmd_lite.utils.rng import normal
+
+
+def embedded(z: Tensor, embedding: nn.Embedding) -> Tensor:
+    """Vectors [B, L, width] of symbols [B, L], or the mean vectors of laws [B, L, S] over the first S
+    symbols."""
+    return z @ embedding.weight[: z.shape[-1]] if z.is_floating_point() else embedding(z)
+
+
+class SequenceStem(nn.Module):
+    """One vector a symbol; order comes from rotary embeddings inside attention."""
+
+    rotary = per_position = True
+
+    def __init__(self, num_symbols: int, vocab_size: int, length: int, width: int, noise: int):
+        super().__init__()
+        self.length, self.noise = length, noise
+        self.embed = nn.Embedding(num_symbols, width)
+        self.head = nn.Linear(width, vocab_size)
+        self.noise_features = noise
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Symbols [B, L], or laws of them, to vectors [B, L, width]."""
+        return embedded(z, self.embed)
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Vectors [B, L, width] to logits [B, L, V]."""
+        return self.head(h)
+
+    def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Plain Gaussian noise [batch, L, noise] (the paper's choice for text, section 6.5)."""
+        return normal((batch, self.length, self.noise), generator)
+
+
+class ImageStem(nn.Module):
+    """Patches in, one categorical head per pixel and channel out.
+
+    Attention has a position a patch, so 3,072 tokens are 256 positions; noise, masks and loss know nothing of
+    patches. What it assumes: that one vector can carry the laws of all pixels of its patch. Given it they are
+    predicted independently, which is what a factorised denoiser does anyway, so a patch costs capacity but
+    breaks no symmetry of the model. Levels are classes without an order, each with an embedding of its own.
+    Symbols are ordered row by row, channels last.
+    """
+
+    rotary = per_position = False
+
+    def __init__(
+        self,
+        num_symbols: int,
+        vocab_size: int,
+        image_shape: tuple[int, int, int],
+        patch: int,
+        width: int,
+        noise: int,
+        symbol_width: int = 16,
+    ):
+        super().__init__()
+        height, width_px, channels = image_shape
+        if height % patch or width_px % patch:
+            raise ValueError(
+                f"patch: {patch!r} is not allowed; it must divide the image size {height}x{width_px}"
+            )
+        self.image_shape, self.patch, self.noise, self.vocab_size = (
+            tuple(image_shape),
+            patch,
+            noise,
+            vocab_size,
+        )
+        self.grid = (height // patch, width_px // patch)
+        slots = patch * patch * channels
+        self.embed = nn.Embedding(num_symbols, symbol_width)
+        self.merge = nn.Linear(slots * symbol_width, width)
+        self.position = nn.Parameter(0.02 * torch.randn(self.grid[0] * self.grid[1], width))
+        self.head = nn.Linear(width, slots * vocab_size)
+        levels = int(math.log2(min(height, width_px))) + 1
+        self.noise_features = noise * levels * patch * patch
+
+    def _to_patches(self, pixels: Tensor) -> Tensor:
+        """[B, height, width, features] to [B, P, patch * patch * features]."""
+        (rows, columns), p = self.grid, self.patch
+        split = pixels.unflatten(1, (rows, p)).unflatten(3, (columns, p))  # [B, rows, p, columns, p, F]
+        return split.permute(0, 1, 3, 2, 4, 5).flatten(3).flatten(1, 2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Symbols [B, L], or laws of them, to vectors [B, P, width]."""
+        height, width_px, _ = self.image_shape
+        pixels = embedded(z, self.embed).view(len(z), height, width_px, -1)
+        return self.merge(self._to_patches(pixels)) + self.position
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Vectors [B, P, width] to logits [B, L, V]."""
+        (rows, columns), p = self.grid, self.patch
+        cells = self.head(h).view(len(h), rows, columns, p, p, -1, self.vocab_size)
+        return cells.permute(0, 1, 3, 2, 4, 5, 6).reshape(len(h), -1, self.vocab_size)
+
+    def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor:
+        """A Gaussian noise pyramid (paper, section 6.5), [batch, P, noise_features]: independent noise at
+        every power-of-two resolution down to one cell, brought to full size and stacked."""
+        height, width_px, _ = self.image_shape
+        levels = []
+        for level in range(int(math.log2(min(height, width_px))) + 1):
+            coarse = normal((batch, self.noise, height >> level, width_px >> level), generator)
+            levels.append(interpolate(coarse, size=(height, width_px)))
+        return self._to_patches(torch.cat(levels, 1).movedim(1, -1))

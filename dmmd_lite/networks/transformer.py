@@ -1,0 +1,252 @@
+"""One transformer with stems for sequences and images. It maps symbols, a time and noise to logits and
+knows nothing of diffusion.
+
+Layout: a stem turns symbols [B, L] into P vectors of the model's width; blocks with adaptive-norm time
+conditioning (adaLN-zero, arXiv 2212.09748) mix them; the stem's head turns them into logits [B, L, V].
+`BlockTransformer` has a second stack of blocks for the known beginning of a sequence.
+"""
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad, scaled_dot_product_attention, silu
+
+from dmmd_lite.networks.base import SplitNetwork
+from dmmd_lite.networks.stems import ImageStem, SequenceStem
+from dmmd_lite.utils.rng import integers
+
+CONTINUOUS = 2**24  # values of lambda ~ U[0, 1): all that single-precision draws can take
+
+
+def rotate(x: Tensor, base: int) -> Tensor:
+    """Rotary position embedding of queries or keys [B, H, P, D]; D is even; wavelengths up to 2 pi base."""
+    half = x.shape[-1] // 2
+    frequency = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+    angle = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1) * frequency
+    cos, sin, (a, b) = angle.cos().to(x.dtype), angle.sin().to(x.dtype), x.split(half, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+class Block(nn.Module):
+    """Attention and MLP, each with an adaptive norm and a gate that starts at zero."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: int,
+        time_width: int,
+        rotary_base: int | None,
+        local: int,
+        causal: bool,
+    ):
+        super().__init__()
+        self.heads, self.rotary_base, self.local, self.causal = heads, rotary_base, local, causal
+        if local:
+            self.mix = nn.Conv1d(width, width, local, groups=width)
+            nn.init.zeros_(self.mix.weight)
+            nn.init.zeros_(self.mix.bias)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, mlp_ratio * width), nn.GELU("tanh"), nn.Linear(mlp_ratio * width, width)
+        )
+        self.modulation = nn.Linear(time_width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, h: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
+        """h: [B, P, width]; time: [B, time_width]; context: [B, C, width], read but not changed, from the C
+        positions before."""
+        if self.local:
+            h = h + self._neighbours(h, context)
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(time).unsqueeze(1).chunk(6, -1)
+        read = self.norm(h) * (1 + scale1) + shift1
+        if context is not None:
+            read = torch.cat([self.norm(context), read], 1)
+        q, k, v = self.qkv(read).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, H, C + P, D]
+        if self.rotary_base is not None:
+            q, k = rotate(q, self.rotary_base), rotate(k, self.rotary_base)
+        q = q[:, :, -h.shape[1] :]
+        mixed = scaled_dot_product_attention(q, k, v, is_causal=self.causal).transpose(1, 2).flatten(2)
+        h = h + gate1 * self.out(mixed)
+        return h + gate2 * self.mlp(self.norm(h) * (1 + scale2) + shift2)
+
+    def _neighbours(self, h: Tensor, context: Tensor | None) -> Tensor:
+        """The convolution at the positions of h, [B, P, width]; it reads on into the context."""
+        read = self.norm(h if context is None else torch.cat([context, h], 1))
+        sides = (self.local, 0) if self.causal else (self.local // 2, self.local // 2)
+        mixed = self.mix(pad(read.mT, sides)).mT
+        return mixed[:, mixed.shape[1] - h.shape[1] :]
+
+
+class Transformer(SplitNetwork):
+    """A transformer from symbols [B, L], times [B] and optional noise to logits [B, L, V].
+
+    num_symbols: values the input may take; vocab_size: V, the classes predicted; length: L.
+    image_shape: (height, width, channels) selects the image stem with square patches of side `patch`.
+    rotary_base: longest wavelength of the rotary embedding of sequences, over 2 pi positions. Far above the
+    length, most of a narrow head's frequencies hardly turn and neighbours are hard to tell apart.
+    local: width of a depthwise convolution over positions at the start of every block (0: none), zero at
+    first. It hands a position its neighbours, which attention alone takes long to find among masks.
+    positions: whether a sequence's vectors start with a learned one of their position (those of images always
+    do): for sequences in which a place has a meaning of its own, as in short records of one length.
+    causal: every position attends to itself and the ones before only; else to all.
+    noise: channels of Gaussian input noise (0: none), added to the residual stream through a projection.
+    noise_std: standard deviation of that projection's weights at first. At 0 a network with noise input
+    starts equal to one without, and what learns to use the noise has to leave a saddle.
+    mixture: values of a mixture's variable lambda (0: none), in the place of Gaussian noise: the middles of
+    so many equal parts of [0, 1], each as likely. One a sequence, embedded and added through that projection.
+    """
+
+    def __init__(
+        self,
+        num_symbols: int,
+        vocab_size: int,
+        length: int,
+        *,
+        image_shape=None,
+        patch: int = 2,
+        width: int = 96,
+        depth: int = 3,
+        heads: int = 4,
+        mlp_ratio: int = 2,
+        time_width: int = 32,
+        rotary_base: int = 10_000,
+        local: int = 0,
+        positions: bool = False,
+        causal: bool = False,
+        noise: int = 0,
+        noise_std: float = 0.0,
+        mixture: int = 0,
+    ):
+        super().__init__()
+        sizes = dict(
+            patch=patch,
+            width=width,
+            depth=depth,
+            heads=heads,
+            mlp_ratio=mlp_ratio,
+            time_width=time_width,
+            rotary_base=rotary_base,
+        )
+        for name, value in {**sizes, "local": local, "noise": noise, "mixture": mixture}.items():
+            least = 1 if name in sizes else 0
+            if not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"{name}: {value!r} is not allowed; it must be a whole number of at least {least}"
+                )
+        if not isinstance(noise_std, int | float) or not 0 <= noise_std < math.inf:
+            raise ValueError(
+                f"noise_std: {noise_std!r} is not allowed; it must be a finite number, at least 0"
+            )
+        if width % (2 * heads):
+            raise ValueError(
+                f"width: {width!r} is not allowed; it must be a multiple of 2 * heads = {2 * heads}"
+            )
+        if local % 2 == 0 and local:
+            raise ValueError(f"local: {local!r} is not allowed; it must be odd, or 0 for none")
+        if not isinstance(positions, bool) or (positions and image_shape is not None):
+            raise ValueError(f"positions: {positions!r} is not allowed; images have them, else True or False")
+        if mixture and noise:
+            raise ValueError(f"mixture: {mixture!r} is not allowed with noise {noise!r}; one of them is 0")
+        if image_shape is None:
+            self.stem = SequenceStem(num_symbols, vocab_size, length, width, noise)
+        else:
+            self.stem = ImageStem(num_symbols, vocab_size, image_shape, patch, width, noise)
+        self.positions = nn.Parameter(torch.randn(length, width)) if positions else None
+        self.time_width, self.noise, self.mixture = time_width, noise, mixture
+        self.per_position = self.stem.per_position
+        self.time = nn.Sequential(
+            nn.Linear(2 * time_width, time_width), nn.SiLU(), nn.Linear(time_width, time_width)
+        )
+        base = rotary_base if self.stem.rotary else None
+        self._make_block = partial(Block, width, heads, mlp_ratio, time_width, base, local)
+        self.blocks = nn.ModuleList(self._make_block(causal) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Linear(time_width, 2 * width)
+        for layer in [self.modulation, self.stem.head]:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        if mixture:
+            self.mixture_embedding = nn.Sequential(nn.Linear(2 * time_width, time_width), nn.SiLU())
+        if noise or mixture:
+            features = time_width if mixture else self.stem.noise_features
+            self.noise_projection = nn.Linear(features, width, bias=False)
+            nn.init.normal_(self.noise_projection.weight, std=noise_std)
+
+    def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
+        """Fresh input noise for one call on `batch` sequences, lambda [batch] for a mixture; None for a
+        network that takes neither."""
+        if self.mixture:
+            return ((integers(self.mixture, (batch,), generator).double() + 0.5) / self.mixture).float()
+        return self.stem.draw_noise(batch, generator) if self.noise else None
+
+    def _features(self, t: Tensor) -> Tensor:
+        """Sinusoids [B, 2 time_width] of numbers [B] in [0, 1]."""
+        frequency = torch.exp(torch.linspace(0, math.log(1000), self.time_width, device=t.device))
+        angle = math.pi / 2 * t.float().unsqueeze(-1) * frequency
+        return torch.cat([angle.cos(), angle.sin()], -1)
+
+    def _time_vector(self, t: Tensor) -> Tensor:
+        return silu(self.time(self._features(t)))
+
+    def hidden(
+        self, z: Tensor, t: Tensor, noise: Tensor | None = None, context: Tensor | None = None
+    ) -> Tensor:
+        """z: [B, L] symbols, or laws [B, L, symbols] of them; t: [B] times in [0, 1]; noise: what
+        `draw_noise` gave; context: vectors [B, C, width] of the C positions before, which every block
+        attends to besides."""
+        h = self.stem(z)
+        if self.positions is not None:
+            h = h + self.positions
+        if self.mixture:
+            noise = self.mixture_embedding(self._features(noise)).unsqueeze(1)
+        if self.noise or self.mixture:
+            h = h + self.noise_projection(noise)
+        time = self._time_vector(t)
+        for block in self.blocks:
+            h = block(h, time, context)
+        shift, scale = self.modulation(time).unsqueeze(1).chunk(2, -1)
+        return self.norm(h) * (1 + scale) + shift
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Vectors [B, P, width] to logits [B, L, V]."""
+        return self.stem.logits(h)
+
+
+class BlockTransformer(Transformer):
+    """A transformer for the last `block` symbols of a sequence, with an encoder for the ones before.
+
+    The encoder is a second, causal stack of `encoder_depth` blocks at time 0; the first stack attends to its
+    vectors besides its own. Both share the embedding of symbols, and rotary positions run on from one to the
+    other. Other arguments are those of `Transformer` for sequences; input noise is for the last symbols only.
+    """
+
+    def __init__(self, num_symbols: int, vocab_size: int, block: int, *, encoder_depth: int = 1, **sizes):
+        for name, value in {"block": block, "encoder_depth": encoder_depth}.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: {value!r} is not allowed; it must be a whole number of at least 1")
+        super().__init__(num_symbols, vocab_size, block, image_shape=None, causal=False, **sizes)
+        self.block, self.per_position = block, False
+        self.encoder = nn.ModuleList(self._make_block(causal=True) for _ in range(encoder_depth))
+
+    def encode(self, known: Tensor) -> Tensor:
+        """Vectors [B, C, width] of symbols [B, C], each of a symbol and the ones before; C may be 0."""
+        h = self.stem(known)
+        time = self._time_vector(torch.zeros(len(known), device=known.device))
+        for block in self.encoder:
+            h = block(h, time)
+        return h
+
+    def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+        """z: [B, C + block] symbols; t and noise as in `Transformer`. Vectors are 0 for the first C."""
+        known, last = z[:, : -self.block], z[:, -self.block :]
+        return pad(super().hidden(last, t, noise, self.encode(known)), (0, 0, known.shape[1], 0))
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Vectors [B, C + block, width] to logits [B, C + block, V], 0 for the first C."""
+        return pad(super().logits(h[:, -self.block :]), (0, 0, h.shape[1] - self.block, 0))

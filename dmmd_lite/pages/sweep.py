@@ -1,0 +1,264 @@
+"""A sweep: one page at every point of a grid of its parameters, on this machine or on a Dask cluster.
+
+    OUT/PAGE/LABEL-HASH/   one folder a run: its notebook and records; PAGE.failed.ipynb where it failed
+    OUT/PAGE.parquet       all records, one a row, with what was set for their run (columns `p_NAME`)
+    OUT/PAGE.png           every metric against the first parameter swept
+
+A run is done when its notebook carries the fingerprint of all it depends on (`pages.fingerprint`). So the
+same call goes on where an earlier one stopped, a larger grid keeps what a smaller one left, and other code or
+data makes every run anew. A lock a run keeps two sweeps, or a worker thought lost and its successor, from
+working on one point at once. Runs are given out by a pool of threads, each watching a kernel, or by Dask.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from dmmd_lite.pages.jupyter import stop_kernels
+from dmmd_lite.pages.run import PageError, fingerprint, run_page, up_to_date
+from dmmd_lite.pages.source import page_path, resolve_parameters
+from dmmd_lite.utils.signals import Interrupted, collect_signals
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CONNECT_SECONDS = 10  # to wait for a Dask scheduler
+Draw = Callable[[list[dict], list[str]], "Figure"]  # from rows and the names of swept columns
+
+
+class Run(NamedTuple):
+    """One point of a grid. parameters: what the sweep sets. label: those that vary, "steps=4 top_p=0.9".
+    mark: the fingerprint of all it depends on."""
+
+    page: Path
+    scale: str
+    parameters: dict
+    label: str
+    folder: Path
+    mark: str
+
+    @property
+    def notebook(self) -> Path:
+        """Where its executed notebook lies once it is done."""
+        return self.folder / f"{self.page.stem}.ipynb"
+
+    @property
+    def done(self) -> bool:
+        """Whether its results lie in its folder."""
+        return up_to_date(self.page, self.folder, self.scale, self.parameters)
+
+
+def sweep(
+    page: str | Path,
+    grid: dict[str, list],
+    out: str | Path,
+    scale: str = "laptop",
+    *,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    threads: int = 1,
+    draw: Draw | None = None,
+) -> Path:
+    """Run a page at every point of `grid`, {parameter: values}, and gather the results in `out`.
+
+    Prints a line a run and returns the parquet file's path.
+
+    Args:
+    jobs: runs at a time on this machine; None: as many as there are cores for.
+    cluster: address of a Dask scheduler instead, whose workers see this package, the page and `out` under the
+    same paths.
+    threads: of one run.
+    draw: makes the figure of all records; None: no figure.
+    Errors: ValueError for wrong input, before anything runs or is written; PageError, a line a failure, once
+    all other runs are through; Interrupted after SIGINT or SIGTERM. In the last two cases too, what is done
+    is gathered.
+    """
+    for name, value in {"jobs": 1 if jobs is None else jobs, "threads": threads}.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}: {value!r} is not allowed; it must be a whole number of at least 1")
+    if jobs is not None and cluster is not None:
+        raise ValueError(f"jobs: {jobs} is not allowed beside a cluster; its workers set the number")
+    runs = plan(page, grid, out, scale)
+    todo = [run for run in runs if not run.done]
+    failures = []
+    with collect_signals() as asked, _executor(jobs, cluster, threads) as pool:
+        print(f"{runs[0].page.stem}: {len(runs)} runs, {len(runs) - len(todo)} done before", flush=True)
+        if todo:
+            failures = _run_all(pool, todo, threads, asked)
+    done, target = [run for run in runs if run.done], Path(out) / f"{runs[0].page.stem}.parquet"
+    if done:
+        gather(done, target, draw)
+    if asked and len(done) < len(runs):
+        words = f"stopped with {len(done)} of {len(runs)} runs done; go on with the same command"
+        raise Interrupted(words, asked[0])
+    if failures:
+        words = f"{len(failures)} of {len(runs)} runs failed; the same command tries them again"
+        raise PageError("\n".join([words, *failures]))
+    print(target, flush=True)
+    return target
+
+
+def plan(page: str | Path, grid: dict[str, list], out: str | Path, scale: str = "laptop") -> list[Run]:
+    """The runs of a sweep, the last parameter changing fastest.
+
+    Raises ValueError for what a run of the page would refuse, and for a value given twice or none given.
+    """
+    path, out = page_path(page), Path(out).resolve()
+    for name, values in grid.items():
+        if not values:
+            raise ValueError(f"page {path.stem}: parameter {name}: has no value; give at least one")
+    runs, varying = {}, [name for name, values in grid.items() if len(values) > 1] or list(grid)
+    for point in product(*grid.values()):
+        values = resolve_parameters(path, scale, dict(zip(grid, point, strict=True)))
+        parameters = {name: values[name] for name in grid}
+        mark = fingerprint(path, scale, values)
+        key = hashlib.sha256(json.dumps([scale, values], sort_keys=True).encode()).hexdigest()[:10]
+        label = _label({name: parameters[name] for name in varying})
+        folder = re.sub(r"[^A-Za-z0-9_.=+-]+", "_", _label(parameters))[:60]
+        folder = out / path.stem / f"{folder}-{key}"
+        if folder in runs:
+            raise ValueError(f"page {path.stem}: {label} is there twice; give every value once")
+        runs[folder] = Run(path, scale, parameters, label, folder, mark)
+    return list(runs.values())
+
+
+def run_once(run: Run, threads: int) -> None:
+    """Make a run where it is not done, alone; what a killed process left in its folder is cleared away."""
+    from filelock import FileLock
+
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.folder / ".lock"):
+        values = resolve_parameters(run.page, run.scale, run.parameters)
+        if fingerprint(run.page, run.scale, values) != run.mark:
+            raise PageError("page, code, data or versions are not those the sweep began with")
+        for leftover in run.folder.glob(f".{run.page.stem}-*"):
+            shutil.rmtree(leftover)
+        run_page(run.page, run.folder, run.scale, run.parameters, reuse=True, threads=threads)
+
+
+@contextmanager
+def _executor(jobs: int | None, cluster: str | None, threads: int) -> Iterator[Executor]:
+    """Threads of this process, or the workers of a cluster."""
+    if cluster is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        pool = ThreadPoolExecutor(jobs or max(1, cores // threads))
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError(f"cluster: {cluster!r} needs Dask; pip install distributed") from None
+    if not re.fullmatch(r"\w+://\S+", cluster):
+        raise ValueError(f"cluster: {cluster!r} is not allowed; write a scheduler's address, tcp://HOST:PORT")
+    try:
+        client = Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"cluster: no Dask scheduler answers at {cluster!r} ({reason})") from None
+    with client:
+        yield client.get_executor(pure=False)
+
+
+def _run_all(pool: Executor, todo: list[Run], threads: int, asked: list[int]) -> list[str]:
+    """Make runs until none is left or a signal has come, then end those in progress. Returns failures."""
+    started = time.monotonic()
+    futures = {pool.submit(run_once, run, threads): run for run in todo}
+    waiting, failures = set(futures), []
+    while waiting and not asked:
+        finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+        for number, future in enumerate(finished, len(todo) - len(waiting) - len(finished) + 1):
+            run = futures[future]
+            failure = _failure(run, future)
+            if failure:
+                failures.append(f"{run.label}: {failure}")
+            left = timedelta(seconds=round((time.monotonic() - started) / number * (len(todo) - number)))
+            words = "failed" if failure else "done"
+            print(
+                f"{number:{len(str(len(todo)))}d}/{len(todo)} {run.label}: {words}, {left} left", flush=True
+            )
+    for future in waiting:
+        future.cancel()
+    while not all(future.done() for future in waiting):  # cancelling does not end what has begun here
+        stop_kernels()
+        time.sleep(0.1)
+    for future in waiting:
+        futures[future].notebook.with_suffix(".failed.ipynb").unlink(missing_ok=True)
+    return failures
+
+
+def _failure(run: Run, future: Future) -> str | None:
+    """What went wrong, in one line; None where nothing did."""
+    try:
+        future.result()
+    except Exception as error:
+        words = " ".join(str(error).split())
+        return words if isinstance(error, PageError) else f"{type(error).__name__}: {words}"
+    return None if run.done else f"no notebook in {run.folder}; workers must write to the same file system"
+
+
+def gather(runs: list[Run], target: Path, draw: Draw | None = None) -> None:
+    """Write the records of runs that are done as the parquet file `target`, and a figure of them beside it.
+
+    Columns: `run` and `notebook` (a folder's name, and a path from the file's folder), `run_scale`,
+    `run_seconds`, `p_NAME` for whatever was set, and the records' own fields, lists and dictionaries as JSON.
+    A run that saved no records has one row without them, and a figure needs some.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    from dmmd_lite.pages.display import save
+
+    rows = [row for run in runs for row in _rows(run, target)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    table = pyarrow.table({name: _column([row.get(name) for row in rows]) for name in names})
+    swept = [f"p_{name}" for name in runs[0].parameters]
+    part = target.with_name(f".{target.stem}.{os.getpid()}.part.png")
+    parquet.write_table(table, part)
+    os.replace(part, target)
+    if draw is not None and "name" in names:
+        save(draw(table.to_pylist(), swept), part)
+        os.replace(part, target.with_suffix(".png"))
+
+
+def _rows(run: Run, target: Path) -> Iterator[dict]:
+    about = json.loads(run.notebook.read_text())["metadata"]["dmmd_lite"]
+    head = {
+        "run": run.folder.name,
+        **{f"p_{name}": value for name, value in about["parameters"].items()},
+        "run_scale": run.scale,
+        "run_seconds": about["seconds"],
+        "notebook": run.notebook.relative_to(target.parent.resolve()).as_posix(),
+    }
+    saved = [json.loads((run.folder / name).read_text()) for name in about["records"]]
+    records = [record for file in saved for record in file["records"]]
+    yield from ({**head, **record} for record in records or [{}])
+
+
+def _column(values: list):
+    """Values as one column: of their own type where they have one, else all of them as JSON."""
+    import pyarrow
+
+    plain = [json.dumps(value) if isinstance(value, dict | list) else value for value in values]
+    try:
+        return pyarrow.array(plain)
+    except pyarrow.ArrowException:
+        return pyarrow.array([None if value is None else json.dumps(value) for value in values])
+
+
+def _label(parameters: dict) -> str:
+    """Parameters as a reader writes them; "defaults" where there are none."""
+    shown = {name: v if isinstance(v, str) else json.dumps(v) for name, v in parameters.items()}
+    return " ".join(f"{name}={value}" for name, value in shown.items()) or "defaults"

@@ -1,0 +1,1 @@
+"""Answers: tables, figures and verdicts made from records."""

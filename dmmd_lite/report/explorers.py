@@ -1,0 +1,178 @@
+"""What the explorers of the pages show: samplers, trajectories, predictions, live training."""
+
+import html
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+import ipywidgets as widgets
+import torch
+from torch import Tensor
+
+from dmmd_lite.denoisers.base import Denoiser, denoiser_noise
+from dmmd_lite.metrics.suite import evaluate_samples
+from dmmd_lite.models.model import Model
+from dmmd_lite.models.store import train_recipe
+from dmmd_lite.pages.display import tiles
+from dmmd_lite.pages.widgets import error_html
+from dmmd_lite.recipes.recipe import Recipe
+from dmmd_lite.studies.trajectories import Probe
+from dmmd_lite.utils.rng import generator_for
+from dmmd_lite.worlds import get_world
+
+MASKED = "·"  # how a masked position is shown
+
+
+LEAST = 64  # samples that metrics are worth showing for
+
+
+def sampler(models: dict[str, Model], metrics: list[str], num: int = 512, seed: int = 0) -> tuple:
+    """(first, longer) of image models: a few samples at once, then `metrics` on up to `num` of them.
+
+    Both take model (a name of `models`), steps, temperature and top_p.
+    """
+
+    def draw(model: str, steps: int, temperature: float, top_p: float, count: int, at: int) -> Tensor:
+        sampling = {"seed": seed + at, "temperature": temperature, "top_p": top_p}
+        return models[model].sample(count, steps, **sampling).tokens
+
+    @lru_cache(maxsize=8)
+    def begin(model: str, steps: int, temperature: float, top_p: float) -> Tensor:
+        """At most 16 samples, and fewer where they take many steps, so that they are there at once."""
+        return draw(model, steps, temperature, top_p, max(4, min(16, 128 // steps)), 0)
+
+    def shown(model: str, tokens: Tensor, note: str) -> str:
+        alt = f"{min(16, len(tokens))} samples of the {model} model"
+        return tiles(models[model].world.show(tokens[:16]), alt) + f"<br>{html.escape(note)}"
+
+    def first(model: str, steps: int, temperature: float, top_p: float) -> str:
+        return shown(model, begin(model, steps, temperature, top_p), "first samples")
+
+    def longer(model: str, steps: int, temperature: float, top_p: float) -> Iterator[tuple[float, str]]:
+        world, tokens = models[model].world, begin(model, steps, temperature, top_p)
+        said, due, chunk = "", LEAST, max(8, min(32, 256 // steps))
+        while len(tokens) < num:
+            more = draw(model, steps, temperature, top_p, min(chunk, num - len(tokens)), len(tokens))
+            tokens = torch.cat([tokens, more])
+            if len(tokens) >= max(LEAST, min(due, num)):  # intervals take a while: not for every part
+                found, due = evaluate_samples(tokens, world, metrics, seed), 3 * len(tokens) // 2
+                values = [
+                    f"{r.name.replace('_', ' ')} {r.value:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in found
+                ]
+                said = "; ".join([*values, f"n = {len(tokens)}"])
+            yield len(tokens) / num, shown(model, tokens, said or f"n = {len(tokens)}")
+
+    return first, longer
+
+
+def trajectory(
+    model: Model, steps: int, num: int = 6, seed: int = 0, top_p: float = 1.0
+) -> Callable[[int], str]:
+    """The reverse process of a model step by step: a function of the step, 0 to `steps`, that gives z at its
+    end for `num` sequences, with the tokens that changed in it marked and counted."""
+    drawn = model.sample(num, steps, seed=seed, top_p=top_p, trajectory=True)
+    path = drawn.trajectory.cpu()  # [steps + 1, num, L]
+    letters = [*model.world.show(torch.arange(model.world.vocab_size)[:, None]), MASKED]
+
+    def first(after_step: int) -> str:
+        changed = path[after_step] != path[max(after_step - 1, 0)]
+        lines = [
+            "".join(
+                f"<mark>{html.escape(letters[token])}</mark>" if new else html.escape(letters[token])
+                for token, new in zip(row, news, strict=True)
+            )
+            for row, news in zip(path[after_step].tolist(), changed.tolist(), strict=True)
+        ]
+        said = (
+            f"t = {1 - after_step / steps:.3f}; {int(changed.sum())} of {changed.numel()} tokens changed here"
+        )
+        return f"<pre>{chr(10).join(lines)}</pre>{said}"
+
+    return first
+
+
+def predictions(recipe: Recipe, teacher: Denoiser, states: dict[str, tuple[list[int], float]]) -> Probe:
+    """A look at what the players of a D-MMD run, and its teacher, predict at one position of some states.
+
+    states: name -> (symbols z [L], time); all predictions are of the first position, the generator's averaged
+    over input noise. Returns HTML, a row a state.
+    """
+    classes = get_world(recipe.world).vocab_size
+
+    def row(name: str, denoiser: Denoiser, z: list[int], t: float) -> str:
+        many, generator = torch.tensor([z] * 512), generator_for("cpu", 0)
+        noise = denoiser_noise(denoiser, len(many), generator, "cpu")
+        with torch.no_grad():
+            x = denoiser(many, torch.full((len(many),), t), noise).exp()[:, 0].mean(0)
+        cells = "".join(
+            f'<td><meter value="{p:.3f}" min="0" max="1" aria-label="{name}"></meter> {p:.3f}</td>'
+            for p in x.tolist()
+        )
+        return f"<tr><td>{html.escape(name)}</td>{cells}</tr>"
+
+    def look(players: dict) -> str:
+        rows = [
+            row(f"{who}, {called}", denoiser, z, t)
+            for called, (z, t) in states.items()
+            for who, denoiser in {**players, "teacher": teacher}.items()
+        ]
+        head = "".join(f"<th>class {c}</th>" for c in range(classes))
+        return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
+
+    return look
+
+
+class Live:
+    """A training watched while it runs, in a thread of its own: a button to begin, one to stop, progress.
+
+    look(players) gives HTML from the averaged players; it is called every `every` loop steps.
+    """
+
+    def __init__(self, recipe: Recipe, look: Probe, every: int, seed: int = 0):
+        self.recipe, self.look, self.every, self.seed = recipe, look, every, seed
+        self.thread, self.stopped = None, False
+        self.result, self.bar = widgets.HTML(), widgets.FloatProgress(max=1.0)
+        self.begin, self.stop = (
+            widgets.Button(description="train"),
+            widgets.Button(description="stop", disabled=True),
+        )
+        self.begin.on_click(lambda _: self.start())
+        self.stop.on_click(lambda _: self.cancel())
+        self.box = widgets.VBox([widgets.HBox([self.begin, self.stop, self.bar]), self.result])
+
+    def start(self) -> None:
+        """Begin to train."""
+        self.stopped, self.begin.disabled, self.stop.disabled = False, True, False
+        self.thread = threading.Thread(target=self._train, daemon=True)
+        self.thread.start()
+
+    def cancel(self) -> None:
+        """Stop at the next look; what was shown last stays."""
+        self.stopped = True
+
+    def _train(self) -> None:
+        seen = 0
+
+        def watch(players: dict) -> float:
+            nonlocal seen
+            seen += self.every
+            self.result.value, self.bar.value = self.look(players), seen / self.recipe.training.steps
+            if self.stopped:
+                raise _Stopped
+            return 0.0
+
+        watched = self.recipe.with_changes({"training.validate_every": self.every})
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                train_recipe(watched, folder, seed=self.seed, validate=watch)
+        except _Stopped:
+            pass
+        except Exception as error:  # it would end in the thread, unseen
+            self.result.value = error_html(error)
+        finally:
+            self.begin.disabled, self.stop.disabled = False, True
+
+
+class _Stopped(Exception):
+    """The training was asked to stop."""

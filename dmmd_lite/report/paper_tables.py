@@ -1,0 +1,55 @@
+"""Tables that hold the paper's claims against the committed records."""
+
+from collections import Counter
+
+import pandas as pd
+from pandas import DataFrame
+
+from dmmd_lite.pages.links import page_link, record_link
+from dmmd_lite.report.cells import as_html
+from dmmd_lite.report.claims import Claim, Finding, verdict
+from dmmd_lite.report.paper import claims_of, items
+
+
+def parts_table(found: dict[Claim, list[Finding]]) -> DataFrame:
+    """Every part of the paper: its page in the book, and how its claims came out at which scales."""
+    rows = []
+    for part in items():
+        mine = claims_of(part)
+        count = Counter(verdict(found[claim]) for claim in mine)
+        scales = dict.fromkeys(f.scale for claim in mine for f in found[claim])
+        done = page_link(part.page, part.page.replace("_", " ")) if part.page else "not done yet"
+        rows.append(
+            {
+                "in the paper": part.name,
+                "shows": part.shows,
+                "in this book": done,
+                "claims": "; ".join(f"{words}: {n}" for words, n in count.items()) or "none to count",
+                "scales": ", ".join(scales),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def claim_section(claim: Claim, findings: list[Finding]) -> str:
+    """A claim as HTML: what the paper says, what came out, and a table of the comparisons behind it."""
+    rows = [
+        {
+            "compared": f.where,
+            "here": f.numbers,
+            "as in the paper": f"{f.agree} of {f.seeds}",
+            "intervals apart": f"{f.apart} of {f.seeds}",
+            "scale": f.scale,
+            "records": record_link(f.file),
+        }
+        for f in findings
+    ]
+    said = f"<p><b>{claim.source}.</b> {claim.text} <b>{verdict(findings).capitalize()}.</b><br>"
+    said += f"<i>The paper's numbers:</i> {claim.paper}.</p>"
+    return said + (as_html(pd.DataFrame(rows)) if rows else "")
+
+
+def claims_on(part: str) -> str:
+    """The claims about a part of the paper, "Table 6", held against all committed records, as HTML."""
+    claims = claims_of(next(item for item in items() if item.name == part))
+    return "".join(claim_section(claim, claim.findings()) for claim in claims)

@@ -1,0 +1,1 @@
+"""What the book proves by enumeration and optimisation: limits, reverse kernels, single precision."""

@@ -1,0 +1,30 @@
+"""Training objectives, one small module a method.
+
+A method is a set of players (the networks it trains, by name) and a function
+
+    losses(step, x, generator) -> {player: {term: scalar}}
+
+that names the players to be updated at this step and the terms of each one's loss. The training loop
+knows nothing else about a method, and a method nothing about optimisers, files or devices.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Method(Protocol):
+    """What the training loop needs.
+
+    A method may keep networks that no optimiser trains but that change while it runs, such as a target that
+    becomes a copy of the student now and then. It names them in an attribute `copies: dict[str, nn.Module]`;
+    they go to the players' device and into the checkpoint. `losses` changes them, and only as `step` and
+    the players say: it may be called several times a step (accumulation).
+    """
+
+    players: dict[str, nn.Module]
+
+    def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
+        """Loss terms of the players that update at this step, for clean tokens x [B, L]."""
+        ...

@@ -1,0 +1,58 @@
+"""Public names that are loaded when they are first asked for, so that a package is imported at once."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+
+
+def lazy(
+    package: str, names: dict[str, str], old: dict[str, str] | None = None
+) -> tuple[Callable, Callable, list[str]]:
+    """Make the `__getattr__`, `__dir__` and `__all__` of a package whose names lie in other modules.
+
+    Args:
+    names: module, without the package's own name -> the names it has, separated by spaces.
+    old: names of an older version -> what they are called now (see `moved`).
+    """
+    where = {name: f"{package}.{module}" for module, listed in names.items() for name in listed.split()}
+
+    def load(name: str):
+        if name not in where:
+            return moved(package, name, old or {})
+        value = getattr(import_module(where[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return load, lambda: sorted([*vars(sys.modules[package]), *where]), sorted(where)
+
+
+def moved(module: str, name: str, names: dict[str, str]):
+    """Return what a name of an older version is called now, with a warning that says so: the `__getattr__` of
+    a module some of whose names changed. names: old -> new. They go with the next version."""
+    if name not in names:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    warnings.warn(f"{module}.{name} is now {module}.{names[name]}", DeprecationWarning, stacklevel=3)
+    return getattr(sys.modules[module], names[name])
+
+
+class MovedModule(ModuleType):
+    """A module that is no longer there. Its names are read from where they are now, with a warning that names
+    the new place; they go with the next version."""
+
+    def __init__(self, name: str, names: dict[str, str]):
+        """names: old name -> "module:name" of the new place."""
+        super().__init__(name, f"Moved; it has {sorted(names)}.")
+        self.__dict__["_names"] = names
+
+    def __getattr__(self, name: str):
+        if name not in self._names:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        module, _, attribute = self._names[name].partition(":")
+        new = f"{module}.{attribute}"
+        warnings.warn(f"{self.__name__}.{name} is now {new}", DeprecationWarning, stacklevel=2)
+        value = import_module(module)
+        for part in attribute.split("."):
+            value = getattr(value, part)
+        return value

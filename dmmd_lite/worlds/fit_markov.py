@@ -1,0 +1,54 @@
+"""Fitting the Markov world: counts of symbol pairs in the docstrings of the standard library.
+
+`python -m dmmd_lite.worlds.fit_markov` counts again and rewrites `data/markov.json`.
+"""
+
+import hashlib
+import json
+import platform
+from collections import Counter
+from itertools import pairwise
+
+from dmmd_lite.utils.paths import data_dir
+from dmmd_lite.worlds.docstrings import docstrings, prose_of
+from dmmd_lite.worlds.markov import DATA_FILE
+from dmmd_lite.worlds.text import SYMBOLS, to_symbols
+
+SMOOTHING = 0.5
+
+
+def paragraphs() -> list[str]:
+    """The standard library's distinct paragraphs of prose, in order of appearance. Takes about 7 seconds."""
+    return list(dict.fromkeys(line for _, text in docstrings() for line in prose_of(text)))
+
+
+def fit_transition_table() -> dict:
+    """How often each symbol follows each other one, with provenance: the contents of the data file.
+
+    counts[a][b] counts symbol b after symbol a; `smoothing` is to be added to every count.
+    """
+    prose = paragraphs()
+    stream = to_symbols(" ".join(prose))
+    pairs = Counter(pairwise(stream))
+    return {
+        "symbols": SYMBOLS,
+        "smoothing": SMOOTHING,
+        "source": "docstrings of the Python standard library, filtered by dmmd_lite.worlds.docstrings",
+        "python": platform.python_version(),
+        "paragraphs": len(prose),
+        "characters": len(stream),
+        "sha256": hashlib.sha256(stream.encode()).hexdigest(),
+        "counts": [[pairs[a, b] for b in SYMBOLS] for a in SYMBOLS],
+    }
+
+
+def main() -> None:
+    """Write the data file, one row of counts a line."""
+    fit = fit_transition_table()
+    rows = ",\n  ".join(json.dumps(row) for row in fit.pop("counts"))
+    head = json.dumps(fit, indent=1).removesuffix("\n}")
+    (data_dir() / DATA_FILE).write_text(f'{head},\n "counts": [\n  {rows}\n ]\n}}\n')
+
+
+if __name__ == "__main__":
+    main()

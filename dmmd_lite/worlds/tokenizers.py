@@ -1,0 +1,100 @@
+"""Tokenizers of text: the 27 symbols, and GPT-2's byte-level pairs from its two files."""
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from dmmd_lite.utils.paths import external_data_dir, may_download
+from dmmd_lite.worlds.hub import HUB, not_in_data_dir
+from dmmd_lite.worlds.text import SYMBOLS, encode_symbols, show_symbols, to_symbols
+
+TOKENIZER_FOLDER, TOKENIZER_FILES = "gpt2_tokenizer", ("vocab.json", "merges.txt")
+
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+class Letters:
+    """The 27 symbols; documents are followed by one space."""
+
+    vocab_size, dtype, fingerprint = len(SYMBOLS), np.uint8, "letters"
+
+    def encode(self, texts: list[str]) -> list[np.ndarray]:
+        """Tokens of every text, uint8 [characters]."""
+        return [encode_symbols(to_symbols(text).strip() + " ").numpy() for text in texts]
+
+    def show(self, tokens: Tensor) -> list[str]:
+        """Tokens [B, L] as one string a sequence."""
+        return show_symbols(tokens)
+
+
+class GPT2Tokens:
+    """GPT-2's byte-level pairs, from its two files; documents are followed by the end-of-text token."""
+
+    vocab_size, dtype = 50_257, np.uint16
+
+    @cached_property
+    def files(self) -> tuple[Path, Path]:
+        """vocab.json and merges.txt of $DMMD_DATA_DIR, else of the hub or its cache; else ValueError."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        local = local_tokenizer_files()
+        if local:
+            return local
+        try:
+            paths = (
+                hf_hub_download(HUB["gpt2"], f, local_files_only=not may_download()) for f in TOKENIZER_FILES
+            )
+            return tuple(map(Path, paths))
+        except LocalEntryNotFoundError:
+            raise ValueError(
+                f"tokenizer: {not_in_data_dir(f'{TOKENIZER_FOLDER}/{{vocab.json,merges.txt}}')}"
+                f" or set DMMD_DOWNLOAD=1 to fetch them from {HUB['gpt2']}"
+            ) from None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of both files."""
+        return hashlib.sha256(b"".join(file.read_bytes() for file in self.files)).hexdigest()
+
+    @cached_property
+    def _tokenizer(self):
+        from tokenizers.implementations import ByteLevelBPETokenizer
+
+        vocab, merges = map(str, self.files)
+        try:
+            tokenizer = ByteLevelBPETokenizer(vocab, merges)
+        except Exception as error:  # the library raises nothing narrower
+            raise ValueError(
+                f"tokenizer: {Path(vocab).name} or {Path(merges).name} is damaged ({error})"
+            ) from None
+        if tokenizer.token_to_id(END_OF_TEXT) is None or tokenizer.get_vocab_size() > self.vocab_size:
+            raise ValueError(
+                f"tokenizer: {Path(vocab).name} is not GPT-2's; it needs {END_OF_TEXT} and at most"
+                f" {self.vocab_size} tokens"
+            )
+        return tokenizer
+
+    def encode(self, texts: list[str]) -> list[np.ndarray]:
+        """Tokens of every text, uint16 [tokens]; the library works on all cores."""
+        end = self._tokenizer.token_to_id(END_OF_TEXT)
+        encoded = self._tokenizer.encode_batch(texts)
+        return [np.array([*one.ids, end], self.dtype) for one in encoded]
+
+    def show(self, tokens: Tensor) -> list[str]:
+        """Tokens [B, L] as one string a sequence; a character cut at an end becomes U+FFFD."""
+        return self._tokenizer.decode_batch(tokens.tolist(), skip_special_tokens=False)
+
+
+TOKENIZERS = {"letters": Letters, "gpt2": GPT2Tokens}
+
+
+def local_tokenizer_files() -> tuple[Path, ...]:
+    """GPT-2's two files in $DMMD_DATA_DIR; empty unless both are there."""
+    folder = external_data_dir()
+    files = tuple(folder / TOKENIZER_FOLDER / name for name in TOKENIZER_FILES) if folder else ()
+    return files if all(file.is_file() for file in files) else ()

@@ -1,0 +1,140 @@
+"""Sequences of your own: a tensor of tokens, or a set of Hugging Face `datasets`."""
+
+import hashlib
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmmd_lite.utils.rng import integers
+from dmmd_lite.worlds.base import RESERVED, World
+
+HELD_OUT = 0.1  # of the training sequences, for "valid" and for "test", where a set has no such part
+
+
+SPLIT_SEED = 0
+
+
+PARTS = {"train": ("train",), "valid": ("validation", "valid"), "test": ("test",)}  # names in a DatasetDict
+
+
+class TokensWorld(World):
+    """Sequences of one length, by split; made by `tokens_world`. Without data it only shows tokens.
+
+    symbols: what the tokens stand for, one character each; "" where they are shown as numbers.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parts: dict[str, Tensor],
+        vocab_size: int,
+        length: int,
+        image_shape: tuple[int, int, int] | None = None,
+        symbols: str = "",
+    ):
+        if vocab_size < 2:
+            raise ValueError(f"vocab_size: {vocab_size!r} is not allowed; it must be at least 2")
+        if image_shape is not None and (len(image_shape) != 3 or np.prod(image_shape) != length):
+            raise ValueError(
+                f"image_shape: {image_shape!r} is not allowed; (height, width, channels) of {length} tokens"
+            )
+        if symbols and len(symbols) != vocab_size:
+            raise ValueError(f"symbols: {symbols!r} is not allowed; it must have {vocab_size} characters")
+        self.name, self.vocab_size, self.length = name, vocab_size, length
+        self.image_shape = None if image_shape is None else tuple(image_shape)
+        self.parts, self.symbols = parts, symbols
+
+    def split(self, split: str) -> Tensor:
+        """All sequences of a split, [n, L]. ValueError where there is none of them."""
+        if split not in self.parts:
+            known = list(self.parts) or "nothing, as the data did not come with the model"
+            raise ValueError(f"split: {split!r} is not allowed for {self.name}; it has {known}")
+        return self.parts[split]
+
+    def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
+        """`num` sequences drawn with replacement, [num, L], on the generator's device."""
+        x = self.split(split)
+        picked = integers(len(x), (num,), generator)
+        return x[picked.to(x.device)].to(generator.device)
+
+    @cached_property
+    def provenance(self) -> dict:
+        """Number of sequences and sha256 of all of them."""
+        digest = hashlib.sha256()
+        for split, x in self.parts.items():
+            digest.update(f"{split} {tuple(x.shape)} ".encode() + x.cpu().numpy().tobytes())
+        return {"sequences": sum(map(len, self.parts.values())), "tokens_sha256": digest.hexdigest()}
+
+    def show(self, tokens: Tensor) -> list:
+        """Images where there is an image shape, else one string a sequence."""
+        if self.image_shape is not None:
+            return self.pictures(tokens)
+        if self.symbols:
+            return ["".join(self.symbols[token] for token in row) for row in tokens.tolist()]
+        return [" ".join(map(str, row)) for row in tokens.tolist()]
+
+
+def tokens_world(
+    name: str,
+    tokens,
+    vocab_size: int | None = None,
+    *,
+    image_shape: tuple[int, int, int] | None = None,
+    symbols: str = "",
+    column: str = "tokens",
+) -> TokensWorld:
+    """A world of your own sequences.
+
+    tokens: whole numbers 0 … V - 1, [N, L], as a tensor, an array or lists; or a `datasets.Dataset` with such
+    a column; or a `DatasetDict` of them, whose "train", "validation" and "test" are then the splits. Without
+    one of the latter a fixed random tenth of "train", or of all there is, is held out in its place.
+    vocab_size: V; None: one more than the largest token. image_shape: (height, width, channels) of pictures.
+    symbols: V characters the tokens stand for.
+    Errors: ValueError for tokens of another shape or type or out of range, and for a name the package uses.
+    """
+    if not name or name.partition("@")[0] in RESERVED:
+        raise ValueError(f"name: {name!r} is not allowed; choose one that is none of {sorted(RESERVED)}")
+    if hasattr(tokens, "keys"):  # a DatasetDict
+        found = {split: next((n for n in names if n in tokens), None) for split, names in PARTS.items()}
+        if found["train"] is None:
+            raise ValueError(f"tokens: the parts {sorted(tokens)} are not allowed; one must be 'train'")
+        parts = {split: _as_tokens(tokens[n], column) for split, n in found.items() if n}
+    else:
+        parts = {"train": _as_tokens(tokens, column)}
+    missing = [split for split in PARTS if split not in parts]
+    if missing:
+        x = parts["train"]
+        held = max(1, round(HELD_OUT * len(x)))
+        if len(x) <= held * len(missing):
+            raise ValueError(f"tokens: {len(x)} sequences are not allowed; give at least {len(missing) + 1}")
+        x = x[torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(len(x)))]
+        cut = x.split([len(x) - held * len(missing), *[held] * len(missing)])
+        parts |= dict(zip(["train", *missing], cut, strict=True))
+    lengths = {x.shape[1] for x in parts.values()}
+    if len(lengths) > 1:
+        raise ValueError(f"tokens: lengths {sorted(lengths)} are not allowed; all parts must have one")
+    low, high = (int(getattr(torch.cat([x.flatten() for x in parts.values()]), f)()) for f in ("min", "max"))
+    vocab_size = high + 1 if vocab_size is None else vocab_size
+    if low < 0 or high >= vocab_size:
+        raise ValueError(f"tokens: {low} … {high} is not allowed; they must lie in 0 … {vocab_size - 1}")
+    return TokensWorld(name, parts, vocab_size, lengths.pop(), image_shape, symbols)
+
+
+def _as_tokens(source, column: str) -> Tensor:
+    """int64 tokens [n, L] of a tensor, an array, lists or a `datasets.Dataset`."""
+    if hasattr(source, "column_names"):
+        if column not in source.column_names:
+            raise ValueError(f"column: {column!r} is not allowed; the set has {source.column_names}")
+        source = source.with_format(None)[column][:]
+    try:
+        x = source if isinstance(source, Tensor) else torch.from_numpy(np.asarray(source))
+    except (TypeError, ValueError):  # ragged lists, strings
+        x = torch.empty(0)
+    if x.ndim != 2 or 0 in x.shape or x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+        found = f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}"
+        raise ValueError(
+            f"tokens: {found} is not allowed; they must be whole numbers [N, L], all of one length"
+        )
+    return x.long()

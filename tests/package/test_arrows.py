@@ -1,0 +1,95 @@
+"""Imports go one way: every room of the package imports only from the rooms below it."""
+
+import ast
+
+from helpers import ROOT
+
+PACKAGE = ROOT / "dmmd_lite"
+ROOMS = {  # room -> the rooms it may import from
+    "utils": "",
+    "networks": "utils",
+    "processes": "utils",
+    "worlds": "utils",
+    "training": "utils",
+    "denoisers": "networks processes worlds utils",
+    "sampling": "denoisers processes utils",
+    "objectives": "sampling denoisers processes utils",
+    "metrics": "denoisers processes worlds utils",
+    "recipes": "objectives training networks processes worlds utils",
+    "models": "recipes metrics objectives training sampling denoisers networks processes worlds utils",
+    "studies": "models recipes metrics objectives training denoisers processes worlds utils",
+    "pages": "utils",
+    "report": "studies models recipes metrics objectives denoisers networks processes worlds pages utils",
+    "cli": "report pages studies models recipes metrics objectives training denoisers worlds utils",
+}
+
+
+FILES_ALONE = ("sampling", "cli")  # rooms that are one file
+
+
+def name_of(path) -> str:
+    """The dotted name of a module, from the package on: "" for the package itself."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+
+
+FILES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports_of(path) -> set[str]:
+    """Modules of the package that a file imports, at its top or within functions, but for types alone."""
+    tree = ast.parse(path.read_text())
+    typed = (n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    skipped = {id(inner) for node in typed for inner in ast.walk(node)}
+    found = set()
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and id(node) not in skipped
+            and f"{node.module}.".startswith("dmmd_lite.")
+        ):
+            base = node.module.removeprefix("dmmd_lite").lstrip(".")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".lstrip(".")
+                found.add(inner if inner in FILES else base)
+    return found - {""}  # the package itself has the version, and loads everything else when asked
+
+
+GRAPH = {name: imports_of(path) for name, path in FILES.items()}
+
+
+def test_there_are_no_more_rooms_than_a_reader_can_see():
+    entries = {path.name for path in PACKAGE.iterdir() if not path.name.startswith("__pycache__")}
+    assert entries == {"__init__.py", "cli.py", "sampling.py"} | {
+        r for r in ROOMS if r not in ("cli", "sampling")
+    }
+    assert len(entries) <= 16
+
+
+def test_nothing_imports_upwards():
+    wrong = [
+        f"{FILES[name].relative_to(ROOT)} imports {other}"
+        for name, others in GRAPH.items()
+        for other in sorted(others)
+        if name
+        and (here := name.split(".")[0]) != (there := other.split(".")[0])
+        and there not in ROOMS[here].split()
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    left = {name: set(others) for name, others in GRAPH.items()}
+    while free := [name for name, others in left.items() if not others & left.keys() - {name}]:
+        for name in free:
+            del left[name]
+    assert not left, f"a circle among {sorted(left)}"
+
+
+def test_rooms_stand_at_most_ten_storeys_high():
+    heights = {}
+    for room in ROOMS:  # in an order in which what a room imports from comes first
+        below = {
+            other.split(".")[0] for name in GRAPH if name.split(".")[0] == room for other in GRAPH[name]
+        } - {room}
+        heights[room] = 1 + max((heights[other] for other in below), default=0)
+    assert max(heights.values()) <= 10, heights

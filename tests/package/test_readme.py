@@ -1,0 +1,183 @@
+"""README: its commands and its Python run, trainings at a smaller size; what it names exists.
+
+A command or a block of another kind than those known here fails: it would go unchecked.
+"""
+
+import ast
+import inspect
+import re
+import shlex
+import tomllib
+from functools import partial
+
+import pytest
+import torch
+from helpers import ROOT
+
+from dmmd_lite import cli
+from dmmd_lite.models import custom
+from dmmd_lite.networks.transformer import Transformer
+from dmmd_lite.pages.sweep import plan
+from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
+from dmmd_lite.worlds import WORLDS, corpora, get_world
+from dmmd_lite.worlds.text import TextWorld
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+SHELL = "".join(text for language, text in BLOCKS if not language)
+PYTHON = [text for language, text in BLOCKS if language == "python"]
+PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+COMMANDS = [shlex.split(line, comments=True) for line in SHELL.splitlines() if line.strip()]
+INLINE = [shlex.split(code) for code in re.findall(r"`((?:make|dmmd-lite|source|conda|pip) [^`]+)`", PROSE)]
+TINY = {"width": 16, "depth": 1, "heads": 2, "time_width": 8}
+SMALLER = {  # what goes behind a command's name and behind its last argument, so that it takes seconds
+    "train": (["--scale", "smoke"], ["training.steps=4"]),
+    "evaluate": ([], ["--num", "64"]),
+}
+
+
+def of_the_package() -> list[list[str]]:
+    """Arguments of every command of the package, in the order of the README, placeholders excepted."""
+    found = [words for words in INLINE + COMMANDS if words[0].endswith("dmmd-lite")]
+    return [words[1:] for words in found]
+
+
+def test_every_command_is_of_a_kind_that_is_checked_here():
+    kinds = {words[0].removeprefix(".venv/bin/") for words in INLINE + COMMANDS}
+    assert kinds == {"make", "dmmd-lite", "torchrun", "source", "conda", "pip"}
+    assert {language for language, _ in BLOCKS} == {"", "python"} and len(PYTHON) == 3
+
+
+def test_the_commands_of_the_package_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+    """In the order they stand in, so that what one writes is there for the next."""
+    monkeypatch.chdir(tmp_path)
+    ran = set()
+    for arguments in of_the_package():
+        name = arguments[0]
+        if len(arguments) > 1 or name in ("recipes", "doctor"):
+            ran.add(name)
+            if name == "sweep":
+                parsed = cli.make_parser().parse_args(arguments)
+                grid = {key: [cli.parse_value(v) for v in values] for key, *values in parsed.grid}
+                assert len(plan(parsed.page, grid, parsed.out)) == 4
+            else:
+                first, last = SMALLER.get(name, ([], []))
+                code = cli.main([name, *first, *arguments[1:], *last])
+                assert code == 0, capsys.readouterr().err
+        else:
+            cli.make_parser().parse_args([name, "intro", "--out", "out"])
+    assert ran == {"recipes", "train", "sample", "evaluate", "sweep", "doctor"}
+    assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "runs" / "mine" / "model.safetensors").is_file()
+
+
+def test_the_other_commands_name_what_is_there():
+    makefile, environments = (ROOT / "Makefile").read_text(), (ROOT / "environment.yml").name
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for words in INLINE + COMMANDS:
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), words
+        elif words[0] == "conda":
+            assert words == ["conda", "env", "create", "-f", environments]
+        elif words[0] == "source":
+            assert words == ["source", ".venv/bin/activate"] and "BIN := .venv/bin" in makefile
+        elif words[0] == "pip":
+            [extra] = re.findall(r"\.\[(\w+)\]", words[-1])
+            assert extra in extras
+
+
+def test_torchrun_starts_a_training_of_the_command_line():
+    from torch.distributed.run import get_args_parser
+
+    seen = 0
+    for words in COMMANDS:
+        if words[0] == "torchrun":
+            rest = words[1:] if words[-1] != "..." else [*words[1:-1], ".venv/bin/dmmd-lite"]
+            parsed = get_args_parser().parse_args(rest)
+            assert parsed.training_script == ".venv/bin/dmmd-lite"
+            if parsed.training_script_args:
+                ours = cli.make_parser().parse_args(parsed.training_script_args)
+                get_recipe(ours.recipe, ours.scale)
+                seen += 1
+    assert seen == 1
+
+
+def shorter(text: str, **replaced: str) -> str:
+    """A block with some of its literals replaced, each of which must be there."""
+    for old, new in replaced.values():
+        assert old in text, f"the README says {old!r} no more"
+        text = text.replace(old, new)
+    return text
+
+
+def test_sampling_and_measuring_from_python(capsys):
+    exec(shorter(PYTHON[0], num=("num=1000", "num=64")), names := {})
+    assert names["tokens"].shape == (16, 64) and 0 <= names["tokens"].min() and names["tokens"].max() <= 16
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["frechet", "coverage"]
+
+
+@pytest.mark.parametrize("start", ["tokens", "network"])
+def test_distilling_from_data_or_from_a_network(start, tmp_path, monkeypatch, rng):
+    monkeypatch.chdir(tmp_path)
+    few = {"updates": 4, "batch_size": 8}
+    monkeypatch.setattr(custom, "fit_teacher", partial(custom.fit_teacher, network=TINY, **few))
+    monkeypatch.setattr(custom, "distil", partial(custom.distil, **few))
+    text = PYTHON[1]
+    if start == "network":
+        trained = re.search(r"^teacher = fit_teacher.*\n", text, re.MULTILINE)[0]
+        loaded = ('from_pretrained("mine-8-steps")', 'from_pretrained("mine-8-steps", network=my_network)')
+        text = shorter(text, teacher=(trained, ""), adapted=("# teacher = ", "teacher = "), loaded=loaded)
+    names = {
+        "my_tokens": torch.randint(5, (300, 6), generator=rng),
+        "my_network": Transformer(6, 5, 6, **TINY),
+    }
+    exec(text, names)
+    student = names["student"]
+    assert student.recipe.method.steps == 8 and student.recipe.role == "dmmd"
+    assert {path.name for path in (tmp_path / "mine-8-steps").iterdir()} >= {"config.json", "README.md"}
+    assert (names["teacher"].recipe.name == "mine") == (start == "network")
+
+
+def test_a_network_in_the_loop_itself(tmp_path, monkeypatch, rng):
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "V": 5,
+        "my_network": Transformer(5, 5, 6, **TINY),
+        "my_tokens": lambda n: torch.randint(5, (n, 6), generator=rng),
+    }
+    less = {"device": ('"cuda"', '"cpu"'), "steps": ("steps=2000", "steps=4"), "size": ("size=64", "size=8")}
+    exec(shorter(PYTHON[2], **less), names)
+    tokens = torch.zeros(2, 6, dtype=torch.long)
+    assert names["student"](tokens, torch.ones(2)).shape == (2, 6, 5)
+    assert names["result"].steps == 4
+
+
+def test_text_of_ones_own_is_called_as_it_can_be():
+    [call] = re.findall(r"`(text_world\([^`]*\))\.sample`", PROSE)
+    node = ast.parse(call, mode="eval").body
+    values = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+    bound = inspect.signature(corpora.text_world).bind(*map(ast.literal_eval, node.args), **values)
+    assert values and values.items() <= bound.arguments.items()
+    assert callable(TextWorld.sample)
+
+
+def test_the_table_of_images_is_true():
+    rows = re.findall(r"^\| (`.+?) \| ([\d, ×]+) \|", README, re.MULTILINE)
+    worlds = [
+        pair
+        for names, sizes in rows
+        for pair in zip(re.findall(r"`(\w+)`", names), 2 * sizes.split(", "), strict=False)
+    ]
+    assert len(worlds) == 7
+    for name, size in worlds:
+        length, levels = (int(number.replace(",", "")) for number in re.split(r" × |,(?!\d)", size))
+        assert name in WORLDS
+        world = get_world(name)
+        assert (world.length, world.vocab_size) == (length, levels), name
+
+
+def test_files_and_models_that_are_named_exist():
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in link]
+    assert links and all((ROOT / link).exists() for link in links)
+    models = re.findall(r"\b(?:digits|cifar10)-(?:masked|uniform)-[\w-]*\w", README)
+    assert models and set(models) <= set(RECIPES)

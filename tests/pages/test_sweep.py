@@ -1,0 +1,263 @@
+"""Sweeps: refused before they run, each point once, one failure alone, gone on with after every end."""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from helpers import contents, exit_codes, start_command
+from pyarrow import parquet
+
+from dmmd_lite.cli import main
+from dmmd_lite.pages.sweep import plan, sweep
+from dmmd_lite.report.sweeps import swept_metrics
+
+SOURCE = """# %% tags=["parameters"]
+number: int = 0  # which run
+rate: float = 0.5
+widths: list[int] = [1]
+log: str = ""  # a file that gets a line from every run that begins
+wait: float = 0.0  # seconds
+end: str = ""  # "raise", or "die" with the kernel
+
+# %%
+import os
+import signal
+import time
+from pathlib import Path
+
+from dmmd_lite.utils.records import save_records
+
+if log:
+    with open(log, "a") as file:
+        file.write(f"{number} {os.getpid()}\\n")
+time.sleep(wait)
+if end == "raise":
+    raise RuntimeError("line one\\nthe page says no")
+if end == "die":
+    os.kill(os.getpid(), signal.SIGKILL)
+threads = os.environ["OMP_NUM_THREADS"] + os.environ["MKL_NUM_THREADS"]
+record = {"name": "total", "value": number + rate, "low": number, "high": number + 1, "n": 1}
+records = [{**record, "steps": steps, "threads": threads, "folder": Path.cwd().name} for steps in (1, 2)]
+save_records("tiny", records if number >= 0 else [])
+"""
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A small page that needs no more than its kernel."""
+    path = tmp_path / "pages" / "tiny.py"
+    path.parent.mkdir()
+    path.write_text(SOURCE)
+    path.with_name("scales.toml").write_text("[smoke.tiny]\nrate = 0.25\n")
+    return path
+
+
+def begun(log: Path) -> Counter:
+    """How often each number stands in a log."""
+    return (
+        Counter(int(line.split()[0]) for line in log.read_text().splitlines()) if log.exists() else Counter()
+    )
+
+
+def notebooks(out: Path) -> dict[Path, int]:
+    """The notebooks of runs that are done, with the time each was written."""
+    return {path: path.stat().st_mtime_ns for path in out.glob("tiny/*/tiny.ipynb")}
+
+
+def wait_until(condition, seconds=300):
+    """Wait for a condition, at most so long."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def gone(pid: int) -> bool:
+    """Whether there is no such process any more, or only what is left of it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["-p", "numbr", "1", "2"], ["numbr", "number"]),
+        (["-p", "number", "1", "two"], ["number", "'two'", "int"]),
+        (["-p", "number", "1", "2.5"], ["number", "2.5", "int"]),
+        (["-p", "number", "1", "-p", "rate", "fast"], ["rate", "'fast'", "float"]),
+        (["-p", "number"], ["number", "no value"]),
+        (["-p", "number", "1", "-p", "number", "2"], ["'number'", "twice"]),
+        (["-p", "rate", "1", "1.0"], ["rate=1.0", "twice"]),
+        (["--scale", "huge"], ["scale", "'huge'"]),
+        (["--jobs", "0"], ["jobs", "0"]),
+        (["--jobs", "two"], ["jobs", "two"]),
+        (["--threads", "0"], ["threads", "0"]),
+        (["--jobs", "2", "--cluster", "tcp://127.0.0.1:1"], ["--cluster", "--jobs"]),
+        (["--out", "pages/tiny.py"], ["out", "pages/tiny.py"]),
+    ],
+)
+def test_wrong_input_is_one_line_code_2_and_nothing_written(
+    page, tmp_path, monkeypatch, capsys, arguments, words
+):
+    monkeypatch.chdir(tmp_path)
+    before = contents(tmp_path)
+    assert main(["sweep", str(page), "--out", "out/deep", *arguments]) == 2
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 1 and not told.out and all(word in told.err for word in words)
+    assert contents(tmp_path) == before
+
+
+def test_unknown_pages_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="nosuchpage.*intro"):
+        sweep("nosuchpage", {}, tmp_path / "out")
+    assert contents(tmp_path) == {}
+
+
+def test_the_runs_of_a_grid(page, tmp_path):
+    runs = plan(page, {"number": [1, 2], "rate": [0, 0.5]}, tmp_path / "out", "smoke")
+    assert [run.label for run in runs] == [
+        "number=1 rate=0.0",
+        "number=1 rate=0.5",
+        "number=2 rate=0.0",
+        "number=2 rate=0.5",
+    ]
+    assert len({run.folder for run in runs}) == len({run.mark for run in runs}) == 4
+    assert all(run.folder.parent == tmp_path / "out" / "tiny" for run in runs)
+    long = plan(page, {"log": ["/" * 500, "/" * 501]}, tmp_path / "out")
+    assert len({run.folder for run in long}) == 2 and all(len(run.folder.name) < 100 for run in long)
+    [alone] = plan(page, {}, tmp_path / "out")
+    assert alone.parameters == {} and alone.folder not in {run.folder for run in runs}
+
+
+def test_every_run_leaves_its_notebook_and_all_of_them_one_table(page, tmp_path, capsys):
+    grid = {"number": [2, -9], "widths": [[1], [2, 3]]}
+    target = sweep(page, grid, tmp_path / "out", "smoke", jobs=2, threads=3, draw=swept_metrics)
+    assert target == tmp_path / "out" / "tiny.parquet"
+    table = parquet.read_table(target).to_pylist()
+    assert len({row["run"] for row in table}) == 4
+    assert {row["notebook"] for row in table} == {f"tiny/{row['run']}/tiny.ipynb" for row in table}
+    assert all((target.parent / row["notebook"]).is_file() and row["run_seconds"] > 0 for row in table)
+    saved = [row for row in table if row["name"] == "total"]
+    empty = [row for row in table if row["name"] is None]
+    assert {(row["p_number"], row["p_widths"]) for row in empty} == {(-9, "[1]"), (-9, "[2, 3]")}
+    assert sorted((row["p_number"], row["p_widths"], row["steps"]) for row in saved) == [
+        (2, "[1]", 1), (2, "[1]", 2), (2, "[2, 3]", 1), (2, "[2, 3]", 2)
+    ]  # fmt: skip
+    for row in saved:
+        assert (row["value"], row["p_rate"], row["run_scale"]) == (2.25, 0.25, "smoke")
+        assert (row["threads"], row["folder"]) == ("33", "pages")
+    assert target.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in target.parent.iterdir() if path.name.startswith(".")] == []
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "tiny: 4 runs, 0 done before"
+    assert [line.split()[0] for line in told[1:5]] == ["1/4", "2/4", "3/4", "4/4"]
+
+    before = notebooks(target.parent)
+    sweep(page, grid | {"number": [-9, 2]}, tmp_path / "out", "smoke")
+    assert notebooks(target.parent) == before and "4 runs, 4 done before" in capsys.readouterr().out
+    sweep(page, {"number": [2], "widths": [[1]]}, tmp_path / "out", "smoke")
+    assert notebooks(target.parent) == before and parquet.read_table(target).num_rows == 2
+
+
+def test_failed_runs_stop_no_other_and_are_named(page, tmp_path, capsys):
+    out, log = tmp_path / "out", tmp_path / "log"
+    arguments = [
+        "sweep",
+        str(page),
+        "-p",
+        "end",
+        "raise",
+        "die",
+        '""',
+        "-p",
+        "log",
+        str(log),
+        "--out",
+        str(out),
+    ]
+    assert main([*arguments, "--jobs", "1"]) == 1
+    told = capsys.readouterr()
+    first, raised, died = told.err.splitlines()
+    assert first == "dmmd-lite: 2 of 3 runs failed; the same command tries them again"
+    assert raised.startswith("end=raise") and "RuntimeError: the page says no (see " in raised
+    assert died.startswith("end=die") and "DeadKernelError" in died
+    for line in (raised, died):
+        shown = json.loads(Path(line.split("(see ")[1].removesuffix(")")).read_text())
+        assert shown["cells"]
+    assert [line.split()[-3].strip(",") for line in told.out.splitlines()[1:]] == ["failed", "failed", "done"]
+    assert parquet.read_table(out / "tiny.parquet").num_rows == 2
+    kept = notebooks(out)
+
+    page.write_text(SOURCE.replace('if end == "die"', "if False"))
+    assert main([*arguments, "--jobs", "1"]) == 1, "another page is another sweep"
+    assert kept.keys() < (now := notebooks(out)).keys() and not kept.items() & now.items()
+    assert begun(log)[0] == 6
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_after_it_was_killed_and_interrupted(page, tmp_path, capsys):
+    """Killed without a word, then asked to stop, then two at once: every run is done once."""
+    out, log = tmp_path / "out", tmp_path / "log"
+    arguments = ["sweep", page, "--out", out, "-p", "number", *range(6), "-p", "log", log, "-p", "wait", 1.0]
+    arguments = [*map(str, arguments), "--jobs", "2"]
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 128 + signal.SIGINT)):
+        before, starts = notebooks(out), begun(log).total()
+        process = start_command(arguments, tmp_path / f"output{number}")
+        wait_until(lambda known=before: len(notebooks(out)) > len(known))
+        wait_until(lambda known=starts: begun(log).total() > known + 1)
+        os.kill(process.pid, number)
+        assert exit_codes(process) == [code]
+        assert before.items() <= notebooks(out).items(), "what was done was done again"
+        kernels = [int(line.split()[1]) for line in log.read_text().splitlines()]
+        wait_until(lambda pids=tuple(kernels): all(map(gone, pids)), 30)
+    assert "go on with the same command" in (tmp_path / f"output{signal.SIGINT}").read_text()
+    assert not list(out.glob("tiny/*/*.failed.ipynb")), "an interrupted run counts as failed"
+    assert parquet.read_table(out / "tiny.parquet").num_rows == 2 * len(notebooks(out))
+    before, already = notebooks(out), begun(log)
+    assert 0 < len(before) < 6
+
+    pair = [start_command(arguments, tmp_path / f"pair{k}") for k in range(2)]
+    assert exit_codes(*pair) == [0, 0]
+    after = notebooks(out)
+    assert len(after) == 6 and before.items() <= after.items()
+    again = begun(log) - already
+    assert len(again) == again.total() == 6 - len(before), "two sweeps did the same work"
+    table = parquet.read_table(out / "tiny.parquet").to_pylist()
+    assert sorted((row["p_number"], row["steps"]) for row in table) == [
+        (n, k) for n in range(6) for k in (1, 2)
+    ]
+    assert not list(out.glob("tiny/*/.tiny-*")), "a killed run left its folder"
+
+
+MISSING = """# %% tags=["parameters"]
+number: int = 0  # which run
+
+# %%
+from dmmd_lite.utils.records import save_records
+from dmmd_lite.models.store import load_model
+
+made = load_model("parity-masked-dmmd-1", "smoke").provenance
+record = {"name": "seconds", "value": made["training"]["seconds"], "low": None, "high": None, "n": 1}
+save_records("missing", [{**record, "sha256": made["sha256"]}])
+"""
+
+
+@pytest.mark.slow
+def test_eight_pages_at_once_train_a_missing_model_once(tmp_path, monkeypatch):
+    """A second training of the student would leave another time, one of its start another folder."""
+    monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path / "cache"))
+    path = tmp_path / "pages" / "missing.py"
+    path.parent.mkdir()
+    path.write_text(MISSING)
+    sweep(path, {"number": list(range(8))}, tmp_path / "out", jobs=8)
+    found = [json.loads(file.read_text())["records"][0] for file in (tmp_path / "out").rglob("missing.json")]
+    assert len(found) == 8 and len({(r["value"], r["sha256"]) for r in found}) == 1
+    logs = list((tmp_path / "cache" / "models").glob("*/log.jsonl"))
+    logged = [[line for line in log.read_text().splitlines() if "seconds" in line] for log in logs]
+    assert len(logs) == 2 and all(len(lines) == 1 for lines in logged), "20 steps leave one line"

@@ -1,0 +1,347 @@
+"""The gradient moment: against stored gradients, against enumeration, on real text, and what is refused."""
+
+import itertools
+import json
+import resource
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers import exit_codes, save_random_model, start_process
+
+from dmmd_lite.cli import main
+from dmmd_lite.denoisers.autoregressive import Autoregressive
+from dmmd_lite.metrics.gradient_moment import (
+    block_gradients,
+    calibration,
+    default_blocks,
+    gradient_moment,
+    perplexity,
+    reference_gradients,
+    score,
+)
+from dmmd_lite.metrics.judges import Judge, chain_judge, transformers_judge
+from dmmd_lite.metrics.references import REFERENCE_SEED
+from dmmd_lite.metrics.suite import evaluate_samples, metrics_for
+from dmmd_lite.models.evaluation import evaluate, frontier
+from dmmd_lite.models.judging import check_judge, default_judge, model_judge
+from dmmd_lite.models.store import load_judge, load_model, train_recipe
+from dmmd_lite.networks.transformer import Transformer
+from dmmd_lite.recipes.catalogue import get_recipe
+from dmmd_lite.worlds import get_world
+from dmmd_lite.worlds.markov import Markov
+
+SAFE = 6  # standard errors
+
+
+def random_chain(vocab_size, rng, length=4):
+    """A judge with V + V^2 parameters in float64."""
+    table = torch.rand(vocab_size, vocab_size, generator=rng, dtype=torch.float64) + 0.1
+    return chain_judge(Markov(length, table / table.sum(-1, keepdim=True)))
+
+
+def random_transformer(vocab_size, rng, length=4):
+    """A judge with a few thousand parameters in float64, some of which the likelihood does not depend on."""
+    torch.manual_seed(int(torch.randint(2**31, (), generator=rng)))
+    network = Transformer(vocab_size + 1, vocab_size, length, width=8, depth=1, heads=2, causal=True)
+    for p in network.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+
+    class Double(Autoregressive):
+        def forward(self, tokens):
+            before = torch.full_like(tokens[:, :1], self.vocab_size)
+            shifted = torch.cat([before, tokens[:, :-1]], 1)
+            h = self.network.stem(shifted)
+            time = self.network.time(torch.ones(len(tokens), 64).to(h))
+            for block in self.network.blocks:
+                h = block(h, time)
+            return self.network.stem.logits(h).log_softmax(-1)
+
+    return Judge.of("transformer", Double(network.double(), vocab_size), vocab_size)
+
+
+def sequence_gradients(judge, tokens, context=0):
+    """Gradient of every sequence's mean negative log-likelihood, [n, P]."""
+    parameters = list(judge.module.parameters())
+    rows = []
+    for row in tokens:
+        loss = judge.module.nll(row[None])[0, context:].mean()
+        parts = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        rows.append(torch.cat([part.flatten() for part in parts]))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("make", [random_chain, random_transformer])
+@pytest.mark.parametrize("batch_size, context", [(1, 0), (3, 2), (100, 0)])
+def test_streamed_gradients_give_what_stored_ones_do(make, batch_size, context, rng):
+    judge = make(5, rng)
+    x, y = torch.randint(5, (2, 23, 4), generator=rng)
+    d = [g[:20].view(5, 4, -1).mean(1) for g in (sequence_gradients(judge, s, context) for s in (x, y))]
+    samples, reference = (block_gradients(judge, s, 5, context, batch_size) for s in (x, y))
+    for difference, against in ((d[0] - d[1], reference), (d[0], None)):
+        pairs = [float(a @ b) for a, b in itertools.permutations(difference, 2)]
+        assert gradient_moment(samples, against).value == pytest.approx(np.mean(pairs), abs=1e-10, rel=1e-10)
+        disjoint = [float(difference[i] @ difference[i + 1]) for i in (0, 2)]
+        pairwise = gradient_moment(samples, against, estimator="pairs")
+        assert pairwise.value == pytest.approx(np.mean(disjoint), abs=1e-10, rel=1e-10)
+    assert (samples.size, samples.blocks, len(samples.nll)) == (4, 5, 23)
+    nll = judge.module.nll(x)[:, context:].mean(1).detach().numpy()
+    np.testing.assert_allclose(samples.nll, nll, atol=1e-12)
+    np.testing.assert_allclose(score(judge, x, context, batch_size).nll, nll, atol=1e-12)
+    assert perplexity(samples).value == pytest.approx(np.exp(nll.mean()))
+
+
+@pytest.mark.parametrize("world_name", ["parity", "permutations"])
+def test_both_estimators_are_unbiased(world_name, rng):
+    """Against the expectation over all V^L sequences, for uniform tokens and the world's law."""
+    world = get_world(world_name)
+    judge = random_chain(world.vocab_size, rng, world.length)
+    everything, law = world.all_sequences(), world.law()
+    moment = (law - 1 / len(law)) @ sequence_gradients(judge, everything)
+    values = []
+    for _ in range(150):
+        uniform = torch.randint(world.vocab_size, (16, world.length), generator=rng)
+        sides = [block_gradients(judge, x, 4) for x in (world.sample(16, rng), uniform)]
+        values.append([gradient_moment(*sides, estimator=name).value for name in ("all", "pairs")])
+    error = np.mean(values, 0) - float(moment @ moment)
+    assert (abs(error) < SAFE * np.std(values, 0) / np.sqrt(len(values))).all()
+    assert np.std(values, 0)[0] < np.std(values, 0)[1]  # all pairs know more
+
+
+def test_the_score_of_the_true_chain_vanishes(rng):
+    """E_p[grad log p] = 0, so the uncentred form is zero on the chain's own text, and the centred one too."""
+    world = Markov(16)
+    judge = chain_judge(world)
+    inside = 0
+    for _ in range(20):
+        samples, reference = (block_gradients(judge, world.sample(128, rng), 16) for _ in range(2))
+        for record in (gradient_moment(samples, reference), gradient_moment(samples, None)):
+            inside += record.low <= 0 <= record.high
+            assert abs(record.value) < 5 * (record.high - record.low)
+    assert inside >= 28  # of 40; two are expected outside at most
+
+
+def test_intervals_of_different_text_cover_the_truth(rng):
+    world = get_world("permutations")
+    judge = random_chain(4, rng)
+    moment = (world.law() - 1 / 256) @ sequence_gradients(judge, world.all_sequences())
+    truth, inside = float(moment @ moment), 0
+    for _ in range(30):
+        uniform = torch.randint(4, (64, 4), generator=rng)
+        record = gradient_moment(*(block_gradients(judge, x, 16) for x in (world.sample(64, rng), uniform)))
+        inside += record.low <= truth <= record.high
+    assert inside >= 19  # intervals that cover 9 times in 10 fail this once in 10^5
+
+
+def measure_memory(file):
+    judge = random_chain(300, torch.Generator().manual_seed(0))
+    peaks = []
+    for num in (256, 4096):
+        gradient_moment(block_gradients(judge, torch.zeros(num, 8, dtype=torch.long)), None)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    file.write_text(json.dumps(peaks))
+
+
+def test_memory_does_not_grow_with_the_samples(tmp_path):
+    """4,096 stored gradients would be 3 GB."""
+    process = start_process(measure_memory, tmp_path / "peaks", output=tmp_path / "output")
+    assert exit_codes(process) == [0], (tmp_path / "output").read_text()
+    few, many = json.loads((tmp_path / "peaks").read_text())
+    assert many < 1.1 * few
+
+
+@pytest.fixture(scope="module")
+def bigram():
+    """The docstrings under the chain that was fitted on them."""
+    world = get_world("docstrings")
+    return world, load_judge("chain", world)
+
+
+def test_bad_text_is_told_from_real_text(bigram, rng):
+    world, judge = bigram
+    weak = torch.randint(27, (256, 128), generator=rng)
+    records = calibration(world, judge, 256, seed=rng.initial_seed(), weak=weak)
+    assert [r.name for r in records[:3]] == ["gradient_moment", "perplexity", "sample_entropy"]
+    values = {(r.model, r.name): r for r in records}
+    real, repeated, shuffled, noise = (
+        values[source, "gradient_moment"] for source in ("real", "repeated", "shuffled", "weak")
+    )
+    assert len(values) == 12
+    assert abs(real.value) < 2 * (real.high - real.low) and abs(real.value) < repeated.value / 10
+    assert min(repeated.low, shuffled.low, noise.low) > max(real.high, 0)
+    assert values["shuffled", "perplexity"].low > 2 * values["real", "perplexity"].high
+    assert values["shuffled", "sample_entropy"].value == values["real", "sample_entropy"].value
+    assert real.details["corpus_sha256"] == world.provenance["corpus_sha256"]
+    with pytest.raises(ValueError, match="num: 5000 is not allowed; it must be from 4 to"):
+        calibration(world, judge, 5000)
+
+
+def test_records_say_what_was_measured(bigram, rng):
+    world, judge = bigram
+    names = ["perplexity", "gradient_moment", "repetition"]
+    tokens = world.sample(70, rng)
+    moment = evaluate_samples(tokens, world, names, split="valid", judge=judge)[1]
+    assert moment.n == 64 and moment.low <= moment.value <= moment.high
+    assert moment.details == {
+        "judge": "chain",
+        "judge_sha256": judge.sha256,
+        "context": 0,
+        "form": "centred",
+        "estimator": "all",
+        "blocks": 32,
+        "n_reference": 64,
+        "split": "valid",
+        "corpus_sha256": world.provenance["corpus_sha256"],
+    }
+    alone = evaluate_samples(tokens, world, ["perplexity"], split="valid", judge=judge)[0]
+    both = evaluate_samples(tokens, world, names, split="valid", judge=judge)[0]
+    assert alone == both and alone.n == 70 and alone.details["n_reference"] == 70
+    few = evaluate_samples(tokens[:5], world, ["gradient_moment"], judge=judge)[0]
+    assert few.details["blocks"] == few.n == 5
+
+
+def test_a_reference_is_computed_once(bigram):
+    world, judge = bigram
+    again = load_judge("chain", world)
+    assert again == judge and again.module is not judge.module
+    before = reference_gradients.cache_info().hits
+    first, second = (reference_gradients(j, world, "valid", 8, 4) for j in (judge, again))
+    assert first is second and reference_gradients.cache_info().hits == before + 1
+
+
+def test_blocks_of_huge_judges_are_few(rng):
+    judge = random_chain(3, rng)
+    assert default_blocks(judge, 1000) == 32 and default_blocks(judge, 7) == 7
+
+    class Huge:
+        def parameters(self):
+            return [torch.empty(2**29, device="meta")]
+
+    assert default_blocks(replace(judge, module=Huge()), 1000) == 4
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of its own; the text of the docstrings comes from the shared one."""
+    get_world("docstrings").texts  # noqa: B018
+    monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.mark.slow
+def test_a_smoke_student_is_chosen_and_judged_by_a_smoke_judge(cache, tmp_path):
+    path = train_recipe(get_recipe("docstrings-uniform-dmmd-4", "smoke"), tmp_path / "run")
+    training = json.loads(path.with_suffix(".json").read_text())["training"]
+    assert training["validation"] == "gradient_moment" and training["best_value"] > 0
+    model = load_model(str(tmp_path / "run"))
+    records = frontier(model, temperatures=(0.5, 1.0), num=12)
+    assert [(r.name, r.temperature) for r in records] == [
+        (name, t)
+        for t in (0.5, 1.0)
+        for name in ("perplexity", "gradient_moment", "sample_entropy", "distinct_4grams")
+    ]
+    judge = load_judge(None, model.world, "smoke")
+    for record in records[:2]:
+        assert record.details["judge"] == "docstrings-ar-judge"
+        assert record.details["judge_sha256"] == judge.sha256
+    assert not judge.module.training and all(p.requires_grad for p in judge.module.parameters())
+    itself = load_model("docstrings-ar-judge", "smoke")
+    for bad in (judge, replace(judge, name="another"), model_judge(itself)):
+        with pytest.raises(ValueError, match="^judge: .* is not allowed for .*; it is the generator or its"):
+            check_judge(bad, itself)
+    with pytest.raises(ValueError, match="'docstrings-ar-judge' is not allowed for 'docstrings-ar-judge'"):
+        evaluate(itself, ["perplexity"], num=4)
+
+
+def test_a_judge_that_began_the_generator_is_refused(cache, rng, tmp_path):
+    """Here by the names of the recipes, as for a fine-tuned judge."""
+    save_random_model("docstrings-masked-dmmd-4", tmp_path / "model", rng)
+    student = load_model(str(tmp_path))
+    judge = random_chain(27, rng)
+    check_judge(judge, student)
+    for name in ("docstrings-masked-teacher", "docstrings-masked-dmmd-4"):
+        with pytest.raises(ValueError, match=f"judge: '{name}' is not allowed for 'docstrings-masked-dmmd"):
+            check_judge(replace(judge, name=name), student)
+
+
+def test_the_command_line_takes_a_judge(cache, tmp_path, rng, capsys):
+    save_random_model("markov-masked-dmmd-4", tmp_path / "model", rng)
+    arguments = ["evaluate", str(tmp_path), "--num", "8", "--json", "--metrics", "gradient_moment,perplexity"]
+    assert main(arguments) == 0
+    moment, generative = json.loads(capsys.readouterr().out)
+    assert moment["details"]["judge"] == "chain" and moment["low"] <= moment["value"] <= moment["high"]
+    assert generative["details"]["reference"] < generative["value"]
+    assert main([*arguments, "--judge", "markov-masked-teacher"]) == 2
+    assert (
+        "judge: 'markov-masked-teacher' is not allowed; it must be an autoregressive"
+        in capsys.readouterr().err
+    )
+
+
+def test_worlds_have_judges_of_their_own():
+    assert default_judge(get_world("markov")) == "chain"
+    assert default_judge(get_world("docstrings")) == "docstrings-ar-judge"
+    assert {"gradient_moment", "perplexity"} <= set(metrics_for(get_world("markov")))
+    assert "distinct_words" not in metrics_for(get_world("markov"))
+    assert "gradient_moment" not in metrics_for(get_world("digits"))
+    assert REFERENCE_SEED > 10**6  # far from the seeds people choose
+
+
+def test_what_cannot_be_judged_is_refused_in_one_line(rng):
+    markov, judge, tokens = get_world("markov"), random_chain(5, rng), torch.zeros(9, 4, dtype=torch.long)
+    sides = [block_gradients(judge, tokens, blocks) for blocks in (4, 5)]
+    refused = [
+        (lambda: block_gradients(judge, tokens, 3), "blocks: 3 is not allowed; it must be from 4 to the"),
+        (lambda: block_gradients(judge, tokens, 10), "blocks: 10 is not allowed; .*, 9$"),
+        (lambda: block_gradients(judge, tokens, 4, 4), "context: 4 is not allowed; .* below 4$"),
+        (lambda: score(judge, tokens, -1), "context: -1 is not allowed"),
+        (lambda: gradient_moment(*sides), "reference: blocks 5 is not allowed; .* scored with 4$"),
+        (lambda: gradient_moment(sides[0], None, estimator="u"), "estimator: 'u' is not allowed; choose one"),
+        (
+            lambda: gradient_moment(sides[0], block_gradients(random_chain(5, rng), tokens, 4)),
+            "reference: judge Judge.* is not allowed",
+        ),
+        (
+            lambda: evaluate_samples(markov.sample(2, rng), markov, ["perplexity"], judge=judge),
+            "judge: 'chain' is not allowed for markov; it reads 5 symbols, the samples have 27$",
+        ),
+        (lambda: load_judge("chain", get_world("digits")), "it reads 27 symbols, the samples have 17$"),
+        (lambda: load_judge(None, get_world("openwebtext")), "judge: None is not allowed for openwebtext"),
+        (lambda: load_judge("nobody", markov), "recipe: 'nobody' is not allowed"),
+        (lambda: load_judge("hf:no/where", markov), "judge: 'no/where' is not allowed"),
+    ]
+    for call, words in refused:
+        with pytest.raises(ValueError, match=words) as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
+def test_transformers_is_asked_for_only_when_needed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ValueError, match="judge: 'gpt2' is not allowed here; it needs the package transform"):
+        transformers_judge("gpt2")
+
+
+def test_models_of_transformers_can_judge(tmp_path, bigram, rng):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"n_positions": 128, "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 27}
+    torch.manual_seed(0)
+    gpt = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
+    gpt.save_pretrained(tmp_path / "gpt")
+    world, _ = bigram
+    judge = load_judge(f"hf:{tmp_path / 'gpt'}", world)
+    tokens = world.sample(6, rng)
+    behind = torch.cat([torch.zeros(6, 1, dtype=torch.long), tokens], 1)
+    log_p = gpt.eval()(behind[:, :-1]).logits.log_softmax(-1)
+    expected = -log_p.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(judge.module.nll(tokens), expected)
+    assert not judge.module.training and judge == transformers_judge(str(tmp_path / "gpt"))
+    moment = evaluate_samples(tokens, world, ["gradient_moment"], judge=judge)[0]
+    assert moment.details["judge"] == judge.name and np.isfinite(moment.value)
+    gpt.config.bos_token_id = None
+    gpt.save_pretrained(tmp_path / "gpt")
+    with pytest.raises(ValueError, match="its configuration has no bos_token_id$"):
+        transformers_judge(str(tmp_path / "gpt"))
+    with pytest.raises(ValueError, match="judge: 'no-such/model' is not allowed; its weights are not here"):
+        transformers_judge("no-such/model", download=True)  # HF_HUB_OFFLINE is set
