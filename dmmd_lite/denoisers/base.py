@@ -13,8 +13,6 @@ from dmmd_lite.networks.base import SplitNetwork
 from dmmd_lite.processes.base import LOG_ZERO, Process
 
 OUTPUTS = ("posterior", "leave_one_out")
-
-
 MAX_LOGITS = 2**28  # values in one tensor of logits where no gradient is taken; 1 GB in float32
 
 

@@ -20,8 +20,6 @@ from dmmd_lite.processes.base import Process
 from dmmd_lite.utils.rng import TWO_STAGE_CLASSES, pick, uniform
 
 MAX_ELEMENTS = 2**24  # most elements of log_x made at once, 64 MB in float32
-
-
 MIN_CHUNKS = 32  # pieces of anything larger: the dozen tensors a loss makes of one stay below the whole
 
 

@@ -84,8 +84,6 @@ RECIPE = {  # of the digits; images: how many to learn from, at most
     "schedule": "cosine to 0",
     "shift": 1,
 }
-
-
 LARGER = RECIPE | {"images": 30_000, "features": 64, "epochs": 2, "batch": 100}
 
 

@@ -14,17 +14,9 @@ from dmmd_lite.metrics.bootstrap import bootstrap_mean, bootstrap_weights, inter
 from dmmd_lite.utils.records import Record
 
 NEIGHBOURS = 5  # k of coverage and density, as in their paper
-
-
 COPY_QUANTILE = 0.05  # of the distances from held-out images to their nearest training image
-
-
 FLOOR_IMAGES = 1000  # least number of training images behind a floor, where there are so many
-
-
 BOOTSTRAP_DIM = 256  # most features for which Fréchet distances are bootstrapped
-
-
 PART = 1000  # images compared with all others together
 
 

@@ -34,11 +34,7 @@ EXTRACTORS = {  # world: its own extractor
     "cifar10": "resnet20",
     "photos": "resnet20",
 }
-
-
 MOST_FEATURES = 32_768  # of sequences whose tokens are their own features; 260 MB for a thousand
-
-
 RESNET_FOLDER = "cifar10_resnet"  # in $DMMD_DATA_DIR, with ARCHITECTURE.safetensors
 
 

@@ -23,14 +23,8 @@ from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.text import TextWorld
 
 BLOCKS, FEWEST_BLOCKS = 32, 4
-
-
 ESTIMATORS = ("all", "pairs")
-
-
 COLUMNS = 1 << 18  # of the gradients at a time in float64
-
-
 BUDGET = 1 << 32  # bytes the gradients of one set of sequences may take where nobody chose the blocks
 
 

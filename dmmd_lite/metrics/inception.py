@@ -17,17 +17,9 @@ from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
 from dmmd_lite.worlds import get_world
 
 FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")  # the same
-
-
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILES[0]}"
-
-
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-
-
 VARIABLE = "DMMD_INCEPTION"  # names a file with the weights
-
-
 IMAGES_PER_BATCH = 50  # images, which the network enlarges to 299 x 299
 
 

@@ -6,11 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
 RESNETS = {"resnet20": 3, "resnet56": 9}  # architecture: blocks in each of the three stages
-
-
 IMAGE_SHAPE = (32, 32, 3)
-
-
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what those weights expect of each channel
 
 

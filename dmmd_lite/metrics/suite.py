@@ -53,23 +53,11 @@ METRICS = {  # name: the kind of world it applies to
     "output_entropy": "any",
     "sample_entropy": "any",
 }
-
-
 OF_DENOISERS = ("total_variation", "kl", "invalid_mass", "output_entropy")  # not to be had from samples
-
-
 OF_FEATURES = ("frechet", "frechet_floor", "kernel_distance", "coverage", "density", "fid")
-
-
 OF_CLASSIFIERS = ("class_histogram",)
-
-
 OF_JUDGES = ("gradient_moment", "perplexity")
-
-
 MOST_REFERENCES = 2000  # of your own sequences that samples are compared with, always the same of a split
-
-
 ON_REQUEST = ("fid",)  # measured only where they are named
 
 

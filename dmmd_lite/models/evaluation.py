@@ -23,11 +23,7 @@ from dmmd_lite.utils.scales import SCALES
 from dmmd_lite.worlds.text import TextWorld
 
 EXACT_METRICS = ("total_variation", "kl", "invalid_mass")
-
-
 SAMPLES, PUBLISHED_SAMPLES = 1000, 50_000  # drawn by default; the latter for FID at paper scale
-
-
 FRONTIER = ("perplexity", "gradient_moment", "sample_entropy", "distinct_4grams")
 
 

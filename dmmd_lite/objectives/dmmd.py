@@ -42,8 +42,6 @@ from dmmd_lite.utils.lazy import moved
 from dmmd_lite.utils.rng import normal, uniform
 
 EARLIEST_POINT = 0.02  # least time of points: converted laws magnify a network's errors, see `dcd.py`
-
-
 CHOICES = {
     "times": ("bridge", "independent", "start", "arccos"),
     "reverse": ("posterior", "forward", "count"),

@@ -29,11 +29,7 @@ from dmmd_lite.utils.paths import PACKAGE, data_dir, source_root
 from dmmd_lite.utils.scales import check_scale
 
 MATHJAX = "mathjax/tex-svg-full.js"  # of the wheel sphinx-mathjax-offline; `mathjax_path` in _config.yml
-
-
 PAGE_LINK = re.compile(r"\]\(((?:api/)?\w+)\.(?:py|md)([)#])")  # from a page to the source of another
-
-
 LARGEST_SITE, LARGEST_PAGE = 60_000_000, 4_000_000  # bytes
 
 

@@ -22,8 +22,6 @@ from dmmd_lite.utils.scales import SCALES
 from dmmd_lite.worlds import WORLDS
 
 RECIPES: dict[str, Callable[[str], Recipe]] = {}
-
-
 BEFORE_TUNING: dict[str, Callable[[str], Recipe]] = {}  # students as they were before their trials (`tuning`)
 
 

@@ -222,14 +222,8 @@ OTHERS: dict[str, tuple[Callable[[str, str, int, str], Recipe], tuple[str, ...]]
     "dimo": (make_dimo, ("masked",)),
     "redi": (make_redi, ("masked", "uniform")),
 }
-
-
 ONE_STEP = ("dimo",)  # methods for one sampling step only
-
-
 ANY_STEPS = ("di4c", "idlm")  # whose loss knows no number of steps: one student serves all
-
-
 COMPARED = ("coins", "parity", "permutations", "markov", "digits", "docstrings")  # worlds they are made for
 
 

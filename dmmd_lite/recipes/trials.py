@@ -13,8 +13,6 @@ from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.recipes.world_settings import kind_of
 
 RATES = {"the recipe": 1.0, "rates x 1/2": 0.5, "rates x 2": 2.0}
-
-
 BEST = {  # (kind of world, noise, role) -> its best trial, where that was not the recipe
     ("digits", "masked", "idlm"): "rates x 2",
     ("digits", "masked", "dimo"): "rates x 2",

@@ -28,29 +28,13 @@ class Size:
 
 
 TINY = {"width": 32, "depth": 2, "heads": 2, "time_width": 16}
-
-
 LAPTOP = {"width": 96, "depth": 3, "heads": 4}
-
-
 COARSE = {"width": 96, "depth": 4, "heads": 4, "patch": 4}  # 16 positions for 16 x 16 pixels
-
-
 GPU = {"width": 512, "depth": 8, "heads": 8, "mlp_ratio": 4, "time_width": 128}
-
-
 PAPER = {"width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4, "time_width": 128}
-
-
 TEXT_LAYERS = {"rotary_base": 100, "local": 5}  # for text: a sense of who is next to whom
-
-
 TEXT = {"width": 128, "depth": 3, "heads": 4, **TEXT_LAYERS}
-
-
 TOKENS = {"width": 384, "depth": 8, "heads": 6, "mlp_ratio": 4, "time_width": 128}  # and 39 M for the tokens
-
-
 SIZES = {
     "enumerable": {
         "smoke": Size(TINY, 64, 20, 3e-3, 64, 20, (1e-3, 1e-3), 0.9),
@@ -131,17 +115,9 @@ SIZES["markov-masked-8"] = {  # the student of the page on text whose truth is k
     **SIZES["markov"],
     "laptop": replace(SIZES["markov"]["laptop"], dmmd_steps=1200, dmmd_ema=0.998),
 }
-
-
 SAME_KIND = {"glyphs256": "glyphs", "mnist": "fashion_mnist"}
-
-
 EXACT_KINDS = ("enumerable", "markov")
-
-
 TEXT_WORLDS = ("docstrings", "books27", "books", "openwebtext")
-
-
 STUDENT_STEPS = {  # by world, else by kind
     "enumerable": (1, 2, 4),
     "permutations": (1, 2, 4, 16),
@@ -156,8 +132,6 @@ STUDENT_STEPS = {  # by world, else by kind
     "books": (8, 16, 32),
     "openwebtext": (8, 16, 32),
 }
-
-
 NOISE = {  # channels of input noise
     "enumerable": 4,
     "digits": 1,
@@ -171,16 +145,10 @@ NOISE = {  # channels of input noise
     "books": 8,
     "openwebtext": 8,
 }
-
-
 NOISE_STD = {  # of the first weights of the noise's projection; 0 where a world is not named
     "permutations": 0.5,  # from 0 no masked student left the saddle (24 outcomes, so little to gain at first)
 }
-
-
 BLOCK = 32  # tokens a block in the block-autoregressive variants
-
-
 VALIDATION = {
     "enumerable": "",
     "digits": "frechet",
@@ -234,8 +202,6 @@ JUDGED_BY = {  # the first decides, less is better; the others say what was give
     "glyphs": ("frechet", "coverage", "class_histogram"),
     "docstrings": ("gradient_moment", "perplexity", "distinct_4grams"),
 }
-
-
 SAMPLES = {"docstrings": 512, "glyphs": 5000}  # per cell, where a metric draws them; elsewhere 2,000
 
 

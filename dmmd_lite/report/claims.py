@@ -20,18 +20,12 @@ from dmmd_lite.utils.records import field_of, load_results, select, spread
 from dmmd_lite.worlds import get_world
 
 MANY_TIMES = 4  # times as many steps are many more
-
-
 SHARPENING = ("temperature", "top_p")
 
 
 # In the details of records of changed recipes or samplers:
 CHANGED = {"changes", "trial", "clamp", "components", "greedy_tail", "swings", "variant"}
-
-
 Series = dict[int, dict]  # records by training seed
-
-
 Check = Callable[[list[dict]], Iterable["Finding"]]
 
 

@@ -22,8 +22,6 @@ from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.worlds import get_world
 
 MASKED = "·"  # how a masked position is shown
-
-
 LEAST = 64  # samples that metrics are worth showing for
 
 

@@ -32,8 +32,6 @@ NAMES = {
     "dimo": "Di[M]O",
     "redi": "ReDi",
 }
-
-
 RECOMMENDED = {  # steps at which its authors recommend a method, among those of the boards
     "dmmd": (16, "8 to 64"),
     "sdtt": (16, "8 and more"),
@@ -43,18 +41,12 @@ RECOMMENDED = {  # steps at which its authors recommend a method, among those of
     "dimo": (1, "1"),
     "redi": (4, "1 to 16"),
 }
-
-
 PAGES = ("leaderboard", "coins", "table1_steps_images", "fig1_steps_text")  # with records
-
-
 WHY_NOT = {  # why a method is not defined for a process
     ("sdtt", "uniform"): "its targets are defined by which positions a sub-step reveals",
     ("dcd", "masked"): "its pairs of noise levels share a Gaussian, which only uniform noise comes from",
     ("dimo", "uniform"): "it masks what it generated",
 }
-
-
 WHY_ONE_STEP = {"dimo": "its student is only ever shown the start of sampling"}  # why none takes more
 
 

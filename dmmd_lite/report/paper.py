@@ -27,25 +27,17 @@ TABLE_1 = {  # CIFAR-10, FID by sampling steps
     "Masked teacher": {16: 122.9, 32: 47.1, 64: 20.0, 128: 11.1, 256: 7.8, 512: 6.7, 1024: 6.4},
     "Masked D-MMD": {4: 22.3, 8: 12.7, 16: 5.3, 32: 3.8, 64: 3.5},
 }
-
-
 TABLE_2 = {  # OpenWebText, gradient moment under GPT-2 by sampling steps
     "Uniform teacher (p = 0.50)": {32: 0.375, 64: 0.326, 128: 0.330, 256: 0.324, 512: 0.313},
     "Uniform D-MMD (p = 0.70/0.70)": {8: 0.337, 16: 0.310, 32: 0.307, 64: 0.316},
     "Masked teacher (p = 0.85)": {32: 0.402, 64: 0.307, 128: 0.297, 256: 0.275, 512: 0.275},
     "Masked D-MMD (p = 0.85)": {8: 0.456, 16: 0.236, 32: 0.225, 64: 0.231},
 }
-
-
 TABLE_2_AUTOREGRESSIVE = 0.061  # the autoregressive baseline, one value
-
-
 TABLE_3 = {  # OpenWebText, blocks of 256 tokens, gradient moment by steps a block
     "256-block uniform teacher (p = 0.9)": {256: 0.225},
     "256-block uniform D-MMD (p = 0.7)": {16: 0.225},
 }
-
-
 TABLE_4 = [  # CIFAR-10: method, network evaluations, FID
     ("Di4C teacher", 40, 8.0),
     ("Di4C (hybrid)", 20, 9.5),
@@ -61,8 +53,6 @@ TABLE_4 = [  # CIFAR-10: method, network evaluations, FID
     ("Masked D-MMD", 32, 3.8),
     ("Masked D-MMD", 64, 3.5),
 ]
-
-
 TABLE_5 = [  # OpenWebText: method, steps, gradient moment, perplexity, sample entropy in nats
     ("Duo + DCD", 4, None, 108.2, 4.82),
     ("Duo + Di4C", 4, None, 150.7, 4.81),
@@ -85,8 +75,6 @@ TABLE_5 = [  # OpenWebText: method, steps, gradient moment, perplexity, sample e
     ("Masked D-MMD (p = 1.0)", 16, 0.558, 67.7, 5.57),
     ("Masked D-MMD (p = 1.0)", 32, 0.578, 72.1, 5.57),
 ]
-
-
 TABLE_6 = {  # CIFAR-10, masked D-MMD by sampling steps: FID, and entropy of the generator's output
     "without noise input, FID": {4: 151.0, 8: 37.0, 16: 14.7, 32: 7.7, 64: 6.0},
     "with noise input, FID": {4: 22.3, 8: 12.7, 16: 5.3, 32: 3.8, 64: 3.5},
@@ -149,22 +137,12 @@ def _method(name: str, steps: int, column: int) -> float:
 
 
 IMAGES, TEXT = "frechet", "gradient_moment"  # what stands here for FID and the paper's own gradient moment
-
-
 _UNIFORM_TEACHER, _UNIFORM, _MASKED_TEACHER, _MASKED = TABLE_2.values()
-
-
 _BLOCK_TEACHER, _BLOCK = TABLE_3.values()
-
-
 _FID_WITHOUT, _FID_WITH, _ENTROPY_WITHOUT, _ENTROPY_WITH = TABLE_6.values()
-
-
 _SDTT, _TEACHER, _STUDENT = (
     f"{name} (p = 0.85)" for name in ("SDTT reimplemented", "Masked teacher", "Masked D-MMD")
 )
-
-
 CLAIMS = [
     Claim(
         "Figure 1, Table 2",

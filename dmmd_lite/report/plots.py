@@ -11,8 +11,6 @@ sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
 
 
 PALETTE = sns.color_palette("colorblind")
-
-
 MARKERS = "osD^vPX*"
 
 

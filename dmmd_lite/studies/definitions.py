@@ -88,11 +88,7 @@ def _steps_a_turn(recipe: Recipe) -> int:
 
 
 _IMAGES = tuple(f"{w}-{p}-dmmd-{k}" for (w, k), p in product({"digits": 8, "glyphs": 16}.items(), PROCESSES))
-
-
 _STEPS = {"digits": (1, 4, 8, 16), "glyphs": (4, 8, 16, 32)}
-
-
 STUDIES = {
     "fig5_teacher_temperature": Study(
         _IMAGES,

@@ -7,23 +7,11 @@ from typing import Any
 from dmmd_lite.recipes.recipe import Recipe
 
 BASELINE = "as it is"  # the variant without a change
-
-
 TEACHER_NETWORK = "before distillation"  # the network a student starts from, in the student's number of steps
-
-
 NO_NOISE_INPUT = "without noise input"
-
-
 SEEDS = 3  # training seeds a verdict needs
-
-
 SAMPLES_KEPT = 16  # samples of images kept
-
-
 DIVERGED = "updates_before_divergence"  # the metric of a training whose loss stopped being finite
-
-
 Variants = dict[
     str, dict[str, Any] | str
 ]  # what each is called -> changes to the recipe, or another one's name

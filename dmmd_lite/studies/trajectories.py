@@ -17,8 +17,6 @@ from dmmd_lite.utils.records import Record
 from dmmd_lite.worlds import get_world
 
 Probe = Callable[[dict[str, nn.Module]], Any]  # from the averaged players by name
-
-
 DRAWS = 4096  # of the noise, for a law
 
 

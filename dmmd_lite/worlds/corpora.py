@@ -26,20 +26,10 @@ from dmmd_lite.worlds.text import TextWorld
 from dmmd_lite.worlds.tokenizers import TOKENIZERS
 
 LAYOUT = 1  # to be raised with every change of packing or splits, so that no older stream is read
-
-
 JUDGE_SHARE = 1 / 4  # of the training documents
-
-
 HELD_OUT = 50  # one document in so many is for "test" and one for "valid" where a set has no such parts
-
-
 BATCH = 1000  # documents tokenised together
-
-
 FILE_SPLITS = ("train", "valid", "test")
-
-
 FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".txt": "text"}
 
 

@@ -9,8 +9,6 @@ from torch import Tensor
 from dmmd_lite.worlds.images import ImageWorld
 
 SPLITS = {"train": 1000, "valid": 297, "test": 500}
-
-
 SPLIT_SEED = 0
 
 

@@ -68,8 +68,6 @@ def prose_of(docstring: str) -> Iterator[str]:
 
 
 PACKAGES = ("stdlib", "numpy", "torch")
-
-
 SPLITS = {"train": 0.5, "judge": 0.3, "valid": 0.08, "test": 0.12}  # shares of the modules
 
 

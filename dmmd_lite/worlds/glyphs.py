@@ -22,8 +22,6 @@ from dmmd_lite.utils.rng import generator_for, integers, uniform
 from dmmd_lite.worlds.images import ImageWorld, check_levels
 
 CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
-
-
 FONTS = (  # those of matplotlib's that draw all of them
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-BoldOblique", "-Oblique")),
     *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-BoldOblique", "-Oblique")),
@@ -31,20 +29,10 @@ FONTS = (  # those of matplotlib's that draw all of them
     *(f"STIXGeneral{style}" for style in ("", "Bol", "BolIta", "Italic")),
     *("cmb10", "cmmi10", "cmr10", "cmss10", "cmti10", "cmtt10"),
 )
-
-
 LARGE, FONT_SIZE, BASELINE = 64, 48, 46  # pixels: side of a drawing, size of the font, where letters stand
-
-
 SIZE, FINER = 16, 2  # side of an image; samples a pixel in each direction
-
-
 PART = 250  # images rendered together
-
-
 HELD_OUT = {"valid": (5000, 7_201_001), "test": (5000, 7_202_003)}  # images and their seed
-
-
 TURN, SHEAR, STRETCH, SHIFT = 0.21, 0.2, 0.15, 0.125  # at most: radians, -, logarithm, half sides
 
 

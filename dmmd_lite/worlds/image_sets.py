@@ -24,17 +24,9 @@ from dmmd_lite.worlds.hub import HUB, batches, first_line, not_in_data_dir, open
 from dmmd_lite.worlds.images import LEVELS, ImageWorld, check_levels, quantised
 
 LAYOUT = 1  # to be raised with every change of what is stored
-
-
 COLUMNS = ("img", "image")  # names of the column with the images
-
-
 FILE_SPLITS = ("train", "test")
-
-
 SPLIT_SEED = 0
-
-
 BATCH = 1000  # images decoded together
 
 

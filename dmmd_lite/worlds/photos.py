@@ -16,14 +16,8 @@ from dmmd_lite.utils.rng import generator_for, integers
 from dmmd_lite.worlds.images import LEVELS, ImageWorld, check_levels, quantised
 
 SIZE = 32
-
-
 REGIONS = {"train": (0, 448), "valid": (448, 544), "test": (544, 640)}  # columns of both photographs
-
-
 HELD_OUT = {"valid": (1000, 7_203_003), "test": (1000, 7_204_001)}  # crops and their seed
-
-
 CREDIT = "china.jpg by danielbuechele and flower.jpg by vultilion, Flickr, CC BY 2.0, from scikit-learn"
 
 

@@ -12,8 +12,6 @@ from dmmd_lite.worlds.hub import HUB, not_in_data_dir
 from dmmd_lite.worlds.text import SYMBOLS, encode_symbols, show_symbols, to_symbols
 
 TOKENIZER_FOLDER, TOKENIZER_FILES = "gpt2_tokenizer", ("vocab.json", "merges.txt")
-
-
 END_OF_TEXT = "<|endoftext|>"
 
 

@@ -11,11 +11,7 @@ from dmmd_lite.utils.rng import integers
 from dmmd_lite.worlds.base import RESERVED, World
 
 HELD_OUT = 0.1  # of the training sequences, for "valid" and for "test", where a set has no such part
-
-
 SPLIT_SEED = 0
-
-
 PARTS = {"train": ("train",), "valid": ("validation", "valid"), "test": ("test",)}  # names in a DatasetDict
 
 
