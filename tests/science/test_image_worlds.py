@@ -212,7 +212,7 @@ def test_a_set_is_read_once(folder, pictures, monkeypatch, rng):
     halves = torch.cat([world.stored("valid"), world.stored("test")])
     assert len(world.stored("valid")) == len(world.stored("test")) == 10
     assert sorted(halves.tolist()) == sorted(tokens(pictures, "test").tolist())
-    monkeypatch.setattr(ImageSet, "_write", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("dmmd_lite.worlds.image_sets.write_tensors", lambda *_: pytest.fail("decoded again"))
     again = mnist(16)
     assert torch.equal(again.stored("valid"), quantised(world.stored("valid"), 16))
     assert again.provenance == world.provenance and len(world.provenance["images_sha256"]) == 64
