@@ -13,11 +13,12 @@ from dmmd_lite.processes.uniform import jump_scale, path_divergence, rate_ratio
 def bound_at(
     denoiser: Denoiser, process: Process, x: Tensor, t: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """The continuous-time bound's integrand at times t [B] for tokens x [B, L], nats per sequence [B].
+    """Compute the integrand of the continuous-time bound at times t [B] for tokens x [B, L], in nats per
+    sequence [B]. Its mean over t ~ U(0, 1) bounds -log p(x).
 
-    Its mean over t ~ U(0, 1) bounds -log p(x). Masked: -alpha'/(1-alpha) times the cross-entropy of masked
-    positions (MDLM, MD4). Uniform: the jump-rate divergence, which wants the leave-one-out law, so the
-    denoiser's posterior is converted.
+    Masked noise: -alpha'/(1-alpha) times the cross-entropy of masked positions (MDLM, MD4). Uniform noise:
+    the divergence of jump rates. It is defined for the leave-one-out distribution, so the denoiser's
+    posterior is converted.
     """
     z = process.corrupt(x, t, generator)
     law = predict(denoiser, process, z, t, generator)
@@ -38,9 +39,12 @@ def bound_at(
 def likelihood_bound(
     denoiser: Denoiser, process: Process, x: Tensor, generator: torch.Generator, times: int = 16
 ) -> Tensor:
-    """Monte-Carlo bound on -log p(x) in nats per sequence [B], from `times` times for every sequence.
+    """Estimate the bound on -log p(x) of tokens x [B, L], in nats per sequence [B].
 
-    A process with several stages has a bound for each, given the ones before; this is their sum.
+    A process with several stages has a bound for each stage, given the stages before; this is their sum.
+
+    Args:
+    times: Monte-Carlo times drawn for every sequence.
     """
     stages = process.stages(x.shape[1])
     return sum(_stage_bound(denoiser, process, x[:, :length], generator, times) for length in stages)
@@ -49,6 +53,7 @@ def likelihood_bound(
 def _stage_bound(
     denoiser: Denoiser, process: Process, x: Tensor, generator: torch.Generator, times: int
 ) -> Tensor:
+    """Estimate the bound of one stage, whose tokens x [B, L] end with the noised ones, [B]."""
     t = stratified_times(times * len(x), generator, x.device).view(times, len(x))
     t = t[:, torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)]
     return torch.stack([bound_at(denoiser, process, x, row, generator) for row in t]).mean(0)

@@ -227,17 +227,17 @@ def test_forward_kl_ends_at_the_mean_of_the_targets(rng):
 
 def test_masked_noise_is_refused():
     process = get_process("masked", 2)
-    with pytest.raises(ValueError, match="process: 'masked' is not allowed for DCD.*; choose 'uniform'"):
+    with pytest.raises(ValueError, match="process: 'masked' is not allowed for DCD; choose 'uniform'"):
         DCD(nn.Linear(1, 1), None, process, DCDSettings(1))
 
 
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"steps": 0}, "steps: 0 is not allowed; choose at least 1"),
+        ({"steps": 0}, "steps: 0 is not allowed; it must be a whole number of at least 1"),
         ({"divergence": "mse"}, "divergence: 'mse' is not allowed; choose one of"),
-        ({"earliest": 0.0}, "earliest: 0.0 is not allowed; choose a number between 0 and 1"),
-        ({"clamp": 1.0}, "clamp: 1.0 is not allowed; choose a number between 0 and 1"),
+        ({"earliest": 0.0}, "earliest: 0.0 is not allowed; it must lie in \\(0, 1\\)"),
+        ({"clamp": 1.0}, "clamp: 1.0 is not allowed; it must lie in \\(0, 1\\)"),
     ],
 )
 def test_impossible_settings_are_refused(changes, words):

@@ -349,13 +349,13 @@ def test_data_weights(rng):
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"samples": 0}, "samples: 0 is not allowed; choose a whole number of at least 1"),
-        ({"delta": 0.0}, "delta: 0.0 is not allowed; choose a time"),
-        ({"initial": 1.5}, "initial: 1.5 is not allowed; choose a time"),
+        ({"samples": 0}, "samples: 0 is not allowed; it must be a whole number of at least 1"),
+        ({"delta": 0.0}, "delta: 0.0 is not allowed; it must lie in \\(0, 1]"),
+        ({"initial": 1.5}, "initial: 1.5 is not allowed; it must lie in \\(0, 1]"),
         ({"delta_rule": "fixed"}, "delta_rule: 'fixed' is not allowed; choose one of"),
         ({"data_shape": "cosine"}, "data_shape: 'cosine' is not allowed; choose one of"),
-        ({"data_weight": -1.0}, "data_weight: -1.0 is not allowed; choose"),
-        ({"data_weight": math.nan}, "data_weight: nan is not allowed; choose"),
+        ({"data_weight": -1.0}, "data_weight: -1.0 is not allowed; it must be a finite number"),
+        ({"data_weight": math.nan}, "data_weight: nan is not allowed; it must be a finite number"),
     ],
 )
 def test_impossible_settings_are_refused(settings, words):

@@ -45,10 +45,10 @@ def random_world(rng):
     return EnumerableWorld("toy", V, sequences(V, L), (probs / probs.sum()).tolist(), "abc")
 
 
-def distil(process, rng, steps=1, **switches):
+def distil(process, rng, steps=1, **settings):
     """D-MMD among random tables: the laws of student, auxiliary and teacher have nothing in common."""
     return DMMD(
-        *(Table(process, L, rng).double() for _ in range(3)), process, DMMDSettings(steps, **switches)
+        *(Table(process, L, rng).double() for _ in range(3)), process, DMMDSettings(steps, **settings)
     )
 
 
@@ -87,10 +87,10 @@ def per_draw(terms, draw, log_teacher, log_auxiliary):
     return torch.func.vmap(alone)(draw.s, draw.log_x, draw.x, draw.z_s, log_teacher, log_auxiliary)
 
 
-def setting(process_name, rng, **switches):
+def setting(process_name, rng, **settings):
     """A method with every draw of it on a random world, and the teacher's law at z_s."""
     process, (s, t) = make_process(process_name, V)
-    method = distil(process, rng, **switches)
+    method = distil(process, rng, **settings)
     p, draw = every_draw(method, random_world(rng), s, t)
     return method, p, draw, method.teacher(draw.z_s, draw.s)
 
@@ -121,10 +121,10 @@ AUXILIARIES = [
 ]
 
 
-@pytest.mark.parametrize("process_name, switches", AUXILIARIES)
-def test_auxiliary_is_fitted_to_the_mean_of_student_and_teacher(process_name, switches, rng):
+@pytest.mark.parametrize("process_name, settings", AUXILIARIES)
+def test_auxiliary_is_fitted_to_the_mean_of_student_and_teacher(process_name, settings, rng):
     """With student and teacher frozen a free table of logits ends at (g + theta) / 2, at g without anchor."""
-    method, p, draw, log_teacher = setting(process_name, rng, **switches)
+    method, p, draw, log_teacher = setting(process_name, rng, **settings)
     logits = torch.zeros(method.process.num_symbols**L, L, V, dtype=torch.float64, requires_grad=True)
     index = draw.z_s @ method.process.num_symbols ** torch.arange(L - 1, -1, -1)
     optimizer = torch.optim.LBFGS(
@@ -354,21 +354,26 @@ def test_the_teacher_is_sharpened_with_a_finite_delta(rng):
 
 
 @pytest.mark.parametrize(
-    "process_name, switches, words",
+    "process_name, settings, words",
     [
         ("uniform", {"target": "soft"}, "target: 'soft' is not allowed for uniform noise"),
         ("masked", {"form": "reverse_kernel"}, "form: 'reverse_kernel' is not allowed for masked noise"),
-        ("masked", {"times": "independent"}, "reverse: 'posterior' is not allowed with times 'independent'"),
+        (
+            "masked",
+            {"times": "independent"},
+            "reverse: 'posterior' is not allowed; it needs times with s <= t",
+        ),
         ("masked", {"weight": "two"}, "weight: 'two' is not allowed; choose one of"),
         ("masked", {"steps": 0}, "steps: 0 is not allowed"),
         ("masked", {"auxiliary_updates": 0}, "auxiliary_updates: 0 is not allowed"),
         ("masked", {"temperature": -1.0}, "temperature: -1.0 is not allowed"),
+        ("masked", {"temperature": 0.0}, "temperature: 0.0 is not allowed; it needs a value above 0"),
         ("masked", {"top_p": math.nan}, "top_p: nan is not allowed"),
     ],
 )
-def test_impossible_switches_are_refused(process_name, switches, words, rng):
+def test_impossible_settings_are_refused(process_name, settings, words, rng):
     with pytest.raises(ValueError, match=words):
-        distil(get_process(process_name, V), rng, **switches)
+        distil(get_process(process_name, V), rng, **settings)
 
 
 # --- teachers ---------------------------------------------------------------------------------------------

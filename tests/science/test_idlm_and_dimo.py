@@ -1,4 +1,4 @@
-"""IDLM and Di[M]O, presets of D-MMD's switches, against their sources' formulas, optima and laws."""
+"""IDLM and Di[M]O, settings of D-MMD, against their sources' formulas, optima and laws."""
 
 import math
 
@@ -45,23 +45,19 @@ def random_world(rng):
     return EnumerableWorld("toy", V, sequences(V, L), (probs / probs.sum()).tolist(), "abc")
 
 
-def student_process(process, switches):
-    return process if switches.masked is None else RandomStart(process, switches.masked)
-
-
-def tables(process, switches, rng):
+def tables(process, settings, rng):
     """A method among random tables in double precision."""
-    generator = Table(student_process(process, switches), L, rng)
+    generator = Table(settings.process(process), L, rng)
     others = [Table(process, L, rng) for _ in range(2)]
-    return DMMD(*(table.double() for table in (generator, *others)), process, switches)
+    return DMMD(*(table.double() for table in (generator, *others)), process, settings)
 
 
-def networks(process, switches, rng):
+def networks(process, settings, rng):
     """A method among tiny networks."""
-    paths = student_process(process, switches)
+    paths = settings.process(process)
     generator = NetworkDenoiser(tiny_network(process, L, rng), paths)
     others = [NetworkDenoiser(tiny_network(process, L, rng), process) for _ in range(2)]
-    return DMMD(generator, *others, process, switches)
+    return DMMD(generator, *others, process, settings)
 
 
 def random_draw(method, rng, num=50):
@@ -76,24 +72,24 @@ def random_draw(method, rng, num=50):
 # --- what all presets share ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("process_name, switches", PRESETS)
-def test_no_generator_gradient_where_teacher_and_auxiliary_agree(process_name, switches, rng):
-    method = networks(get_process(process_name, V), switches, rng)
+@pytest.mark.parametrize("process_name, settings", PRESETS)
+def test_no_generator_gradient_where_teacher_and_auxiliary_agree(process_name, settings, rng):
+    method = networks(get_process(process_name, V), settings, rng)
     generator, x, largest = method.players["generator"], torch.randint(V, (64, L), generator=rng), []
     for teacher in (method.teacher, method.players["auxiliary"]):
         method.teacher = teacher
         sum(method.losses(0, x, rng)["generator"].values()).backward()
         largest.append(max(float(p.grad.abs().max()) for p in generator.parameters()))
         generator.zero_grad()
-    rounding = 0 if switches.tau is None else 1e-3  # the gradients through both inputs differ by rounding
+    rounding = 0 if settings.tau is None else 1e-3  # the gradients through both inputs differ by rounding
     assert largest[1] <= rounding * largest[0] and largest[0] > 0
 
 
 @pytest.mark.parametrize("updates", ["alternating", "fused"])
-@pytest.mark.parametrize("process_name, switches", PRESETS)
-def test_each_turn_reaches_its_player_only(process_name, switches, updates, rng):
-    switches = DMMDSettings(**{**vars(switches), "updates": updates})
-    method = networks(get_process(process_name, V), switches, rng)
+@pytest.mark.parametrize("process_name, settings", PRESETS)
+def test_each_turn_reaches_its_player_only(process_name, settings, updates, rng):
+    settings = DMMDSettings(**{**vars(settings), "updates": updates})
+    method = networks(get_process(process_name, V), settings, rng)
     x = torch.randint(V, (32, L), generator=rng)
     for step in range(2):
         terms = method.losses(step, x, rng)
@@ -110,8 +106,8 @@ def test_each_turn_reaches_its_player_only(process_name, switches, updates, rng)
 
 
 def test_the_teacher_is_not_asked_without_need(rng):
-    for switches, calls in ((idlm(4, "masked"), 1), (dimo(), 1), (DMMDSettings(4), 2)):
-        method = networks(get_process("masked", V), switches, rng)
+    for settings, calls in ((idlm(4, "masked"), 1), (dimo(), 1), (DMMDSettings(4), 2)):
+        method = networks(get_process("masked", V), settings, rng)
         method.teacher = Counting(method.teacher)
         for step in range(2):
             method.losses(step, torch.randint(V, (8, L), generator=rng), rng)
@@ -202,16 +198,16 @@ def test_masked_idlm_at_its_auxiliary_optimum_is_the_reverse_divergence(rng):
 # --- the auxiliary's optimum without anchor -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("switches", [idlm(4, "masked"), dimo()], ids=["idlm", "dimo"])
-def test_the_auxiliary_is_best_at_the_law_of_the_student(switches, rng):
+@pytest.mark.parametrize("settings", [idlm(4, "masked"), dimo()], ids=["idlm", "dimo"])
+def test_the_auxiliary_is_best_at_the_law_of_the_student(settings, rng):
     """The loss of a free table of logits, which is convex, has no slope at the law of x given z_s, smoothed
     as the targets are."""
     process = get_process("masked", V)
-    method = tables(process, switches, rng)
+    method = tables(process, settings, rng)
     start = sequences(process.num_symbols, L)
     weights = torch.rand(len(start), generator=rng, dtype=torch.float64)
     log_x = method.players["generator"](start, torch.ones(len(start), dtype=torch.float64)).detach()
-    if switches.masked is None:  # what z_t reveals is known: a state of masks shows all there is to test
+    if settings.masked is None:  # what z_t reveals is known: a state of masks shows all there is to test
         start, weights, log_x = (v[-1:] for v in (start, weights, log_x))
     x = sequences(V, L)
     a, b = (
@@ -226,7 +222,7 @@ def test_the_auxiliary_is_best_at_the_law_of_the_student(switches, rng):
     joint = torch.zeros(process.num_symbols**L, L, V, dtype=torch.float64)
     joint.index_add_(0, index, p[:, None, None] * one_hot(draw.x, V))
     law = joint / joint.sum(-1, keepdim=True)
-    epsilon = switches.smoothing or 0
+    epsilon = settings.smoothing or 0
     slopes = []
     for table in ((1 - epsilon) * law + epsilon / V, law.flip(-1)):
         logits = table.nan_to_num(1 / V).clamp(min=1e-300).log().requires_grad_()
@@ -255,8 +251,8 @@ def duo_bound(log_loo, p, z, alpha, alpha_prime):
 def test_uniform_idlm_is_its_formula(rng, monkeypatch):
     """Value and gradients of both losses, the latter through the point that teacher and auxiliary read."""
     process, num = get_process("uniform", V), 200
-    switches = idlm(4, "uniform", tau=0.3)
-    method = networks(process, switches, rng)
+    settings = idlm(4, "uniform", tau=0.3)
+    method = networks(process, settings, rng)
     student, auxiliary = method.players.values()
     x = torch.randint(V, (num, L), generator=rng)
     s, t = torch.rand(2, num, generator=rng) * 0.8 + 0.1  # as printed the bound cancels badly at the ends
@@ -453,7 +449,7 @@ def test_dimo_losses_are_their_means_over_all_states(rng):
 def test_reverse_divergence_of_dimo_is_dmmd_at_the_auxiliary(rng):
     """With beta 1 the gradient is equation 11's where the student's probabilities are the auxiliary's."""
     process = get_process("masked", V)
-    ours, theirs = (tables(process, switches, rng) for switches in (DMMDSettings(1), dimo(beta=1.0)))
+    ours, theirs = (tables(process, settings, rng) for settings in (DMMDSettings(1), dimo(beta=1.0)))
     draw, log_teacher, log_auxiliary = random_draw(ours, rng)
     gradients = []
     for method in (ours, theirs):
@@ -480,9 +476,9 @@ def test_dimo_auxiliary_loss_is_smoothed_cross_entropy(rng):
 
 def test_dimo_masks_exact_counts(rng):
     process, length, num = get_process("masked", V), 7, 5000
-    switches = dimo()
-    generator = NetworkDenoiser(tiny_network(process, length, rng), RandomStart(process, switches.masked))
-    method = DMMD(generator, None, None, process, switches)
+    settings = dimo()
+    generator = NetworkDenoiser(tiny_network(process, length, rng), RandomStart(process, settings.masked))
+    method = DMMD(generator, None, None, process, settings)
     with torch.no_grad():
         draw = method.draw(torch.zeros(num, length, dtype=torch.long), rng)
     masked = draw.z_s == process.mask
@@ -525,21 +521,23 @@ def test_impossible_settings_are_refused(process_name):
         ({"tau": 0.1}, "tau: 0.1 is not allowed"),
         (
             {"tau": 0.1, "form": "reverse_kernel", "reverse": "forward"},
-            "tau: 0.1 is not allowed; it needs target 'soft'",
+            "tau: 0.1 is not allowed; it needs form reverse_kernel, target soft",
         ),
         (
             {"smoothing": 0.1, "form": "reverse_kernel"},
-            "smoothing: 0.1 is not allowed; it must be in",
+            "smoothing: 0.1 is not allowed; it needs form cross_entropy",
         ),
         (
             {"tau": 0.0, "form": "reverse_kernel", "target": "soft", "anchor": False},
             "tau: 0.0 is not allowed",
         ),
     ]
-    for switches, words in wrong:
+    for settings, words in wrong:
         with pytest.raises(ValueError, match=words):
-            DMMDSettings(1, **switches)
-    with pytest.raises(ValueError, match="process: 'gaussian' is not allowed; choose"):
+            DMMDSettings(1, **settings)
+    with pytest.raises(
+        ValueError, match="process: 'gaussian' is not allowed for IDLM; choose 'masked' or 'uniform'"
+    ):
         idlm(1, "gaussian")
     with pytest.raises(ValueError, match="tau: 0.001 is not allowed with blocks"):
         DMMD(None, None, None, BlockAutoregressive(get_process("uniform", V), 2), idlm(1, "uniform"))
@@ -547,6 +545,6 @@ def test_impossible_settings_are_refused(process_name):
     with pytest.raises(ValueError, match=words[process_name]):
         DMMD(None, None, None, process, dimo() if process_name == "uniform" else idlm(1, "uniform"))
     if process_name == "uniform":
-        switches = DMMDSettings(1, times="start", reverse="forward", masked=0.5)
+        settings = DMMDSettings(1, times="start", reverse="forward", masked=0.5)
         with pytest.raises(ValueError, match="masked: 0.5 is not allowed for uniform noise"):
-            DMMD(None, None, None, process, switches)
+            DMMD(None, None, None, process, settings)

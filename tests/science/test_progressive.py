@@ -276,19 +276,19 @@ def test_a_one_step_student_descends_to_that_end(divergence, rng):
 
 def test_uniform_noise_is_refused():
     process = get_process("uniform", 2)
-    with pytest.raises(ValueError, match="process: 'uniform' is not allowed for SDTT.*; choose 'masked'"):
+    with pytest.raises(ValueError, match="process: 'uniform' is not allowed for SDTT; choose 'masked'"):
         SDTT(nn.Linear(1, 1), None, process, SDTTSettings(1))
 
 
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"steps": 0}, "steps: 0 is not allowed; choose at least 1"),
-        ({"rounds": 0}, "rounds: 0 is not allowed; choose at least 1"),
-        ({"round_updates": 0}, "round_updates: 0 is not allowed; choose at least 1"),
+        ({"steps": 0}, "steps: 0 is not allowed; it must be a whole number of at least 1"),
+        ({"rounds": 0}, "rounds: 0 is not allowed; it must be a whole number of at least 1"),
+        ({"round_updates": 0}, "round_updates: 0 is not allowed; it must be a whole number of at least 1"),
         ({"divergence": "kl"}, "divergence: 'kl' is not allowed; choose one of"),
         ({"grid": "even"}, "grid: 'even' is not allowed; choose one of"),
-        ({"clamp": 0.0}, "clamp: 0.0 is not allowed; choose a number between 0 and 1"),
+        ({"clamp": 0.0}, "clamp: 0.0 is not allowed; it must lie in \\(0, 1\\)"),
         ({"clamp": math.nan}, "clamp: nan is not allowed"),
     ],
 )

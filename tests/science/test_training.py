@@ -93,7 +93,7 @@ def test_signalled_runs_save_and_resume_to_the_same_bits(number, whole, tmp_path
     assert exit_codes(process) == [128 + number]
     (line,) = output.read_text().splitlines()
     stopped = int(line.removeprefix("dmmd-lite: stopped at step ").split()[0])
-    assert line.endswith(f"of {STEPS}; go on with the same command")
+    assert line.endswith(f"of {STEPS}; resume with the same command")
     assert logged_steps(tmp_path)[-1] == stopped < STEPS
     assert main(command(recipe, tmp_path)) == 0
     assert_same_run(tmp_path, whole[recipe])
