@@ -2,7 +2,7 @@
 
     python tests/digests.py            compare with tests/digests.json; exit code 1 where something differs
     python tests/digests.py --write    write that file again, after a change of results that is wanted
-    python tests/digests.py --parts recipes trained    the quicker parts; all of them take ten minutes of a core
+    python tests/digests.py --parts recipes trained    compare the quicker parts (all take ten minutes)
 
 Recipes are compared as JSON, which is the same on every machine. Weights, samples and records are compared
 bit by bit, which holds for one machine, one PyTorch build and one thread; on another processor matrix
