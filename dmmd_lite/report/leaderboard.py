@@ -67,7 +67,7 @@ def command(record: dict) -> str:
 def methods_table(records: list[dict], world: str, metric: str, steps: Iterable[int] = STEPS) -> DataFrame:
     """A world's methods by steps: the mean over training seeds, least and most of them, their number.
 
-    "not defined" is a method that the noise or the steps do not suit (`StudentPlan`), "–" a student the catalogue
+    "not defined" is a method that the noise or the steps do not suit (see its plan), "–" one the catalogue
     does not have; cells that no record fills are empty. Of several records of one training seed the last
     counts. The teacher comes first. Values of single seeds with their intervals are in `seeds_table`.
     """
