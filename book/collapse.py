@@ -52,7 +52,7 @@ from dmmd_lite.pages.display import filmstrip, show
 from dmmd_lite.pages.sphinx_markdown import to_markdown
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import get_recipe
-from dmmd_lite.recipes.world_settings import JUDGED_BY
+from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.report.collapse import clamp_curve, clamp_table, laws_on_the_way, stacked_laws
 from dmmd_lite.report.leaderboard import (
     NAMES,
@@ -289,7 +289,7 @@ def measured(name, steps):
     """A digits model's records, with its first samples in that of the classes."""
     model = load_model(name, scale)
     drawn = model.sample(n_digits, steps)
-    found = evaluate(model, list(JUDGED_BY["digits"]), steps=steps, num=n_digits, samples=drawn)
+    found = evaluate(model, list(settings_of("digits").judged_by), steps=steps, num=n_digits, samples=drawn)
     details = {"samples": to_text(drawn.tokens[:16])}
     return [
         replace(r, details={**r.details, **details} if "shares" in r.details else r.details) for r in found

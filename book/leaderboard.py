@@ -56,15 +56,12 @@ from dmmd_lite.models.evaluation import evaluate
 from dmmd_lite.models.store import load_model
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import BEFORE_TUNING
-from dmmd_lite.recipes.students import COMPARED
+from dmmd_lite.recipes.students import PLANS
 from dmmd_lite.recipes.trials import trials_of
-from dmmd_lite.recipes.world_settings import JUDGED_BY, samples_of
+from dmmd_lite.recipes.world_settings import compared_worlds, settings_of
 from dmmd_lite.report.collapse import trials_table
 from dmmd_lite.report.costs import costs
 from dmmd_lite.report.leaderboard import (
-    NAMES,
-    WHY_NOT,
-    WHY_ONE_STEP,
     as_recommended,
     committed_records,
     methods_table,
@@ -80,8 +77,8 @@ for world in worlds:
     cells = [(teacher(world, process), k, 0) for process in PROCESSES for k in steps] if teachers else []
     cells += [(*cell, seed) for cell in students(world, steps, methods) for seed in train_seeds]
     for name, k, seed in cells:
-        sampling = {"steps": k, "num": n or samples_of(world), "top_p": top_p_of(name, k)}
-        measured = evaluate(load_model(name, seed=seed), list(JUDGED_BY[world]), **sampling)
+        sampling = {"steps": k, "num": n or settings_of(world).samples, "top_p": top_p_of(name, k)}
+        measured = evaluate(load_model(name, seed=seed), list(settings_of(world).judged_by), **sampling)
         records += [r.to_dict() for r in measured]
 tried = [
     try_out(name, trial).to_dict() for name in tuned for trial in trials_of(BEFORE_TUNING[name]("laptop"))
@@ -96,7 +93,7 @@ everything = committed_records() + records
 
 # %%
 pd.set_option("display.max_colwidth", None, "display.max_rows", None)
-filled = [world for world in COMPARED if select(everything, world=world)]
+filled = [world for world in compared_worlds() if select(everything, world=world)]
 winners_table(everything, filled, steps)
 
 # %% [markdown]
@@ -104,20 +101,20 @@ winners_table(everything, filled, steps)
 
 # %%
 for world in filled:
-    metric = JUDGED_BY[world][0]
+    metric = settings_of(world).judged_by[0]
     tried_at = [k for k in steps if select(everything, world=world, steps=k)]
     display(
         Markdown(f"**{world}**: {metric.replace('_', ' ')}"),
         methods_table(everything, world, metric, tried_at),
     )
-print("not run yet:", ", ".join(world for world in COMPARED if world not in filled) or "none")
+print("not run yet:", ", ".join(world for world in compared_worlds() if world not in filled) or "none")
 
 # %% [markdown]
 # Why some cells are "not defined":
 
 # %%
-reasons = [(NAMES[role], process, "any", why) for (role, process), why in WHY_NOT.items()]
-reasons += [(NAMES[role], "masked", "more than one", why) for role, why in WHY_ONE_STEP.items()]
+reasons = [(p.label, process, "any", why) for p in PLANS.values() for process, why in p.why_not.items()]
+reasons += [(p.label, "masked", "more than one", p.why_one_step) for p in PLANS.values() if p.why_one_step]
 pd.DataFrame(reasons, columns=["method", "noise", "steps", "why"]).style.hide()
 
 # %% [markdown]
@@ -130,7 +127,7 @@ pd.DataFrame(reasons, columns=["method", "noise", "steps", "why"]).style.hide()
 
 # %%
 for world in filled:
-    metric = JUDGED_BY[world][0]
+    metric = settings_of(world).judged_by[0]
     compared = as_recommended(everything, world, metric)
     if len(compared):
         display(Markdown(f"**{world}**: {metric.replace('_', ' ')}"), compared.style.hide())

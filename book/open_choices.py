@@ -36,7 +36,7 @@ n: int = 500  # samples per cell measured now
 import pandas as pd
 
 from dmmd_lite.pages.display import show
-from dmmd_lite.recipes.world_settings import JUDGED_BY
+from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.report.studies import study_dots, study_samples, study_table, swings_on_the_way, verdict_table
 from dmmd_lite.studies.definitions import STUDIES
 from dmmd_lite.studies.run import measure
@@ -57,7 +57,7 @@ committed = load_results(STUDY)
 
 # %%
 for student in STUDIES[STUDY].students:
-    metric = JUDGED_BY[student.split("-")[0]][0]
+    metric = settings_of(student.split("-")[0]).judged_by[0]
     show(
         study_dots(committed, STUDY, student, metric),
         f"{metric.replace('_', ' ')} of {student} for every variant of its recipe.",

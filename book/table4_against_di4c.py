@@ -43,7 +43,7 @@ from dmmd_lite.models.evaluation import evaluate
 from dmmd_lite.models.store import load_model
 from dmmd_lite.pages.display import show
 from dmmd_lite.recipes.students import student_for
-from dmmd_lite.recipes.world_settings import JUDGED_BY
+from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.report.leaderboard import committed_records, methods_table
 from dmmd_lite.report.paper import TABLE_4
 from dmmd_lite.report.plots import image_grid
@@ -54,7 +54,7 @@ from dmmd_lite.utils.records import load_results, save_records, select, table
 # ## Mean over training seeds (least to most)
 
 # %%
-methods = methods_table(committed_records(), "digits", JUDGED_BY["digits"][0])
+methods = methods_table(committed_records(), "digits", settings_of("digits").judged_by[0])
 methods.loc[[row for row in methods.index if row[1] in ("teacher", "D-MMD", "Di4C")]]
 
 # %% [markdown]
@@ -81,7 +81,7 @@ for label, cells in models.items():
     for model, k in cells:
         drawn = model.sample(n, k, seed=sampling_seed)
         sampling = {"steps": k, "num": n, "seed": sampling_seed, "samples": drawn}
-        records += [r.to_dict() for r in evaluate(model, list(JUDGED_BY["digits"]), **sampling)]
+        records += [r.to_dict() for r in evaluate(model, list(settings_of("digits").judged_by), **sampling)]
         title = f"{label} in {k} steps"
         show(image_grid(model.world.show(drawn.tokens[:16]), title=title), f"Sixteen digits by {title}")
 

@@ -1,4 +1,4 @@
-"""What training a recipe takes, counted and not measured."""
+"""Training costs of recipes, counted and not measured."""
 
 from collections.abc import Iterable
 
@@ -9,23 +9,24 @@ from dmmd_lite.networks.stems import ImageStem
 from dmmd_lite.networks.transformer import Block, BlockTransformer, Transformer
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.recipes.recipe import Recipe
+from dmmd_lite.utils.checks import check_choice
 from dmmd_lite.worlds import get_world
 
 
 def cost(recipe: Recipe) -> dict[str, float]:
-    """What training a recipe takes: parameters of one network, tokens seen, operations, hours and memory.
+    """Count what training takes: parameters of one network, tokens seen, operations, hours and memory.
 
     A forward pass is counted by `forward_flop`, a backward pass is two of them. A D-MMD step costs 5 forward
-    units when players alternate (mean of generator 3+1+1 and auxiliary 1+1+3) and 7 when one draw serves
-    both; a teacher step 3. Heads count as if evaluated at every position, once for each network: large ones
-    are left out where nothing is noise, and the generator's is asked once more, after its draw. Validation is
-    left out.
+    units when players alternate (mean of generator 3+1+1 and auxiliary 1+1+3) and 7 when one sample serves
+    both; a teacher step costs 3. Heads count as if evaluated at every position, once for each network: in
+    fact large ones skip positions without noise, and the generator's is evaluated once more, after its
+    sample is drawn. Validation is left out.
 
-    hours_at_400_tflops: at 4e14 operations a second, two fifths of an H200's dense bfloat16 peak, which only
-    wide networks reach; other devices in proportion. memory_gb: in float32, four copies of every trained
-    network (weights, gradient, two moments), one of every other one kept, and a rough estimate of
-    activations, for one process: 30 values a channel, block and position and 4 a logit for each network
-    that keeps a gradient, and in D-MMD 3 more a logit (measured on a CPU).
+    "hours_at_400_tflops" is at 4e14 operations per second, two fifths of an H200's dense bfloat16 peak, which
+    only wide networks reach; other devices are in proportion. "memory_gb" is for one process in float32: four
+    copies of every trained network (weights, gradient, two moments), one of every other network kept, and a
+    rough estimate of activations (measured on a CPU): 30 values per channel, block and position and 4 per
+    logit for each network that keeps a gradient, and for distillation 3 more per logit.
     """
     if recipe.role == "exact":
         return dict.fromkeys(("parameters", "tokens", "flop", "hours_at_400_tflops", "memory_gb"), 0)
@@ -36,25 +37,25 @@ def cost(recipe: Recipe) -> dict[str, float]:
     training = recipe.training
     sequences = training.steps * training.batch_size
     if recipe.block:
-        length = (recipe.block + world.length) / 2  # of a sequence in training, averaged over its last blocks
+        length = (recipe.block + world.length) / 2  # mean length in training, where any block may be the last
         contexts = range(0, world.length, recipe.block)
         forward = sum(forward_flop(network, recipe.block, c) for c in contexts) / len(contexts)
         places = len(network.blocks) * recipe.block + len(network.encoder) * (world.length - recipe.block)
     else:
         length = world.length
-        symbols = 1 if world.image_shape is None else world.image_shape[2] * network.stem.patch**2  # a vector
+        # Symbols per vector: one in a sequence, those of a patch in an image.
+        symbols = 1 if world.image_shape is None else world.image_shape[2] * network.stem.patch**2
         places = len(network.blocks) * (length // symbols)
         forward = forward_flop(network, length // symbols)
-    kind = METHODS.get(recipe.role)
-    units = kind.forwards(recipe.method) if kind else 3
-    flop = int(units * forward * sequences)
+    spec = METHODS.get(recipe.role)
+    flop = int((spec.forwards(recipe.method) if spec else 3) * forward * sequences)
     frozen = bool(recipe.teacher) and not recipe.teacher.endswith("-exact")
-    copies = 4 * len(training.lr) + len(training.ema) + frozen + (kind.copies if kind else 0)
-    with_gradient = kind.tracked(recipe.method) if kind else 1
+    copies = 4 * len(training.lr) + len(training.ema) + frozen + (spec.copies if spec else 0)
+    with_gradient = spec.tracked(recipe.method) if spec else 1
     in_blocks = 30 * network.modulation.out_features / 2 * places
     logits = world.length * world.vocab_size
-    a_sequence = with_gradient * (in_blocks + 4 * logits) + (3 * logits if kind else 0)
-    activations = a_sequence * training.batch_size / training.accumulation
+    per_sequence = with_gradient * (in_blocks + 4 * logits) + (3 * logits if spec else 0)
+    activations = per_sequence * training.batch_size / training.accumulation
     return {
         "parameters": parameters,
         "tokens": int(sequences * length),
@@ -65,19 +66,26 @@ def cost(recipe: Recipe) -> dict[str, float]:
 
 
 def forward_flop(network: Transformer, places: int, context: int = 0) -> int:
-    """Operations of a forward pass on one sequence of so many vectors (symbols, or patches of an image), for
-    a network with an encoder behind `context` known symbols: two for every multiplication of matrix products,
-    convolutions and attention. Look-ups in tables, and what is done number by number, are left out."""
+    """Count the operations of a forward pass on one sequence.
+
+    Every multiplication of matrix products, convolutions and attention counts as two operations. Look-ups in
+    tables and elementwise operations are left out.
+
+    Args:
+    places: number of vectors: symbols, or patches of an image.
+    context: number of known symbols before them, which the encoder of a `BlockTransformer` reads.
+    """
 
     def once(module: nn.Module) -> int:
+        """Count the operations of a module's matrices on one vector."""
         return 2 * sum(p.numel() for p in module.parameters() if p.dim() > 1)
 
-    def stack(blocks: Iterable[Block], own: int, read: int) -> int:
-        """Of blocks that change `own` vectors and attend to `read`."""
+    def stack(blocks: Iterable[Block], changed: int, read: int) -> int:
+        """Count the operations of blocks that change some vectors and attend to `read` of them."""
         total = 0
         for block in blocks:
-            total += once(block.qkv) * read + (once(block.out) + once(block.mlp)) * own
-            total += once(block.modulation) + 4 * block.qkv.in_features * own * read
+            total += once(block.qkv) * read + (once(block.out) + once(block.mlp)) * changed
+            total += once(block.modulation) + 4 * block.qkv.in_features * changed * read
             total += once(block.mix) * (read + block.causal) if block.local else 0
         return total
 
@@ -105,14 +113,16 @@ def estimate(
     mlp_ratio: int = 4,
     tflops: float = 400,
 ) -> dict[str, float]:
-    """Parameters, operations and hours of a run with a network of your own shape, counted as by `cost`.
+    """Count parameters, operations and hours of a run with a network of any shape, as `cost` does.
 
-    role: "teacher" or "dmmd" (both players from one draw). tflops: 1e12 operations a second that the device
-    keeps up. ValueError for another role.
+    Args:
+    role: "teacher" or "dmmd" (both players learn from one sample).
+    tokens, classes: length and vocabulary of the sequences.
+    tflops: 1e12 operations per second that the device sustains.
+    Errors: ValueError for another role.
     """
     units = {"teacher": 3, "dmmd": 7}
-    if role not in units:
-        raise ValueError(f"role: {role!r} is not allowed; choose one of {tuple(units)}")
+    check_choice("role", role, units)
     with torch.device("meta"):
         network = Transformer(
             classes + 1, classes, tokens, width=width, depth=depth, heads=1, mlp_ratio=mlp_ratio

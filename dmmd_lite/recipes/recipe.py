@@ -3,33 +3,37 @@
 Recipes are read from JSON strictly: an unknown or missing key and a value of another type are refused.
 """
 
+import inspect
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from types import NoneType
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from dmmd_lite.networks.transformer import BlockTransformer, Transformer
-from dmmd_lite.objectives import METHODS
-from dmmd_lite.processes import get_process
 from dmmd_lite.training.options import TrainingOptions
-from dmmd_lite.worlds import get_world
-from dmmd_lite.worlds.base import World
+from dmmd_lite.utils.checks import check_choice
 
-AUTOREGRESSIVE = "ar"  # in the place of a process: models that predict token by token
+if TYPE_CHECKING:  # functions import what needs PyTorch, so that recipes can be listed without it
+    from dmmd_lite.networks.transformer import Transformer
+    from dmmd_lite.worlds.base import World
+
+AUTOREGRESSIVE = "ar"  # stands in the place of a noise process for models that predict token by token
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One model: what it learns from, its network, its training.
 
+    Args:
+    role: "exact", "teacher", "baseline", "judge", or a distillation method of `objectives.METHODS`.
     network: keyword arguments of `Transformer` beyond the symbols; empty for role "exact".
-    block: tokens a block for block-autoregressive diffusion, with a `BlockTransformer`; 0 for one without.
-    split: the part of the world it learns from.
-    start: recipe whose weights student and auxiliary begin from. teacher: recipe of the frozen teacher.
+    output: the distribution that the network's logits describe (see `denoisers.base.NetworkDenoiser`).
     loss, fit_exact: for teachers, the loss and whether targets are the world's exact posteriors.
-    output: the law the network's logits describe (see `denoisers.py`).
-    floor: least probability of the exact posteriors used as teacher or target; unused without them.
-    method: the settings of the distillation method that `role` names.
+    floor: minimum probability of exact posteriors used as teacher or target; unused without them.
+    split: the part of the world it learns from.
+    start: name of the recipe whose weights student and auxiliary start from.
+    teacher: name of the recipe of the frozen teacher.
+    method: settings of the distillation method.
     validation: the metric that chooses the checkpoint; "" keeps the last.
+    block: tokens per block for block-autoregressive diffusion, with a `BlockTransformer`; 0 without blocks.
     """
 
     name: str
@@ -52,18 +56,25 @@ class Recipe:
     block: int = 0
 
     def to_dict(self) -> dict:
-        """Plain JSON values."""
+        """Return the recipe as plain JSON values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> "Recipe":
-        """The inverse of `to_dict`; ValueError for an unknown or missing key or a value of another type."""
-        role = values.get("role") if isinstance(values, dict) else None
-        kind = METHODS.get(role) if isinstance(role, str) else None
-        return _build(cls, values, "recipe", {"method": kind.settings | None if kind else NoneType})
+        """Make a recipe of what `to_dict` returned; ValueError for an unknown or missing key, an unknown role
+        or noise, or a value of another type."""
+        from dmmd_lite.objectives import METHODS
+        from dmmd_lite.processes import PROCESSES
+
+        spec = None
+        if isinstance(values, dict) and values.keys() >= {"role", "process"}:
+            check_choice("role", values["role"], ("exact", "teacher", "baseline", "judge", *METHODS))
+            check_choice("process", values["process"], (*PROCESSES, AUTOREGRESSIVE))
+            spec = METHODS.get(values["role"])
+        return _build(cls, values, "recipe", {"method": spec.settings | None if spec else NoneType})
 
     def with_changes(self, changes: dict[str, Any]) -> "Recipe":
-        """A copy with dotted keys changed, {"training.steps": 100, "network.width": 64}; strict."""
+        """Return a copy with dotted keys changed, {"training.steps": 100, "network.width": 64}; strict."""
         values = self.to_dict()
         for key, value in changes.items():
             *path, last = key.split(".")
@@ -77,48 +88,45 @@ class Recipe:
             place[last] = value
         return Recipe.from_dict(values)
 
-    def make_network(self, world: World | None = None) -> Transformer:
-        """The recipe's network, freshly initialised. world: the recipe's, if it is none of the package's."""
+    def make_network(self, world: "World | None" = None) -> "Transformer":
+        """Make the recipe's network, freshly initialised.
+
+        Args:
+        world: the recipe's world, where the package has none of its name.
+        Errors: ValueError for a key or a value that the network does not take.
+        """
+        from dmmd_lite.networks.transformer import BlockTransformer, Transformer
+        from dmmd_lite.processes import get_process
+        from dmmd_lite.worlds import get_world
+
         world, causal = world or get_world(self.world), self.process == AUTOREGRESSIVE
-        num_symbols = (
-            world.vocab_size + 1
-            if causal
-            else get_process(self.process, world.vocab_size, self.schedule).num_symbols
-        )
         if causal and self.block:
             raise ValueError(f"block: {self.block} is not allowed for process {AUTOREGRESSIVE!r}; only 0")
+        process = None if causal else get_process(self.process, world.vocab_size, self.schedule)
+        symbols = (world.vocab_size + 1 if causal else process.num_symbols, world.vocab_size)
+        keys = _keywords(Transformer) - {"image_shape", "causal"}
+        if self.block:
+            keys |= _keywords(BlockTransformer)
+        if unknown := sorted(self.network.keys() - keys):
+            raise ValueError(f"network: {unknown} is not allowed; the keys are {sorted(keys)}")
         try:
             if self.block:
-                return BlockTransformer(num_symbols, world.vocab_size, self.block, **self.network)
+                return BlockTransformer(*symbols, self.block, **self.network)
             return Transformer(
-                num_symbols,
-                world.vocab_size,
-                world.length,
-                image_shape=world.image_shape,
-                causal=causal,
-                **self.network,
+                *symbols, world.length, image_shape=world.image_shape, causal=causal, **self.network
             )
         except TypeError:
-            allowed = [
-                "patch",
-                "width",
-                "depth",
-                "heads",
-                "mlp_ratio",
-                "time_width",
-                "rotary_base",
-                "local",
-                "noise",
-                "noise_std",
-                "mixture",
-            ]
-            allowed += ["encoder_depth"] * bool(self.block)
-            raise ValueError(
-                f"network: {self.network} is not allowed; the keys are {allowed}, numbers"
-            ) from None
+            raise ValueError(f"network: {self.network} is not allowed; its values are numbers") from None
+
+
+def _keywords(network: type) -> set[str]:
+    """Return the names of the keyword arguments of a network's constructor."""
+    parameters = inspect.signature(network.__init__).parameters.values()
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def _keys(values: dict, prefix: str = "") -> list[str]:
+    """Return the dotted keys of nested dictionaries."""
     return [
         k
         for key, value in values.items()
@@ -127,7 +135,7 @@ def _keys(values: dict, prefix: str = "") -> list[str]:
 
 
 def _build(cls, values: dict, where: str, known: dict | None = None):
-    """A dataclass from plain values, refusing unknown keys and wrong types; types `known` go before hints."""
+    """Make a dataclass of plain values, strictly as to keys and types; `known` types override hints."""
     hints = {**get_type_hints(cls), **(known or {})}
     if not isinstance(values, dict):
         raise ValueError(f"{where}: {values!r} is not allowed; it holds the keys {sorted(hints)}")
@@ -141,6 +149,7 @@ def _build(cls, values: dict, where: str, known: dict | None = None):
 
 
 def _convert(hint, value, where: str):
+    """Return a plain value as the type that a field's hint names; ValueError where it has another."""
     options = [hint] if isinstance(hint, type) else list(getattr(hint, "__args__", ()))
     dataclass_type = next((h for h in options if is_dataclass(h)), None)
     if options[-1:] == [NoneType] and dataclass_type is None and len(options) == 2:  # a number or None

@@ -10,7 +10,7 @@ from dmmd_lite.objectives import METHODS
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.recipes.cost import cost
 from dmmd_lite.recipes.recipe import Recipe
-from dmmd_lite.recipes.students import ONE_STEP
+from dmmd_lite.recipes.students import PLANS
 from dmmd_lite.report.leaderboard import NAMES
 from dmmd_lite.studies.comparison import students
 from dmmd_lite.utils.paths import data_dir
@@ -24,7 +24,8 @@ def costs(records: list[dict], world: str, steps: int, scale: str = "laptop") ->
     the minutes that the runs behind the records took, on whatever machine, and the floor on probabilities of
     a teacher that is exact. One-step methods stand with their one-step students."""
     rows = []
-    for name, _ in dict.fromkeys(students(world, [steps]) + students(world, [1], ONE_STEP)):
+    one_step = [role for role, plan in PLANS.items() if plan.why_one_step]
+    for name, _ in dict.fromkeys(students(world, [steps]) + students(world, [1], one_step)):
         recipe = get_recipe(name, scale)
         runs = [r["provenance"]["training"]["seconds"] / 60 for r in select(records, model=name)]
         rows.append(

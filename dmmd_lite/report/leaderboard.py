@@ -16,45 +16,22 @@ from pandas import DataFrame
 from dmmd_lite.models.evaluation import EXACT_METRICS
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
-from dmmd_lite.recipes.students import ONE_STEP, student_for
-from dmmd_lite.recipes.world_settings import JUDGED_BY
+from dmmd_lite.recipes.students import PLANS, student_for
+from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.report.cells import by_steps, checkpoint_cell, value_cell, values_by_seed
 from dmmd_lite.report.plots import seeds_line
 from dmmd_lite.studies.comparison import STEPS, teacher
 from dmmd_lite.utils.records import best_top_p, field_of, load_results, select
 
-NAMES = {
-    "dmmd": "D-MMD",
-    "sdtt": "SDTT",
-    "dcd": "DCD",
-    "di4c": "Di4C",
-    "idlm": "IDLM",
-    "dimo": "Di[M]O",
-    "redi": "ReDi",
-}
-RECOMMENDED = {  # steps at which its authors recommend a method, among those of the boards
-    "dmmd": (16, "8 to 64"),
-    "sdtt": (16, "8 and more"),
-    "dcd": (16, "8 to 32"),
-    "di4c": (16, "half of its teacher's"),
-    "idlm": (16, "4 to 32"),
-    "dimo": (1, "1"),
-    "redi": (4, "1 to 16"),
-}
+NAMES = {role: plan.label for role, plan in PLANS.items()}
 PAGES = ("leaderboard", "coins", "table1_steps_images", "fig1_steps_text")  # with records
-WHY_NOT = {  # why a method is not defined for a process
-    ("sdtt", "uniform"): "its targets are defined by which positions a sub-step reveals",
-    ("dcd", "masked"): "its pairs of noise levels share a Gaussian, which only uniform noise comes from",
-    ("dimo", "uniform"): "it masks what it generated",
-}
-WHY_ONE_STEP = {"dimo": "its student is only ever shown the start of sampling"}  # why none takes more
 
 
 def committed_records() -> list[dict]:
     """Every committed record against test data that a cell can be filled with, whatever page it is of; of
     several for the same measurement the last."""
     everything = (
-        r for page in PAGES for r in load_results(page) if r["name"] in JUDGED_BY.get(r["world"], ())
+        r for page in PAGES for r in load_results(page) if r["name"] in settings_of(r["world"]).judged_by
     )
     same = ("name", "model", "training_seed", "steps", "n", "seed", "temperature", "top_p")
     found: dict[tuple, dict] = {}
@@ -84,13 +61,13 @@ def command(record: dict) -> str:
             words.append(f"{option} {record[field]:g}")
     if record["details"].get("greedy_tail"):
         words.append("--greedy-tail")
-    return " ".join([*words, "--metrics", ",".join(JUDGED_BY[record["world"]])])
+    return " ".join([*words, "--metrics", ",".join(settings_of(record["world"]).judged_by)])
 
 
 def methods_table(records: list[dict], world: str, metric: str, steps: Iterable[int] = STEPS) -> DataFrame:
     """A world's methods by steps: the mean over training seeds, least and most of them, their number.
 
-    "not defined" is a method that the noise or the steps do not suit (`WHY_NOT`), "–" a student the catalogue
+    "not defined" is a method that the noise or the steps do not suit (see its plan), "–" one the catalogue
     does not have; cells that no record fills are empty. Of several records of one training seed the last
     counts. The teacher comes first. Values of single seeds with their intervals are in `seeds_table`.
     """
@@ -114,7 +91,7 @@ def winners_table(records: list[dict], worlds: Iterable[str], steps: Iterable[in
     of fewer than two methods stay empty."""
     steps, rows = list(steps), {}
     for world, process in product(worlds, PROCESSES):
-        metric, line = JUDGED_BY[world][0], []
+        metric, line = settings_of(world).judged_by[0], []
         for k in steps:
             names = {"teacher": teacher(world, process)}
             names |= {label: student_for(role, world, process, k) for role, label in NAMES.items()}
@@ -126,7 +103,7 @@ def winners_table(records: list[dict], worlds: Iterable[str], steps: Iterable[in
 
 
 def _missing(role: str, process: str, steps: int) -> str:
-    return "not defined" if (role, process) in WHY_NOT or (role in ONE_STEP and steps > 1) else "–"
+    return "–" if PLANS[role].is_defined(process, steps) else "not defined"
 
 
 def _first_two(found: dict[str, list[float]]) -> str:
@@ -147,13 +124,14 @@ def as_recommended(records: list[dict], world: str, metric: str) -> DataFrame:
     the training after which each seed's weights were taken.
     """
     rows = []
-    for process, (role, (steps, published)) in product(PROCESSES, RECOMMENDED.items()):
-        name = student_for(role, world, process, steps)
+    for process, plan in product(PROCESSES, PLANS.values()):
+        steps, published = plan.recommended
+        name = plan.student_for(world, process, steps)
         own = values_by_seed(records, name, steps, metric) if name else []
         above = values_by_seed(records, teacher(world, process), steps, metric)
         if not own:
             continue
-        row = {"noise": process, "method": NAMES[role], "recommended steps": published, "steps": steps}
+        row = {"noise": process, "method": plan.label, "recommended steps": published, "steps": steps}
         row |= {"student": value_cell(records, name, steps, metric), "teacher": "not measured", "as good": ""}
         if above:
             wins = sum(value <= above[0] for value in own)

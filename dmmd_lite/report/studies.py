@@ -13,7 +13,7 @@ from torch import Tensor
 from dmmd_lite.metrics.bootstrap import bootstrap_mean
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import get_recipe
-from dmmd_lite.recipes.world_settings import JUDGED_BY
+from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.report.plots import MARKERS, PALETTE, log_steps, rows_of_images, seeds_line
 from dmmd_lite.studies.definitions import STUDIES
 from dmmd_lite.studies.run import variants
@@ -58,7 +58,9 @@ def verdicts(study: str, records: list[dict]) -> list[dict[str, str]]:
         for expected in STUDIES[study].expected:
             mine = expected.process in ("", recipe.process)
             if mine and {expected.less, expected.more} <= known.keys():
-                found = records_of_student(records, student, expected.metric or JUDGED_BY[recipe.world][0])
+                found = records_of_student(
+                    records, student, expected.metric or settings_of(recipe.world).judged_by[0]
+                )
                 diverged = records_of_student(records, student, DIVERGED)
                 less, more = (
                     [r["value"] for r in found.get(v, {}).values()] + [inf] * len(diverged.get(v, {}))

@@ -14,9 +14,10 @@ from dmmd_lite.models.store import model_of
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import BEFORE_TUNING, get_recipe
-from dmmd_lite.recipes.students import COMPARED, student_for
+from dmmd_lite.recipes.students import student_for
 from dmmd_lite.recipes.trials import trials_of
-from dmmd_lite.recipes.world_settings import JUDGED_BY
+from dmmd_lite.recipes.world_settings import compared_worlds, settings_of
+from dmmd_lite.utils.checks import check_choice
 from dmmd_lite.utils.records import Record
 
 STEPS = (1, 4, 16)
@@ -34,8 +35,7 @@ def students(
 
     A method whose training knows no number of steps has one student for several.
     """
-    if world not in COMPARED:
-        raise ValueError(f"world: {world!r} is not allowed; methods are compared on {COMPARED}")
+    check_choice("world", world, compared_worlds())
     cells = (
         (student_for(role, world, process, k), k) for process, role, k in product(PROCESSES, roles, steps)
     )
@@ -53,5 +53,5 @@ def try_out(name: str, trial: str, *, num: int = 2000, seed: int = 1) -> Record:
     if trial not in changes:
         raise ValueError(f"trial: {trial!r} is not allowed; choose from {list(changes)}")
     model = model_of(recipe.with_changes(changes[trial]))
-    (record,) = evaluate(model, [JUDGED_BY[recipe.world][0]], num=num, seed=seed, split="valid")
+    (record,) = evaluate(model, [settings_of(recipe.world).judged_by[0]], num=num, seed=seed, split="valid")
     return replace(record, details={**record.details, "trial": trial, "changes": changes[trial]})

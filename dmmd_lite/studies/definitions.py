@@ -6,7 +6,7 @@ from typing import Any
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.recipe import Recipe
-from dmmd_lite.recipes.world_settings import TEXT_WORLDS
+from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.studies.study import BASELINE, NO_NOISE_INPUT, TEACHER_NETWORK, Expectation, Study, Variants
 
 
@@ -40,7 +40,7 @@ def _choices(recipe: Recipe) -> Variants:
         f"{other} updates": _as_often(recipe, {"method.updates": other}),
         f"{other} updates, as much work": _as_long(recipe, {"method.updates": other}),
     }
-    if recipe.world in TEXT_WORLDS:
+    if settings_of(recipe.world).kind == "text":
         return turns
     variants: Variants = turns | {
         "w(s) of the bound": {"method.weight": "bound"},

@@ -9,7 +9,7 @@ from dmmd_lite.models.evaluation import evaluate
 from dmmd_lite.models.store import model_of
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.recipes.recipe import Recipe
-from dmmd_lite.recipes.world_settings import JUDGED_BY, samples_of
+from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.studies.definitions import STUDIES
 from dmmd_lite.studies.study import BASELINE, DIVERGED, SAMPLES_KEPT, TEACHER_NETWORK, Variants
 from dmmd_lite.training.loop import NonFiniteLoss
@@ -44,7 +44,8 @@ def run(
     if variant not in known:
         raise ValueError(f"variant: {variant!r} is not allowed; choose from {list(known)}")
     recipe = varied(student, known[variant], scale)
-    steps, names = get_recipe(student, scale).method.steps, [*JUDGED_BY[recipe.world], "output_entropy"]
+    settings, steps = settings_of(recipe.world), get_recipe(student, scale).method.steps
+    names = [*settings.judged_by, "output_entropy"]
     context = {"variant": variant, "changes": known[variant] if isinstance(known[variant], dict) else {}}
     told = {"model": f"{student}: {variant}"}
     try:
@@ -53,7 +54,7 @@ def run(
         made = {"training_seed": seed, "measured": machine("cpu")}
         told |= {"world": recipe.world, "steps": steps, "provenance": made}
         return [Record(DIVERGED, error.step, None, None, 0, "none", context, **told)]
-    num, drawn = num or samples_of(recipe.world), None
+    num, drawn = num or settings.samples, None
     if model.world.image_shape is not None:
         drawn = model.sample(num, steps)
         context["samples"] = to_text(drawn.tokens[:SAMPLES_KEPT])

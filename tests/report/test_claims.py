@@ -5,14 +5,15 @@ What holds for some seeds only is no claim; pages print it seed by seed.
 
 import pytest
 
-from dmmd_lite.recipes.students import OTHERS, student_for
-from dmmd_lite.recipes.world_settings import JUDGED_BY
+from dmmd_lite.recipes.students import PLANS, student_for
+from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.report.claims import diverges, falls_with_fewer_steps, noise_input
 from dmmd_lite.studies.comparison import teacher as teacher_of
 from dmmd_lite.studies.theory.limits import one_step_sdtt
 from dmmd_lite.utils.records import load_results
 from dmmd_lite.worlds import get_world
 
+OTHERS = [role for role in PLANS if role != "dmmd"]
 NEAREST = [(world, steps) for world in ("digits", "permutations") for steps in (1, 4, 16)]
 NEAREST += [("markov", steps) for steps in (1, 4)]
 
@@ -125,7 +126,7 @@ def test_mixtures_show_both_faces_and_hardly_anything_else_in_one_step(process):
 def on_board(world: str, role: str, process: str, steps: int) -> list[float]:
     """What decides on a world, of a method's students, one a training seed; or of the teacher."""
     name = teacher_of(world, process) if role == "teacher" else student_for(role, world, process, steps)
-    return values("leaderboard", JUDGED_BY[world][0], name, steps) if name else []
+    return values("leaderboard", settings_of(world).judged_by[0], name, steps) if name else []
 
 
 @pytest.mark.parametrize("process", ["masked", "uniform"])

@@ -6,13 +6,12 @@ from dmmd_lite import cli
 from dmmd_lite.metrics.suite import metrics_for
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.recipes.catalogue import BEFORE_TUNING, get_recipe
-from dmmd_lite.recipes.students import COMPARED
+from dmmd_lite.recipes.students import PLANS
 from dmmd_lite.recipes.trials import trials_of
-from dmmd_lite.recipes.world_settings import JUDGED_BY
+from dmmd_lite.recipes.world_settings import compared_worlds, settings_of
 from dmmd_lite.report.collapse import trials_table
 from dmmd_lite.report.costs import costs
 from dmmd_lite.report.leaderboard import (
-    WHY_NOT,
     as_recommended,
     command,
     committed_records,
@@ -45,7 +44,7 @@ def record(model="coins-masked-sdtt-1", value=0.25, train_seed=0, best_step=None
     } | fields
 
 
-@pytest.mark.parametrize("world", COMPARED)
+@pytest.mark.parametrize("world", compared_worlds())
 def test_students_of_a_world_share_a_teacher_and_a_start(world):
     for process in ("masked", "uniform"):
         recipes = [get_recipe(name) for name, _ in students(world) if f"-{process}-" in name]
@@ -54,14 +53,18 @@ def test_students_of_a_world_share_a_teacher_and_a_start(world):
         assert {"dmmd", "di4c", "idlm", "redi"} <= {r.role for r in recipes}
 
 
-@pytest.mark.parametrize("world", [w for w in COMPARED if w != "docstrings"])
+@pytest.mark.parametrize("world", [w for w in compared_worlds() if w != "docstrings"])
 def test_worlds_are_judged_by_metrics_that_apply(world):
-    assert set(JUDGED_BY[world]) <= set(metrics_for(get_world(world)))
+    assert set(settings_of(world).judged_by) <= set(metrics_for(get_world(world)))
 
 
 def test_no_method_has_students_where_it_is_not_defined():
-    roles = {(get_recipe(name).role, get_recipe(name).process) for w in COMPARED for name, _ in students(w)}
-    assert not roles & set(WHY_NOT)
+    roles = {
+        (get_recipe(name).role, get_recipe(name).process)
+        for w in compared_worlds()
+        for name, _ in students(w)
+    }
+    assert not roles & {(role, process) for role, plan in PLANS.items() for process in plan.why_not}
 
 
 def test_only_compared_worlds_have_students():

@@ -20,7 +20,7 @@ from dmmd_lite.models.store import train_recipe
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
 from dmmd_lite.recipes.cost import cost
-from dmmd_lite.recipes.world_settings import kind_of
+from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.utils.scales import SCALES
 from dmmd_lite.worlds import WITH_LEVELS, get_world, glyphs, image_sets, image_world
@@ -307,7 +307,8 @@ def test_recipes_and_costs_read_nothing(monkeypatch):
     for name in ("cifar10-uniform-dmmd-64", "mnist-masked-teacher", "photos-masked-dmmd-4-nonoise"):
         for scale in SCALES:
             assert all(value > 0 for value in cost(get_recipe(name, scale)).values())
-    assert kind_of("cifar10@16") == "cifar10" and kind_of("glyphs256") == "glyphs"
+    assert settings_of("cifar10@16") == settings_of("cifar10")
+    assert settings_of("glyphs256") == settings_of("glyphs")
     assert all(f"glyphs-{p}-dmmd-{k}{v}" in RECIPES for p in PROCESSES for k in (4, 8, 16) for v in VARIANTS)
 
 
