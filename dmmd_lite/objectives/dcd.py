@@ -71,7 +71,7 @@ class DCD(Progressive):
     """Player "student"."""
 
     def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: DCDSettings):
-        if process.absorbing:
+        if not process.uniform:
             raise ValueError(
                 f"process: {process.name!r} is not allowed for DCD, which couples Gaussian noise to uniform; "
                 "choose 'uniform'"
