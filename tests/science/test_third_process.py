@@ -79,8 +79,8 @@ class Mixed(Process):
         return pick(self.posterior(z, x, s.double(), t.double()).log(), u)
 
     def bound_integrand(self, log_x, x, z, t):
-        """The divergence of the rates at which the reverse process jumps from z to c, those of a token x being
-        -(alpha'/alpha) pi_z m_x(c) / m_x(z) with m_x = alpha x + (1 - alpha) pi."""
+        """Compute the divergence of the rates at which the reverse process jumps from z to c. For a token x
+        they are -(alpha'/alpha) pi_z m_x(c) / m_x(z) with m_x = alpha x + (1 - alpha) pi."""
         every_x = torch.eye(self.vocab_size, dtype=log_x.dtype)
         m = self._marginal(every_x, self.alpha(t)[..., None, None].to(log_x))  # [B, 1, V, S]
         m = m.expand(-1, z.shape[1], -1, -1)
