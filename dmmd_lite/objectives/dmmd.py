@@ -36,7 +36,6 @@ from dmmd_lite.objectives.base import MethodSpec
 from dmmd_lite.objectives.terms import EARLIEST, cross_entropy, soft_cross_entropy
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.gaussian_coupling import signal_of
-from dmmd_lite.processes.masked import Masked
 from dmmd_lite.processes.random_start import RandomStart
 from dmmd_lite.processes.uniform import jump_scale, others, path_divergence, rate_ratio
 from dmmd_lite.utils.checks import check_choice, check_interval, check_whole
@@ -165,17 +164,20 @@ class DMMD:
         settings: DMMDSettings,
     ):
         if settings.target == "soft" and not process.absorbing and settings.tau is None:
-            raise ValueError("target: 'soft' is not allowed for uniform noise, where it biases the auxiliary")
-        if settings.form == "reverse_kernel" and process.absorbing:
+            where = f"{process.name} noise, where it biases the auxiliary"
+            raise ValueError(f"target: 'soft' is not allowed for {where}")
+        if settings.form == "reverse_kernel" and not process.uniform:
             raise ValueError(
-                "form: 'reverse_kernel' is not allowed for masked noise; it is for uniform noise"
+                f"form: 'reverse_kernel' is not allowed for {process.name} noise; it is for uniform noise"
             )
-        if settings.reverse == "count" and not isinstance(process, Masked):
+        if settings.reverse == "count" and not (process.absorbing and process.per_position):
             raise ValueError("reverse: 'count' is not allowed here; it is for masked noise without blocks")
         if settings.tau is not None and not process.per_position:
             raise ValueError(f"tau: {settings.tau!r} is not allowed with blocks; choose None")
         if settings.masked is not None and not process.absorbing:
-            raise ValueError(f"masked: {settings.masked!r} is not allowed for uniform noise; choose None")
+            raise ValueError(
+                f"masked: {settings.masked!r} is not allowed for {process.name} noise; choose None"
+            )
         self.players = {"generator": generator, "auxiliary": auxiliary}
         if settings.temperature != 1 or settings.top_p != 1:
             teacher = Sharpened(teacher, settings.temperature, settings.top_p, settings.delta)

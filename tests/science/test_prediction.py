@@ -138,7 +138,7 @@ def test_terms_of_pieces_are_one_loss(process_name, rng, monkeypatch):
     )
     x = torch.randint(V, (BATCH, L), generator=rng)
     terms = method.losses(0, x, rng)["auxiliary"]
-    with pytest.raises(RuntimeError, match="only the sum of all values of pieces has a gradient"):
+    with pytest.raises(RuntimeError, match="only the sum of all values of chunks has a gradient"):
         (terms["student"] + 2 * terms["anchor"]).backward()
     terms = [value for parts in method.losses(0, x, rng).values() for value in parts.values()]
     sum(terms).backward(retain_graph=True)
