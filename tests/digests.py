@@ -89,7 +89,7 @@ def of_tensors(tensors: dict) -> dict:
 
 def of_models() -> tuple[dict, dict]:
     """Digests of 64 samples of every shipped model, and every metric's record of them."""
-    from dmmd_lite.metrics.suite import ON_REQUEST, metrics_for
+    from dmmd_lite.metrics.suite import METRICS, metrics_for
     from dmmd_lite.models.evaluation import evaluate
     from dmmd_lite.models.store import load_model
     from dmmd_lite.recipes.catalogue import RECIPES
@@ -104,7 +104,7 @@ def of_models() -> tuple[dict, dict]:
         tokens = {"tokens": drawn.tokens}
         samples[model.name] = of_tensors(tokens)["sha256"] + f" {drawn.evaluations!r}"
         for name in metrics_for(model.world):
-            if name in ON_REQUEST:
+            if not METRICS[name].default:
                 continue
             try:
                 (record,) = evaluate(model, [name], num=SAMPLES, seed=SEED, samples=drawn)

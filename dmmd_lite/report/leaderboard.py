@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from dmmd_lite.models.evaluation import EXACT_METRICS
+from dmmd_lite.metrics.suite import METRICS
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
 from dmmd_lite.recipes.students import PLANS, student_for
@@ -52,7 +52,7 @@ def command(record: dict) -> str:
     if seed := field_of(record, "training_seed"):
         words.append(f"--train-seed {seed}")
     words.append(f"--steps {record['steps']}")
-    if record["name"] not in EXACT_METRICS:  # those enumerate, and draw no samples
+    if METRICS[record["name"]].needs != "law":  # metrics of the sampler's law draw no samples
         words.append(f"--num {record['n']}")
     if record["seed"]:
         words.append(f"--seed {record['seed']}")
