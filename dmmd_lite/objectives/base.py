@@ -20,9 +20,9 @@ class MethodSpec:
     processes: names of the noise processes that the method is defined for.
     make: function (settings, fresh, teacher, process) -> method. fresh(noise=True) gives a new denoiser with
         the weights of the recipe's start; process is the teacher's noise.
-    student: name of the player that becomes the model.
     forwards: function settings -> mean cost of a step in forward passes; a backward pass counts as two.
     tracked: function settings -> networks whose activations the costliest step keeps for its backward pass.
+    student: name of the player that becomes the model.
     copies: number of networks kept besides the players and the teacher.
     process: function (settings, teacher's process) -> student's process.
     """
@@ -30,9 +30,9 @@ class MethodSpec:
     settings: type
     processes: tuple[str, ...]
     make: Callable[[Any, Callable[..., Denoiser], Denoiser, Process], "Method"]
-    student: str
     forwards: Callable[[Any], float]
-    tracked: Callable[[Any], int]
+    tracked: Callable[[Any], int] = lambda settings: 1
+    student: str = "student"
     copies: int = 0
     process: Callable[[Any, Process], Process] = lambda settings, process: process
 

@@ -105,8 +105,6 @@ METHOD = MethodSpec(
     DCDSettings,
     ("uniform",),
     lambda settings, fresh, teacher, process: DCD(fresh(), teacher, process, settings),
-    "student",
     forwards=lambda settings: 4,
-    tracked=lambda settings: 1,
     copies=1,
 )

@@ -207,7 +207,6 @@ METHOD = MethodSpec(
     Di4CSettings,
     ("masked", "uniform"),
     lambda settings, fresh, teacher, process: Di4C(fresh(), teacher, process, settings),
-    "student",
     forwards=lambda settings: 4 * settings.samples + 1,  # 3 N at z_t, N at the z_u, the teacher at z_t
     tracked=lambda settings: settings.samples,
 )

@@ -41,12 +41,11 @@ Deviations
 from dataclasses import replace
 
 from dmmd_lite.objectives import dmmd
-from dmmd_lite.objectives.dmmd import DMMDSettings
 
 METHOD = replace(dmmd.METHOD, processes=("masked",))
 
 
-def dimo(beta: float = 0.0, masked: float = 0.6, smoothing: float = 0.1) -> DMMDSettings:
+def dimo(beta: float = 0.0, masked: float = 0.6, smoothing: float = 0.1) -> dmmd.DMMDSettings:
     """Return the settings of Di[M]O, for one-step students of masked noise.
 
     Args:
@@ -54,6 +53,6 @@ def dimo(beta: float = 0.0, masked: float = 0.6, smoothing: float = 0.1) -> DMMD
     masked: fraction of MASK in the start.
     smoothing: label smoothing of the auxiliary.
     """
-    return DMMDSettings(
+    return dmmd.DMMDSettings(
         1, times="arccos", reverse="count", anchor=False, beta=beta, masked=masked, smoothing=smoothing
     )

@@ -51,6 +51,7 @@ CHOICES = {
     "weight": ("one", "mean", "bound"),
     "updates": ("alternating", "fused"),
 }
+Terms = dict[str, Tensor]  # values by the name of the term
 INTERVALS = {"beta": (-inf, inf, "()"), "masked": (0, 1), "smoothing": (0, 1), "tau": (0, inf, "()")}
 
 
@@ -287,24 +288,17 @@ class DMMD:
             terms["auxiliary"] = self.auxiliary_terms(draw, log_auxiliary, log_auxiliary)
         return terms
 
-    def generator_terms(
-        self, draw: DMMDDraw, log_teacher: Tensor, log_auxiliary: Tensor
-    ) -> dict[str, Tensor]:
-        """Return the generator's loss by term. Log-probabilities of teacher and auxiliary [B, L, V] must be
-        constants."""
+    def generator_terms(self, draw: DMMDDraw, log_teacher: Tensor, log_auxiliary: Tensor) -> Terms:
+        """Return the generator's loss by term, for constant log-probabilities [B, L, V] of the others."""
         values = self.generator_values(draw, log_teacher, log_auxiliary)
         return {name: self.reduce(v, draw) for name, v in values.items()}
 
-    def auxiliary_terms(
-        self, draw: DMMDDraw, log_teacher: Tensor, log_auxiliary: Tensor
-    ) -> dict[str, Tensor]:
+    def auxiliary_terms(self, draw: DMMDDraw, log_teacher: Tensor, log_auxiliary: Tensor) -> Terms:
         """Return the auxiliary's loss by term. Only log_auxiliary [B, L, V] carries a gradient."""
         values = self.auxiliary_values(draw, log_teacher, log_auxiliary)
         return {name: self.reduce(v, draw) for name, v in values.items()}
 
-    def generator_values(
-        self, draw: DMMDDraw, log_teacher: Tensor, log_auxiliary: Tensor
-    ) -> dict[str, Tensor]:
+    def generator_values(self, draw: DMMDDraw, log_teacher: Tensor, log_auxiliary: Tensor) -> Terms:
         """Compute equation 11, its reverse-kernel form or Di[M]O's loss, at every position [B, L]."""
         if self.settings.beta is not None:
             return {"logits": self._logit_values(draw.log_x, log_teacher, log_auxiliary)}
@@ -329,9 +323,7 @@ class DMMD:
         g = (1 - beta) * forward + beta * reverse  # sums to 0, so that log_x can replace the logits
         return 0.5 * (log_x - (log_x - g).detach()).square().sum(-1)
 
-    def auxiliary_values(
-        self, draw: DMMDDraw, log_teacher: Tensor, log_auxiliary: Tensor
-    ) -> dict[str, Tensor]:
+    def auxiliary_values(self, draw: DMMDDraw, log_teacher: Tensor, log_auxiliary: Tensor) -> Terms:
         """Compute equation 12 at every position [B, L]: the term "student" and, with the anchor, "anchor"."""
         settings, hard = self.settings, self.settings.target == "hard"
         if settings.form == "cross_entropy":
@@ -371,14 +363,12 @@ class DMMD:
 
     def _weight(self, draw: DMMDDraw) -> Tensor:
         """Return w(s), [B]."""
-        match self.settings.weight:
-            case "one":
-                return torch.ones_like(draw.s)
-            case "mean":
-                scored = self.process.loss_mask(draw.z_s)
-                return self.process.num_noised(scored.shape[-1]) / scored.sum(-1).clamp(min=1).to(draw.s)
-            case "bound":
-                return self.process.loss_weight(draw.s)
+        if self.settings.weight == "one":
+            return torch.ones_like(draw.s)
+        if self.settings.weight == "bound":
+            return self.process.loss_weight(draw.s)
+        scored = self.process.loss_mask(draw.z_s)
+        return self.process.num_noised(scored.shape[-1]) / scored.sum(-1).clamp(min=1).to(draw.s)
 
     def _mean(self, values: Tensor) -> Tensor:
         """Average weighted values [B, L] over the batch, per token that carries noise."""
@@ -406,9 +396,9 @@ METHOD = MethodSpec(
     DMMDSettings,
     ("masked", "uniform"),
     lambda settings, fresh, teacher, process: DMMD(fresh(), fresh(noise=False), teacher, process, settings),
-    "generator",
     _forwards,
     _tracked,
+    "generator",
     process=DMMDSettings.process,
 )
 

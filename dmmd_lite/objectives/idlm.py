@@ -41,12 +41,11 @@ Deviations
 from dataclasses import replace
 
 from dmmd_lite.objectives import dmmd
-from dmmd_lite.objectives.dmmd import DMMDSettings
 
 METHOD = replace(dmmd.METHOD, processes=("masked", "uniform"))
 
 
-def idlm(steps: int, process: str, tau: float = 1e-3) -> DMMDSettings:
+def idlm(steps: int, process: str, tau: float = 1e-3) -> dmmd.DMMDSettings:
     """Return the settings of IDLM.
 
     Args:
@@ -56,7 +55,7 @@ def idlm(steps: int, process: str, tau: float = 1e-3) -> DMMDSettings:
     Errors: ValueError for another process.
     """
     METHOD.check_process("IDLM", process)
-    settings = DMMDSettings(steps, times="independent", reverse="forward", target="soft", anchor=False)
+    settings = dmmd.DMMDSettings(steps, times="independent", reverse="forward", target="soft", anchor=False)
     if process == "masked":
         return replace(settings, weight="bound")
     return replace(settings, form="reverse_kernel", tau=tau)  # the reverse kernel contains the bound's weight

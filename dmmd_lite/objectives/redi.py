@@ -177,9 +177,7 @@ METHOD = MethodSpec(
     ReDiSettings,
     ("masked", "uniform"),
     lambda settings, fresh, teacher, process: ReDi(fresh(), teacher, process, settings),
-    "student",
     _forwards,
-    tracked=lambda settings: 1,
     copies=1,
     process=ReDiSettings.process,
 )

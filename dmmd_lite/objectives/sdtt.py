@@ -108,8 +108,6 @@ METHOD = MethodSpec(
     SDTTSettings,
     ("masked",),
     lambda settings, fresh, teacher, process: SDTT(fresh(), teacher, process, settings),
-    "student",
     forwards=lambda settings: 5,
-    tracked=lambda settings: 1,
     copies=1,
 )

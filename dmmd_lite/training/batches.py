@@ -5,12 +5,12 @@ batch is then drawn than is used. Because data are drawn from this generator onl
 with and without the thread, and a checkpoint needs the generator's state after the last batch handed out.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
+from dmmd_lite.training.method import Data
 from dmmd_lite.utils.rng import generator_for
 
 # The data generator must not have the seed of the noise generator: equal seeds give equal random numbers. The
@@ -22,20 +22,11 @@ class DataStream:
     """A context that hands out batches [size, L] on `device`.
 
     Args:
-    data: function (size, generator) -> clean tokens [size, L] on the CPU.
-    size: sequences per batch.
-    seed: seed of the data generator.
+    data, size, seed: source of clean tokens, sequences per batch, and seed of the data generator.
     prefetch: whether a thread draws the next batch before it is requested.
     """
 
-    def __init__(
-        self,
-        data: Callable[[int, torch.Generator], Tensor],
-        size: int,
-        seed: int,
-        device: torch.device,
-        prefetch: bool,
-    ):
+    def __init__(self, data: Data, size: int, seed: int, device: torch.device, prefetch: bool):
         self.data, self.size, self.device = data, size, device
         self.generator = generator_for("cpu", DATA_SEED_OFFSET + seed)
         self.state = self.generator.get_state()  # the state after the last batch handed out

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from dmmd_lite.training.batches import DataStream
-from dmmd_lite.training.method import Method
+from dmmd_lite.training.method import Data, Method
 from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.training.state import CHECKPOINT, RunState, TrainingResult, rank_and_size
 from dmmd_lite.utils.compiling import compile_layers
@@ -43,7 +43,7 @@ class NonFiniteLoss(RuntimeError):
 
 def train(
     method: Method,
-    data: Callable[[int, torch.Generator], Tensor],
+    data: Data,
     options: TrainingOptions,
     workdir: Path,
     *,
@@ -82,9 +82,15 @@ def train(
     started, log_path = time.monotonic() - run.seconds, workdir / "log.jsonl"
     if rank == 0:
         truncate_log(log_path, run.step)
+
+    def write(line: dict) -> None:
+        """Append a line to the log, in the first process."""
+        if rank == 0:
+            with log_path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
     validate_every = options.validate_every if validate is not None else 0
-    latest = {}  # the latest value of every term, because players take turns
-    unchecked = []  # (step, terms) of steps whose values were not read yet
+    latest, unchecked = {}, []  # terms by name, as players take turns; (step, terms) that were not read yet
 
     progress = progress_bar(options.steps, run.step, workdir.name, rank == 0)
     with batches, collect_signals() as asked, progress as bar:
@@ -117,16 +123,13 @@ def train(
             if logs:
                 values = run.mean(latest)
                 _check_finite(values, step, workdir)
-                if rank == 0:
-                    seconds = round(time.monotonic() - started, 3)
-                    line = {"step": run.step, **values, "lr": options.rate(step), "seconds": seconds}
-                    _append(log_path, line)
+                seconds = round(time.monotonic() - started, 3)
+                write({"step": run.step, **values, "lr": options.rate(step), "seconds": seconds})
                 bar.set(run.step, values)
             if validates:
                 value = validate(run.averaged())
                 run.keep_if_best(value)
-                if rank == 0:
-                    _append(log_path, {"step": run.step, "validation": value})
+                write({"step": run.step, "validation": value})
             if saves:
                 run.seconds = time.monotonic() - started
                 run.save()
@@ -158,12 +161,6 @@ def _check_finite_tensors(unchecked: list[tuple[int, dict[str, Tensor]]], workdi
     if not sums.isfinite().all():
         for step, logged in unchecked:
             _check_finite({key: float(value) for key, value in logged.items()}, step, workdir)
-
-
-def _append(path: Path, line: dict) -> None:
-    """Append a line to the log."""
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
 
 
 def truncate_log(path: Path, step: int) -> None:

@@ -8,10 +8,13 @@ that names the players to be updated at this step and the terms of each one's lo
 knows nothing else about a method, and a method knows nothing about optimisers, files or devices.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+Data = Callable[[int, torch.Generator], Tensor]  # (batch, generator) -> clean tokens [batch, L] on the CPU
 
 
 class Method(Protocol):

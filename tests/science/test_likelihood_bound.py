@@ -15,7 +15,7 @@ from dmmd_lite.worlds import get_world
 
 
 def integrand(world, process, t):
-    """The bound's integrand at time t (scalar), averaged over x ~ world and z ~ q(z_t | x)."""
+    """Average the bound's integrand at time t (scalar) over x ~ world and z ~ q(z_t | x)."""
     states = sequences(process.num_symbols, world.length)
     x = world.outcomes.repeat_interleave(len(states), 0)
     z = states.repeat(len(world.outcomes), 1)
@@ -31,7 +31,7 @@ def integrand(world, process, t):
 
 
 def integral(f, nodes):
-    """Gauss-Legendre on (0, 1) in u, with t = u^2 (3 - 2u): gentle to logarithms at both ends."""
+    """Integrate over (0, 1) by Gauss-Legendre in u with t = u^2 (3 - 2u), for logarithms at both ends."""
     u, w = np.polynomial.legendre.leggauss(nodes)
     u, w = (u + 1) / 2, w / 2
     t = torch.from_numpy(u**2 * (3 - 2 * u))
