@@ -8,7 +8,7 @@ from scipy.stats import kstest
 from dmmd_lite.utils import rng as draws
 
 
-def test_categorical_has_the_given_law(rng):
+def test_categorical_has_the_given_distribution(rng):
     logits = torch.randn(6, 11, generator=rng) * 2
     logits[:, ::3] = -torch.inf
     tokens = draws.categorical(logits.unsqueeze(1).expand(-1, 20_000, -1), rng)

@@ -37,7 +37,7 @@ def table(process_name, rng, length=3, vocab_size=2, schedule="linear"):
 @every_schedule
 @every_process
 @pytest.mark.parametrize("steps", [1, 2, 7])
-def test_samples_have_the_law_of_the_plain_chain(process_name, schedule, steps, rng):
+def test_samples_have_the_distribution_of_the_plain_chain(process_name, schedule, steps, rng):
     """The denoiser depends on time, so that the order of the masked sampler's draws must not matter."""
     process, denoiser = table(process_name, rng, schedule=schedule)
     probs = exact_law(denoiser, process, get_world("parity"), steps, 0, rng)
@@ -47,7 +47,9 @@ def test_samples_have_the_law_of_the_plain_chain(process_name, schedule, steps, 
 
 @pytest.mark.parametrize("process_name, masked", [("uniform", 0.0), ("masked", 0.3)])
 @pytest.mark.parametrize("steps", [1, 2, 7])
-def test_samples_from_a_random_start_have_the_law_of_the_plain_chain(process_name, masked, steps, rng):
+def test_samples_from_a_random_start_have_the_distribution_of_the_plain_chain(
+    process_name, masked, steps, rng
+):
     process = RandomStart(get_process(process_name, 2), masked)
     denoiser = Table(process, 3, rng)
     probs = exact_law(denoiser, process, get_world("parity"), steps, 0, rng)
