@@ -5,7 +5,7 @@ Each step draws x ~ Cat(x_hat(z_t)) and moves to z_s ~ q(z_s | z_t, x), from t =
 Under masked noise the steps at which positions are revealed do not depend on the denoiser, so they are drawn
 first (`Process.reveals_first`): position l is revealed in the step from t to s with probability alpha_s -
 alpha_t. Then a sequence is evaluated only in the steps in which it reveals something, and classes are drawn
-only where it does. Sequences do not wait for each other: the first such step of all of them is taken at once,
+only where it does. Sequences do not wait for each other: the first such steps of all are taken together,
 each at its sequence's time, then the second. Under other noise most positions keep their token whatever x is;
 the random number that decides is drawn first, and x only where it matters: a sequence in which nothing can
 change is not evaluated. Both samplers have exactly the distribution of the plain loop, for any denoiser.

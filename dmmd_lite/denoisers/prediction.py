@@ -76,7 +76,7 @@ class Prediction:
     ) -> Tensor:
         """Draw x ~ Cat(x_hat), sharpened: [B, L], or [N] at the N positions where bool [B, L] is true.
 
-        Equal random numbers give equal x, whatever the chunks. For [B, L] a number is drawn at every
+        Equal random numbers give equal x for all chunk sizes. For [B, L] a number is drawn at every
         position, but a large head is not evaluated where z carries no noise, because x is known there.
         """
         if where is not None:

@@ -52,7 +52,7 @@ def sha256_of(content: Path | bytes | str) -> str:
 
 
 def sha256_of_json(content) -> str:
-    """Compute the SHA-256 of JSON values, whatever the order of their keys."""
+    """Compute the SHA-256 of JSON values, independent of the order of their keys."""
     return sha256_of(json.dumps(content, sort_keys=True))
 
 
