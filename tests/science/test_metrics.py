@@ -356,7 +356,7 @@ def test_a_metric_is_one_row(rng, monkeypatch):
     names = ["gap", "zeros", "coverage"]
     assert set(names) <= set(metrics_for(toy)) and "zeros" not in metrics_for(get_world("coins"))
     first, second, third = evaluate_samples(toy.sample(50, rng), toy, names, split="valid")
-    assert first.details == third.details == {"extractor": "one-hot tokens", "split": "valid"}
+    assert first.details == {"extractor": "one-hot tokens", "split": "valid"}
     assert first.value == pytest.approx(0, abs=1e-12) and 0 < second.value < 1
     assert third.reference == "2000 held-out sequences"
     with pytest.raises(ValueError, match="^needs: 'luck' is not allowed; choose one of"):
