@@ -27,10 +27,10 @@ def ngram_divergence(tokens: Tensor, world: Markov, seed: int = 0) -> Record:
     Finite samples bias it upwards: compare with `ngram_divergence_floor`, in the details. The interval is
     over sequences.
     """
-    trigrams, law = _trigrams(tokens, world), world.trigram_law().flatten().numpy()
-    value = _divergence(trigrams, np.ones(len(tokens)), law)
+    trigrams, exact = _trigrams(tokens, world), world.trigram_law().flatten().numpy()
+    value = _divergence(trigrams, np.ones(len(tokens)), exact)
     weights = bootstrap_weights(len(tokens), seed)
-    replicates = np.array([_divergence(trigrams, w, law) for w in weights])
+    replicates = np.array([_divergence(trigrams, w, exact) for w in weights])
     details = {"floor": ngram_divergence_floor(*tokens.shape, world, seed=seed)}
     bounds = interval(value, replicates)
     return Record("ngram_divergence", value, *bounds, len(tokens), "exact trigram law", details)
@@ -38,9 +38,9 @@ def ngram_divergence(tokens: Tensor, world: Markov, seed: int = 0) -> Record:
 
 def ngram_divergence_floor(num: int, length: int, world: Markov, repeats: int = 5, seed: int = 0) -> float:
     """Compute the mean divergence of `repeats` sets of `num` exact samples of the chain."""
-    generator, law = generator_for("cpu", seed), world.trigram_law().flatten().numpy()
+    generator, exact = generator_for("cpu", seed), world.trigram_law().flatten().numpy()
     sets = (_trigrams(world.sample(num, generator, length=length), world) for _ in range(repeats))
-    return float(np.mean([_divergence(trigrams, np.ones(num), law) for trigrams in sets]))
+    return float(np.mean([_divergence(trigrams, np.ones(num), exact) for trigrams in sets]))
 
 
 def _trigrams(tokens: Tensor, world: Markov) -> np.ndarray:
@@ -49,7 +49,7 @@ def _trigrams(tokens: Tensor, world: Markov) -> np.ndarray:
     return (x[:, :-2] * v + x[:, 1:-1]) * v + x[:, 2:]
 
 
-def _divergence(trigrams: np.ndarray, weights: np.ndarray, law: np.ndarray) -> float:
-    """Compute the total variation of trigrams [n, L - 2], sequence i counted weights[i] times, from `law`."""
-    counts = np.bincount(trigrams.ravel(), np.repeat(weights, trigrams.shape[1]), minlength=len(law))
-    return float(np.abs(counts / counts.sum() - law).sum() / 2)
+def _divergence(trigrams: np.ndarray, weights: np.ndarray, exact: np.ndarray) -> float:
+    """Compute the total variation of trigrams [n, L - 2] from `exact`; sequence i counts weights[i] times."""
+    counts = np.bincount(trigrams.ravel(), np.repeat(weights, trigrams.shape[1]), minlength=len(exact))
+    return float(np.abs(counts / counts.sum() - exact).sum() / 2)

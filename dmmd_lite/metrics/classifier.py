@@ -96,11 +96,11 @@ def extractor_files(name: str) -> tuple[Path, Path]:
     return folder / f"{name}.safetensors", folder / f"{name}.json"
 
 
-def _shift(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Move the whole batch by up to `most` pixels in each direction, with blank pixels moving in."""
-    dy, dx = integers(2 * most + 1, (2,), generator).tolist()
+def _shift(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """Move the whole batch by up to `pixels` pixels in each direction, with blank pixels moving in."""
+    dy, dx = integers(2 * pixels + 1, (2,), generator).tolist()
     height, width = images.shape[-2:]
-    return pad(images, (most,) * 4)[..., dy : dy + height, dx : dx + width]
+    return pad(images, (pixels,) * 4)[..., dy : dy + height, dx : dx + width]
 
 
 def train_classifier(tokens: Tensor, labels: Tensor, world: ImageWorld, recipe: dict = RECIPE) -> Classifier:

@@ -86,7 +86,8 @@ def frechet_error(
 def frechet_gaussian(m1: np.ndarray, c1: np.ndarray, m2: np.ndarray, c2: np.ndarray) -> float:
     """Compute the squared Fréchet distance of two Gaussians.
 
-    It is |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^(1/2). The eigenvalues of C1 C2 are those of the symmetric C2^(1/2) C1 C2^(1/2), which are stable to compute.
+    It is |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^(1/2). The eigenvalues of C1 C2 are those of the
+    symmetric C2^(1/2) C1 C2^(1/2), which are stable to compute.
     """
     root = _power(c2, 0.5)
     eigenvalues = np.linalg.eigvalsh(root @ c1 @ root).clip(min=0)

@@ -54,11 +54,13 @@ class World:
         return self.sample(num, generator_for("cpu", REFERENCE_SEED), split)
 
     def show(self, tokens: Tensor) -> list:
-        """Turn tokens [B, L] into strings, or uint8 images [height, width(, 3)], for a person to look at."""
-        raise NotImplementedError
-
-    def pictures(self, tokens: Tensor) -> list[np.ndarray]:
-        """Turn tokens [B, L] of an image world into uint8 images; level 0 is black."""
+        """Turn tokens [B, L] into uint8 images [height, width(, 3)], or else into one string a sequence: of
+        `symbols`, or of numbers."""
+        if self.image_shape is None:
+            rows = tokens.tolist()
+            return (
+                strings(tokens, self.symbols) if self.symbols else [" ".join(map(str, row)) for row in rows]
+            )
         height, width, channels = self.image_shape
         grey = (tokens.cpu().numpy() * (255 / (self.vocab_size - 1))).round().astype(np.uint8)
         images = grey.reshape(-1, height, width, channels)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dmmd_lite.utils.files import made_once, sha256_of, write_json
 from dmmd_lite.utils.paths import cache_dir
-from dmmd_lite.worlds.text import SYMBOLS, TextWorld, encode_symbols, show_symbols, to_symbols
+from dmmd_lite.worlds.text import SYMBOLS, TextWorld, encode_symbols, to_symbols
 
 SKIPPED_FOLDERS = {"tests", "test", "testing", "idle_test", "_vendor", "site-packages"}
 
@@ -124,10 +124,6 @@ class Docstrings(TextWorld):
         """The SHA-256 of the whole text, and the versions of the packages it comes from."""
         digest = sha256_of("\n".join(self.texts[split] for split in self.splits))
         return {"corpus_sha256": digest, "corpus_versions": self._versions}
-
-    def show(self, tokens: Tensor) -> list[str]:
-        """Write tokens [B, L] as one string a sequence."""
-        return show_symbols(tokens)
 
 
 def _code_hash() -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.utils.rng import categorical
-from dmmd_lite.worlds.base import ExactWorld, strings
+from dmmd_lite.worlds.base import ExactWorld
 
 
 class EnumerableWorld(ExactWorld):
@@ -23,10 +23,6 @@ class EnumerableWorld(ExactWorld):
         """Draw `num` independent samples [num, L]; all splits have the same distribution."""
         log_p = self.probs.log().to(generator.device).expand(num, -1)
         return self.outcomes.to(generator.device)[categorical(log_p, generator)]
-
-    def show(self, tokens: Tensor) -> list[str]:
-        """Write tokens [B, L] as one string of symbols a sequence."""
-        return strings(tokens, self.symbols)
 
     def entropy(self) -> float:
         """Compute the entropy of the whole sequence in nats."""

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,10 +86,6 @@ class ImageWorld(World):
         if num >= len(images):
             return images
         return images[torch.randperm(len(images), generator=generator)[:num]]
-
-    def show(self, tokens: Tensor) -> list[np.ndarray]:
-        """Turn tokens [B, L] into uint8 images [height, width(, 3)]."""
-        return self.pictures(tokens)
 
     def _check(self, split: str) -> None:
         if split not in self.splits:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dmmd_lite.utils.checks import check_choice
 from dmmd_lite.utils.rng import integers
-from dmmd_lite.worlds.base import MAX_REFERENCES, RESERVED, World, chosen, strings
+from dmmd_lite.worlds.base import MAX_REFERENCES, RESERVED, World, chosen
 
 HELD_OUT = 0.1  # share of the training sequences that replaces each missing part, "valid" and "test"
 SPLIT_SEED = 0
@@ -78,14 +78,6 @@ class TokensWorld(World):
         for split, x in self.parts.items():
             digest.update(f"{split} {tuple(x.shape)} ".encode() + x.cpu().numpy().tobytes())
         return {"sequences": sum(map(len, self.parts.values())), "tokens_sha256": digest.hexdigest()}
-
-    def show(self, tokens: Tensor) -> list:
-        """Turn tokens [B, L] into images where there is an image shape, else into one string a sequence."""
-        if self.image_shape is not None:
-            return self.pictures(tokens)
-        if self.symbols:
-            return strings(tokens, self.symbols)
-        return [" ".join(map(str, row)) for row in tokens.tolist()]
 
 
 def tokens_world(

@@ -112,7 +112,7 @@ def test_glyph_distances_have_a_floor_and_see_what_is_missing(rng):
 
 def test_a_classifier_is_trained_into_the_cache_once(tmp_path, monkeypatch):
     """MNIST's, on glyph-like images in its place."""
-    from dmmd_lite.metrics import classifier as build_features
+    from dmmd_lite.metrics import classifier
 
     class Few(type(get_world("glyphs"))):
         extractor = "mnist-classifier"
@@ -120,14 +120,14 @@ def test_a_classifier_is_trained_into_the_cache_once(tmp_path, monkeypatch):
 
     few = Few(16, "mnist")
     few.parts = {split: few.draw(200, torch.Generator().manual_seed(1)) for split in ("valid", "test")}
-    monkeypatch.setattr(build_features, "get_world", lambda name: few)
+    monkeypatch.setattr(classifier, "get_world", lambda name: few)
     monkeypatch.setattr("dmmd_lite.metrics.features.get_world", lambda name: few)
     monkeypatch.setitem(CLASSIFIERS, "mnist", LARGER | {"images": 300, "epochs": 1})
     monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path))
     load_features.cache_clear()
     first = load_features(few)
     assert [f.suffix for f in sorted((tmp_path / "features").iterdir())] == [".json", ".lock", ".safetensors"]
-    monkeypatch.setattr(build_features, "build", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(classifier, "build", lambda *_: pytest.fail("trained again"))
     assert cached_files("mnist")[1].is_file()
     load_features.cache_clear()
     assert load_features(few).name == first.name

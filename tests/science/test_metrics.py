@@ -19,11 +19,13 @@ from dmmd_lite.metrics.bootstrap import bootstrap_weights
 from dmmd_lite.metrics.classifier import RECIPE, train_classifier
 from dmmd_lite.metrics.exact_laws import exact_law, exact_metrics, invalid_mass, kl, total_variation
 from dmmd_lite.metrics.judges import chain_judge
-from dmmd_lite.metrics.suite import METRICS, evaluate_samples, metrics_for
+from dmmd_lite.metrics.suite import METRICS, Metric, evaluate_samples, metrics_for
 from dmmd_lite.processes import get_process
 from dmmd_lite.sampling import sample
 from dmmd_lite.utils.paths import data_dir
+from dmmd_lite.utils.records import Record
 from dmmd_lite.worlds import WORLDS, get_world
+from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.text import encode_symbols
 
 
@@ -330,6 +332,35 @@ def test_digits_records_name_the_extractor(rng):
     record = evaluate_samples(world.sample(50, rng), world, ["frechet"], split="valid")[0]
     assert record.details == {"extractor": features.load_features(get_world("digits")).name, "split": "valid"}
     assert record.reference == "297 held-out images"
+
+
+def test_a_metric_is_one_row(rng, monkeypatch):
+    """And a world says by its traits and its extractor what applies to it, without a table in the metrics."""
+
+    class Toy(World):
+        name, vocab_size, length = "toy", 3, 4
+        traits, extractor = frozenset({"features", "toys"}), "one-hot"
+
+        def sample(self, num, generator, split="train"):
+            return torch.randint(3, (num, 4), generator=generator)
+
+    def zeros(tokens, world, seed, split):
+        return Record("zeros", float((tokens == 0).double().mean()), 0.0, 1.0, len(tokens), split)
+
+    def gap(samples, reference, seed):
+        return Record("gap", float(samples.mean() - reference.mean()), None, None, len(samples), "toys")
+
+    monkeypatch.setitem(METRICS, "zeros", Metric("zeros", "tokens", "toys", zeros))
+    monkeypatch.setitem(METRICS, "gap", Metric("gap", "features", "features", gap, default=False))
+    toy = Toy()
+    names = ["gap", "zeros", "coverage"]
+    assert set(names) <= set(metrics_for(toy)) and "zeros" not in metrics_for(get_world("coins"))
+    first, second, third = evaluate_samples(toy.sample(50, rng), toy, names, split="valid")
+    assert first.details == {"extractor": "one-hot tokens", "split": "valid"}
+    assert first.value == pytest.approx(0, abs=1e-12) and 0 < second.value < 1
+    assert third.reference == "2000 held-out sequences"
+    with pytest.raises(ValueError, match="^needs: 'luck' is not allowed; choose one of"):
+        Metric("lucky", "luck", "any", zeros)
 
 
 def test_every_metric_applies_somewhere():
