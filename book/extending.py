@@ -47,7 +47,12 @@ def dice() -> EnumerableWorld:
 
 WORLDS["dice"] = dice
 world = get_world("dice")
-print(world.show(world.sample(6, torch.Generator().manual_seed(0))), "entropy", round(world.entropy(), 3), "nats")
+print(
+    world.show(world.sample(6, torch.Generator().manual_seed(0))),
+    "entropy",
+    round(world.entropy(), 3),
+    "nats",
+)
 
 # %% [markdown]
 # Recipes and comparisons ask a second place for numbers: one row with the network, the batch, the lengths of training at
