@@ -16,11 +16,12 @@ from pathlib import Path
 
 from dmmd_lite.pages.jupyter import kernel_manager
 from dmmd_lite.pages.source import page_path, read_page, resolve_parameters
+from dmmd_lite.utils.errors import Failure
 from dmmd_lite.utils.paths import PACKAGE, data_dir, external_data_dir
 from dmmd_lite.utils.records import RESULTS_READ
 
 
-class PageError(RuntimeError):
+class PageError(Failure):
     """A page that failed while it ran, or a site that did not build. The message has one line per failure."""
 
 

@@ -25,6 +25,7 @@ from dmmd_lite.training.method import Method
 from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.training.state import CHECKPOINT, RunState, TrainingResult, rank_and_size
 from dmmd_lite.utils.compiling import compile_layers
+from dmmd_lite.utils.errors import Failure
 from dmmd_lite.utils.progress import progress_bar
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.utils.signals import Interrupted, collect_signals
@@ -34,7 +35,7 @@ SYNCHRONOUS_DEVICES = (
 )  # devices whose numbers can be looked at after every step without waiting for anything
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(Failure):
     """A loss term became NaN or infinite at `step`; the message names term and last good checkpoint, too."""
 
     def __init__(self, message: str, step: int):
