@@ -1,6 +1,7 @@
-"""The command line: arguments in, one function call, results out.
+"""The command line: it reads arguments, calls one function and prints the result.
 
-Bad input ends with one line on standard error and exit code 2, before anything is written.
+Bad input ends with one line on standard error and exit code 2, before anything is written. Modules that take
+long to import are imported by the commands that use them, so that help and lists appear at once.
 """
 
 import argparse
@@ -9,9 +10,10 @@ import os
 import sys
 from pathlib import Path
 
-from dmmd_lite.pages.run import PageError
+import dmmd_lite
 from dmmd_lite.pages.source import parse_value
-from dmmd_lite.training.loop import NonFiniteLoss
+from dmmd_lite.utils.checks import check_choice, check_whole
+from dmmd_lite.utils.errors import Failure
 from dmmd_lite.utils.signals import Interrupted
 
 SAMPLE_ENDINGS = (".npz", ".png", ".txt")
@@ -23,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     try:
         arguments = make_parser().parse_args(argv)
         arguments.run(arguments)
@@ -31,18 +33,16 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"dmmd-lite: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except (NonFiniteLoss, PageError, OSError) as error:
+    except (Failure, Interrupted, OSError) as error:
         print(f"dmmd-lite: {error}", file=sys.stderr)
-        return 1
-    except Interrupted as error:
-        print(f"dmmd-lite: {error}", file=sys.stderr)
-        return 128 + error.signal
+        return 128 + error.signal if isinstance(error, Interrupted) else 1
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="dmmd-lite", description="Distil discrete diffusion models, sample them, measure them."
-    )
+    """Make the parser of all commands. The function that a command calls is its default of `run`."""
+    description = "Distil discrete diffusion models, sample them, measure them."
+    parser = _Parser(prog="dmmd-lite", description=description)
+    parser.add_argument("--version", action="version", version=f"dmmd-lite {dmmd_lite.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(name, run, help):
@@ -55,15 +55,14 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--scale", default="laptop")
     p.add_argument("--json", action="store_true")
 
-    p = command("train", _train, "train a recipe in a folder; run again to go on where it stopped")
+    p = command("train", _train, "train a recipe in a folder; run again to resume")
     p.add_argument("recipe")
     p.add_argument("--out", required=True, type=Path, help="folder of the run")
     p.add_argument("--scale", default="laptop")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    p.add_argument(
-        "--set", nargs="+", default=[], metavar="key=value", help="change the recipe, e.g. training.steps=100"
-    )
+    change = "change the recipe, e.g. training.steps=100"
+    p.add_argument("--set", nargs="+", default=[], metavar="key=value", help=change)
 
     p = command("sample", _sample, "draw samples to a .npz, .png or .txt file")
     _add_sampling(p)
@@ -72,16 +71,13 @@ def make_parser() -> argparse.ArgumentParser:
     p = command("evaluate", _evaluate, "measure a model; prints one record a metric")
     _add_sampling(p)
     p.add_argument("--metrics", default="", help="names separated by commas; all that apply by default")
-    p.add_argument(
-        "--judge",
-        help="of gradient_moment and perplexity: a recipe's name, a folder, chain, or hf:NAME for one of "
-        "transformers; default: the world's own",
+    judge = (
+        "judge of gradient_moment and perplexity: a recipe's name, a folder, chain, or hf:NAME for a model "
     )
-    p.add_argument(
-        "--features",
-        help="of the metrics that compare images: WORLD-classifier, resnet20, resnet56, or one of the latter "
-        "two with weights of your own, resnet20:FILE; default: the world's own",
-    )
+    p.add_argument("--judge", help=judge + "of transformers; default: the world's judge")
+    features = "features of the metrics that compare images: WORLD-classifier, resnet20, resnet56, or one of "
+    features += "the latter two with other weights, resnet20:FILE; default: the world's features"
+    p.add_argument("--features", help=features)
     p.add_argument("--json", action="store_true")
 
     p = command("page", _page, "run a page of the book headless")
@@ -93,17 +89,10 @@ def make_parser() -> argparse.ArgumentParser:
     p = command("book", _book, "run every page that needs it and build the site")
     p.add_argument("--scale", default="laptop")
 
-    p = command("sweep", _sweep, "run a page at every point of a grid; run again to go on where it stopped")
+    p = command("sweep", _sweep, "run a page at every point of a grid; run again to resume")
     p.add_argument("page")
-    p.add_argument(
-        "-p",
-        nargs="+",
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        dest="grid",
-        help="a parameter and its values, each JSON or a Python literal",
-    )
+    point = {"nargs": "+", "action": "append", "default": [], "metavar": ("NAME", "VALUE"), "dest": "grid"}
+    p.add_argument("-p", **point, help="a parameter and its values, each JSON or a Python literal")
     p.add_argument("--scale", default="laptop")
     where = p.add_mutually_exclusive_group()
     where.add_argument("--jobs", type=int, help="runs at a time; default: as many as there are cores for")
@@ -111,48 +100,46 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--threads", type=int, default=1, help="threads of one run (1)")
     p.add_argument("--out", required=True, type=Path, help="folder of all runs and their results")
 
-    p = command("doctor", _doctor, "say what was found: devices, data, weights, versions")
+    p = command("doctor", _doctor, "list what was found: devices, data, weights, versions")
     p.add_argument("--json", action="store_true")
     return parser
 
 
 def _add_sampling(p: argparse.ArgumentParser) -> None:
+    """Add the arguments of commands that sample a model."""
     p.add_argument("model", help="a recipe's name, or a folder written by `train`")
     p.add_argument("--scale", default="laptop", help="scale of a recipe's name")
     p.add_argument("--train-seed", type=int, default=0, help="training seed of a recipe's name")
-    p.add_argument(
-        "--steps", type=int, default=None, help="denoising steps; default: what a student is made for"
-    )
-    p.add_argument(
-        "--num", type=int, default=None, help="samples; default: 1000, 50000 for FID at scale paper"
-    )
+    p.add_argument("--steps", type=int, help="denoising steps; default: the number a student is made for")
+    p.add_argument("--num", type=int, help="samples; default: 1000, 50000 for FID at scale paper")
     p.add_argument("--seed", type=int, default=0, help="seed of the samples")
     p.add_argument("--temperature", type=float, default=1.0)
     p.add_argument("--top-p", type=float, default=1.0)
     p.add_argument("--greedy-tail", action="store_true", help="most likely classes in the last step")
-    p.add_argument("--compile", action="store_true", help="layers through torch.compile: for long runs")
+    p.add_argument("--compile", action="store_true", help="compile layers with torch.compile: for long runs")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
 
 
 def pick_device(name: str):
-    """The torch device called "cpu", "cuda", "mps" or the best one there ("auto")."""
+    """Return the torch device "cpu", "cuda" or "mps", or for "auto" the best one of this machine.
+
+    Errors: ValueError for a device that this machine does not have.
+    """
     import torch
 
     found = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
-    if name == "auto":
-        return torch.device(found[-1])
-    if name not in found:
-        raise ValueError(f"device: {name!r} is not allowed here; choose auto or one of {found}")
-    return torch.device(name)
+    check_choice("device", name, ["auto", *found])
+    return torch.device(found[-1] if name == "auto" else name)
 
 
 def _recipes(arguments) -> None:
     from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
-    from dmmd_lite.recipes.cost import cost
 
     if arguments.name is None:
         print(json.dumps(sorted(RECIPES)) if arguments.json else "\n".join(sorted(RECIPES)))
         return
+    from dmmd_lite.recipes.cost import cost  # imports torch
+
     recipe = get_recipe(arguments.name, arguments.scale)
     content = {"recipe": recipe.to_dict(), "cost": cost(recipe)}
     print(json.dumps(content, indent=None if arguments.json else 1))
@@ -185,17 +172,19 @@ def _train(arguments) -> None:
         torch.distributed.destroy_process_group()
 
 
-def _model(arguments, check_world):
-    """The model and number of steps asked for, everything checked before anything is trained or loaded."""
+def _load_model(arguments, check_world):
+    """Return the model and the number of steps, checking all arguments before anything is trained or loaded.
+
+    Args:
+    check_world: raises ValueError if the model's world does not suit the command.
+    """
     from dmmd_lite.denoisers.sharpening import check_sharpening
     from dmmd_lite.models.store import load_model, recipe_of
     from dmmd_lite.worlds import get_world
 
     check_sharpening(arguments.temperature, arguments.top_p)
-    for name in ("steps", "num"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}: {value!r} is not allowed; it must be at least 1")
+    check_whole("num", arguments.num)
+    check_whole("steps", 1 if arguments.steps is None else arguments.steps)
     arguments.device = pick_device(arguments.device)
     check_world(get_world(recipe_of(arguments.model, arguments.scale).world))
     model = load_model(arguments.model, arguments.scale, arguments.train_seed, device=arguments.device)
@@ -204,9 +193,14 @@ def _model(arguments, check_world):
     return model, model.default_steps if arguments.steps is None else arguments.steps
 
 
-def _compile(model, device) -> None:
-    """Compile a model's layers for sampling. ValueError where it has none, or nothing can be compiled."""
+def _sampling_options(arguments) -> dict:
+    """Return the options of sampling that `Model.sample` and `evaluate` share."""
+    names = ("seed", "temperature", "top_p", "greedy_tail", "device")
+    return {name: getattr(arguments, name) for name in names}
 
+
+def _compile(model, device) -> None:
+    """Compile a model's layers for sampling. ValueError if it has none, or if there is no compiler."""
     from dmmd_lite.utils.compiling import compile_layers
 
     if not compile_layers(model.denoiser, dynamic=True):
@@ -218,59 +212,47 @@ def _compile(model, device) -> None:
 
 
 def _sample(arguments) -> None:
-    import numpy as np
-
     from dmmd_lite.models.evaluation import SAMPLES
     from dmmd_lite.utils.progress import progress_bar
 
-    ending = arguments.out.suffix
+    out, ending = str(arguments.out), arguments.out.suffix
     if ending not in SAMPLE_ENDINGS:
-        raise ValueError(
-            f"out: {str(arguments.out)!r} is not allowed; it must end in one of {SAMPLE_ENDINGS}"
-        )
+        raise ValueError(f"out: {out!r} is not allowed; it must end in one of {SAMPLE_ENDINGS}")
     if not arguments.out.parent.is_dir():
-        raise ValueError(f"out: {str(arguments.out)!r} is not allowed; its folder does not exist")
+        raise ValueError(f"out: {out!r} is not allowed; its folder does not exist")
 
     def check(world):
         if ending == ".png" and world.image_shape is None:
-            raise ValueError(f"out: {str(arguments.out)!r} is not allowed; {world.name} is text")
+            raise ValueError(f"out: {out!r} is not allowed; {world.name} is text")
 
     arguments.num = SAMPLES if arguments.num is None else arguments.num
-    model, steps = _model(arguments, check)
+    model, steps = _load_model(arguments, check)
+    options = _sampling_options(arguments)
     with progress_bar(1, 0, "sampling") as bar:
-        drawn = model.sample(
-            arguments.num,
-            steps,
-            seed=arguments.seed,
-            temperature=arguments.temperature,
-            top_p=arguments.top_p,
-            greedy_tail=arguments.greedy_tail,
-            device=arguments.device,
-            progress=lambda done, total: bar.set(done / total),
-        )
-    tokens = drawn.tokens.cpu()
-    if ending == ".npz":
-        np.savez_compressed(
-            arguments.out,
-            tokens=tokens.numpy(),
-            steps=steps,
-            evaluations=drawn.evaluations,
-            seed=arguments.seed,
-            temperature=arguments.temperature,
-            top_p=arguments.top_p,
-            model=model.name,
-        )
-    elif ending == ".png":
+        options["progress"] = lambda done, total: bar.set(done / total)
+        drawn = model.sample(arguments.num, steps, **options)
+    about = {"steps": steps, "evaluations": drawn.evaluations}
+    about |= {name: options[name] for name in ("seed", "temperature", "top_p")} | {"model": model.name}
+    _write_samples(arguments.out, model.world, drawn.tokens.cpu(), about)
+    cost = f"{drawn.evaluations:.1f} evaluations each"
+    print(f"{arguments.out}: {arguments.num} samples in {steps} steps ({cost})")
+
+
+def _write_samples(out: Path, world, tokens, about: dict) -> None:
+    """Write tokens [N, L] as arrays with the entries of `about` (.npz), a picture (.png) or lines (.txt)."""
+    if out.suffix == ".npz":
+        import numpy as np
+
+        np.savez_compressed(out, tokens=tokens.numpy(), **about)
+    elif out.suffix == ".png":
         from dmmd_lite.pages.display import save
         from dmmd_lite.report.plots import image_grid
 
-        save(image_grid(model.world.show(tokens)), arguments.out)
+        save(image_grid(world.show(tokens)), out)
     else:
-        rows = model.world.show(tokens)
+        rows = world.show(tokens)
         rows = rows if isinstance(rows[0], str) else [" ".join(map(str, row)) for row in tokens.tolist()]
-        arguments.out.write_text("\n".join(rows) + "\n")
-    cost = f"{drawn.evaluations:.1f} evaluations each"
-    print(f"{arguments.out}: {arguments.num} samples in {steps} steps ({cost})")
+        out.write_text("\n".join(rows) + "\n")
 
 
 def _evaluate(arguments) -> None:
@@ -288,19 +270,15 @@ def _evaluate(arguments) -> None:
         check_metrics(names, world)
         check_features(names, world, arguments.num, arguments.features, arguments.device)
 
-    model, steps = _model(arguments, check)
+    model, steps = _load_model(arguments, check)
     records = evaluate(
         model,
         names,
         steps=steps,
         num=arguments.num,
-        seed=arguments.seed,
-        temperature=arguments.temperature,
-        top_p=arguments.top_p,
-        greedy_tail=arguments.greedy_tail,
-        device=arguments.device,
         judge=arguments.judge,
         features=arguments.features,
+        **_sampling_options(arguments),
     )
     if arguments.json:
         print(json.dumps([r.to_dict() for r in records], indent=1))
@@ -313,12 +291,9 @@ def _evaluate(arguments) -> None:
 def _page(arguments) -> None:
     from dmmd_lite.pages.run import run_page
 
-    parameters = {name: parse_value(value) for name, value in arguments.parameters}
-    if len(parameters) < len(arguments.parameters):
-        names = [name for name, _ in arguments.parameters]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"p: {twice!r} is there twice; a single run takes one value of it")
-    print(run_page(arguments.page, arguments.out, arguments.scale, parameters))
+    given = [(name, [value]) for name, value in arguments.parameters]
+    values = {name: value for name, [value] in _parameters(given, "a single run takes one value").items()}
+    print(run_page(arguments.page, arguments.out, arguments.scale, values))
 
 
 def _book(arguments) -> None:
@@ -331,22 +306,21 @@ def _sweep(arguments) -> None:
     from dmmd_lite.pages.sweep import sweep
     from dmmd_lite.report.sweeps import swept_metrics
 
-    grid = {}
-    for name, *values in arguments.grid:
-        if name in grid:
-            raise ValueError(f"p: {name!r} is there twice; give all its values after one -p")
-        grid[name] = [parse_value(value) for value in values]
+    given = [(name, values) for name, *values in arguments.grid]
+    grid = _parameters(given, "give all its values after one -p")
     _check_folder(arguments.out)
-    sweep(
-        arguments.page,
-        grid,
-        arguments.out,
-        arguments.scale,
-        jobs=arguments.jobs,
-        cluster=arguments.cluster,
-        threads=arguments.threads,
-        draw=swept_metrics,
-    )
+    options = {name: getattr(arguments, name) for name in ("scale", "jobs", "cluster", "threads")}
+    sweep(arguments.page, grid, arguments.out, **options, draw=swept_metrics)
+
+
+def _parameters(given: list[tuple[str, list[str]]], allowed: str) -> dict[str, list]:
+    """Return {name: parsed values} of a page's parameters. ValueError for a name that is given twice."""
+    found = {}
+    for name, values in given:
+        if name in found:
+            raise ValueError(f"p: {name!r} is there twice; {allowed}")
+        found[name] = [parse_value(value) for value in values]
+    return found
 
 
 def _doctor(arguments) -> None:
@@ -379,19 +353,16 @@ def _doctor(arguments) -> None:
     }
     if arguments.json:
         print(json.dumps(found, indent=1))
-    else:
-        print(
-            "\n".join(
-                f"{key:18s} {', '.join(value) if isinstance(value, list) else value}"
-                for key, value in found.items()
-            )
-        )
+        return
+    for key, value in found.items():
+        print(f"{key:18s} {', '.join(value) if isinstance(value, list) else value}")
 
 
 def _check_folder(out: Path) -> None:
-    there = next(path for path in [out, *out.absolute().parents] if path.exists())
-    if not there.is_dir():
-        raise ValueError(f"out: {str(out)!r} is not allowed; {str(there)!r} is a file, name a folder")
+    """Raise ValueError if a folder cannot be made because a file stands at its path."""
+    existing = next(path for path in [out, *out.absolute().parents] if path.exists())
+    if not existing.is_dir():
+        raise ValueError(f"out: {str(out)!r} is not allowed; {str(existing)!r} is a file, name a folder")
 
 
 if __name__ == "__main__":

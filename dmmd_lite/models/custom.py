@@ -9,6 +9,7 @@ of another training. Where the few arguments here are not enough, call `training
 """
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -123,6 +124,7 @@ def distil(
     noise: int | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    switches: DMMDSettings | None = None,
 ) -> Model:
     """Distil a student of `steps` sampling steps from a teacher by D-MMD, in the folder `out`.
 
@@ -134,8 +136,12 @@ def distil(
     settings: other choices within the method.
     noise: channels of the student's input noise, by default 1 for images and 8 for sequences; a network that
     is not ours takes what its own `draw_noise` gives, if it has one.
+    switches: the name of `settings` in version 0.1; it goes with the next version.
     Errors: ValueError for a teacher that is no network, works in blocks or is a student; those of `train`.
     """
+    if switches is not None:
+        warnings.warn("distil: switches is now settings", DeprecationWarning, stacklevel=2)
+        settings = switches
     world, theirs = teacher.world, teacher.denoiser
     if not isinstance(theirs, NetworkDenoiser) or teacher.recipe.block or teacher.recipe.method is not None:
         raise ValueError(

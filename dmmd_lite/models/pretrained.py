@@ -1,7 +1,7 @@
 """Models as folders in the hub's style: `config.json`, `model.safetensors` and a model card, `README.md`.
 
-Everything is local: nothing is fetched or sent. Such a folder can be given to anybody, or sent to the
-Hugging Face hub with the hub's own tools (`hf upload OWNER/NAME FOLDER`).
+Nothing is fetched or sent. Such a folder can be given to anybody, or sent to the Hugging Face hub with the
+tools of the hub (`hf upload OWNER/NAME FOLDER`).
 """
 
 import json
@@ -26,15 +26,20 @@ from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.tokens import TokensWorld
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+MADE_WITH = ("dmmd_lite", "torch", "hardware", "date")  # keys of a model's provenance that its card shows
 
 
 def save_pretrained(
     model: Model, folder: str | Path, records: Iterable[Record] = (), license: str = ""
 ) -> Path:
-    """Write a model as a folder of three files, over those of an earlier call. Returns the folder.
+    """Write a model as a folder of three files, which replace those of an earlier call; return the folder.
 
-    records: measured numbers (`evaluate`) for the model card. license: its name on the hub ("apache-2.0").
-    The data are not saved. Raises ValueError for a model that has no network.
+    The world's data are not saved.
+
+    Args:
+    records: measured numbers (`evaluate`) for the model card.
+    license: the name of the license on the hub ("apache-2.0").
+    Errors: ValueError for a model without a network.
     """
     if not isinstance(model.denoiser, NetworkDenoiser):
         raise ValueError(f"model: {model.name!r} is not allowed; it must be a network with a noise process")
@@ -67,12 +72,14 @@ def from_pretrained(
     world: World | None = None,
     device: torch.device | str = "cpu",
 ) -> Model:
-    """The model in a folder that `save_pretrained` wrote, verified against its sha256.
+    """Load a model from a folder that `save_pretrained` wrote, verified against its SHA-256.
 
-    network: for a model whose network is not ours, one of the same kind, which gets the weights. world: what
-    it is compared with (`evaluate`); by default the package's own world of that name, or else one without
-    data, which can show samples. Errors: ValueError for a folder that holds no such model or a damaged one,
-    where `network` is missing or not wanted, and for a world of other sequences.
+    Args:
+    network: a network of the same class that gets the weights, for a model whose network is not ours.
+    world: the data to compare the model with (`evaluate`); None: the world of that name in the package, or
+    else a world without data, which can show samples.
+    Errors: ValueError for a folder without such a model or with a damaged one, for a `network` that is
+    missing or not wanted, and for a world of another length or vocabulary.
     """
     path = Path(folder)
     try:
@@ -81,16 +88,14 @@ def from_pretrained(
         shape = {key: about[key] for key in ("vocab_size", "length", "image_shape", "symbols")}
         name, digest, weights, provenance = (config[k] for k in ("name", "sha256", "weights", "provenance"))
     except OSError:
-        raise ValueError(
-            f"folder: {str(path)!r} is not allowed; it holds no {CONFIG}, and only local folders are read"
-        ) from None
+        words = f"it holds no {CONFIG}, and only local folders are read"
+        raise ValueError(f"folder: {str(path)!r} is not allowed; {words}") from None
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"model: {path / CONFIG} is not a model description ({type(error).__name__})"
-        ) from None
+        kind = type(error).__name__
+        raise ValueError(f"model: {path / CONFIG} is not a model description ({kind})") from None
     if world is None:
-        own = about["name"].partition("@")[0] not in WORLDS
-        world = TokensWorld(about["name"], {}, **shape) if own else get_world(about["name"])
+        known = about["name"].partition("@")[0] in WORLDS
+        world = get_world(about["name"]) if known else TokensWorld(about["name"], {}, **shape)
     if (world.length, world.vocab_size) != (shape["length"], shape["vocab_size"]):
         raise ValueError(
             f"world: {world.name!r} is not allowed; its sequences have {world.length} tokens out of"
@@ -103,9 +108,8 @@ def from_pretrained(
     network = recipe.make_network(world) if network is None else network
     file = path / WEIGHTS
     if not file.is_file() or sha256_of(file) != digest:
-        raise ValueError(
-            f"model: {file} is missing, truncated or altered; its sha256 is not the recorded one"
-        )
+        words = "is missing, truncated or altered; its sha256 is not the recorded one"
+        raise ValueError(f"model: {file} {words}")
     try:
         load_weights(network, file)
     except (SafetensorError, RuntimeError) as error:
@@ -116,9 +120,8 @@ def from_pretrained(
 
 
 def model_card(model: Model, records: list[Record] = (), license: str = "", folder: str = "FOLDER") -> str:
-    """Markdown with the metadata the hub reads: what the model is, how to use it, what was measured."""
-    world, recipe, about = model.world, model.recipe, model.provenance
-    student = recipe.method is not None
+    """Return Markdown with the metadata that the hub reads: what the model is, how to use it, its records."""
+    world, recipe, about, steps = model.world, model.recipe, model.provenance, model.default_steps
     trained, made = about.get("training", {}), about.get("provenance", {})
     facts = {
         "noise": f"{recipe.process}, {recipe.schedule} schedule",
@@ -128,54 +131,51 @@ def model_card(model: Model, records: list[Record] = (), license: str = "", fold
         "parameters": f"{about['parameters']:,}",
         "weights": model.weights,
         "training": f"{trained['steps']} updates, {trained['seconds']:.0f} s" if trained else "",
-        "made with": ", ".join(
-            f"{key} {made[key]}" for key in ("dmmd_lite", "torch", "hardware", "date") if key in made
-        ),
+        "made with": ", ".join(f"{key} {made[key]}" for key in MADE_WITH if key in made),
     }
-    steps = model.default_steps
-    what = (
-        f"A discrete diffusion model that samples in {steps} steps, distilled with D-MMD"
-        if student
-        else f"A discrete diffusion model of many steps (up to {steps})"
-    )
-    rows = [f"| {name} | {value} |" for name, value in facts.items() if value]
-    given = ", network=NETWORK" * (not recipe.network)
+    tags, what = ["discrete-diffusion"], f"of many steps (up to {steps})"
+    if recipe.method is not None:
+        tags += ["distillation", "d-mmd"]
+        what = f"that samples in {steps} steps, distilled with D-MMD"
+    measured = ["Nothing was measured."]
+    if records:
+        columns = ["model", "metric", "steps", "value", "95 % interval", "samples", "against"]
+        measured = [_row(columns), "|---" * len(columns) + "|"]
+    for r in records:
+        interval = "exact" if r.low is None else f"{r.low:.4g} … {r.high:.4g}"
+        measured.append(_row([r.model, r.name, r.steps, f"{r.value:.4g}", interval, r.n, r.reference]))
     lines = [
         "---",
         "library_name: dmmd_lite",
         *[f"license: {license}"] * bool(license),
         "tags:",
-        *[f"- {tag}" for tag in ["discrete-diffusion", *["distillation", "d-mmd"] * student]],
+        *(f"- {tag}" for tag in tags),
         "---",
         "",
         f"# {model.name}",
         "",
-        f"{what} ([arXiv 2603.20155](https://arxiv.org/abs/2603.20155)).",
+        f"A discrete diffusion model {what} ([arXiv 2603.20155](https://arxiv.org/abs/2603.20155)).",
         "",
         "| | |",
         "|---|---|",
-        *rows,
+        *(_row(fact) for fact in facts.items() if fact[1]),
         "",
         "```python",
         "from dmmd_lite import from_pretrained",
         "",
-        f'model = from_pretrained("{folder}"{given})',
+        f'model = from_pretrained("{folder}"{", network=NETWORK" * (not recipe.network)})',
         f"tokens = model.sample(16, steps={steps}).tokens       # [16, {world.length}]",
         "print(model.world.show(tokens))",
         "```",
         "",
         "## Measured",
         "",
+        *measured,
+        "",
     ]
-    if not records:
-        return "\n".join([*lines, "Nothing was measured.", ""])
-    lines += [
-        "| model | metric | steps | value | 95 % interval | samples | against |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for r in records:
-        spread = "exact" if r.low is None else f"{r.low:.4g} … {r.high:.4g}"
-        lines.append(
-            f"| {r.model} | {r.name} | {r.steps} | {r.value:.4g} | {spread} | {r.n} | {r.reference} |"
-        )
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
+
+
+def _row(cells: Iterable) -> str:
+    """Return the row of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"

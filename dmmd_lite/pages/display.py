@@ -1,4 +1,4 @@
-"""What a page shows: figures with alternative text, and filmstrips.
+"""Functions that show something on a page: figures with alternative text, and filmstrips.
 
 Figures are shown as <img> elements with alternative text, so that they read the same in JupyterLab, on the
 built site and to a screen reader.
@@ -17,13 +17,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 
-def _png(fig: Figure, dpi: int = 100) -> str:
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
-    plt.close(fig)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
 def save(fig: Figure, path: Path) -> None:
     """Write a figure to a file and close it."""
     fig.savefig(path, dpi=120, bbox_inches="tight", facecolor="white")
@@ -32,26 +25,23 @@ def save(fig: Figure, path: Path) -> None:
 
 def show(fig: Figure, alt: str) -> None:
     """Display a figure with alternative text."""
-    text = html.escape(alt, quote=True)
-    display(
-        {"text/html": f'<img alt="{text}" src="data:image/png;base64,{_png(fig)}">', "text/plain": alt},
-        raw=True,
-    )
+    display({"text/html": _figure(fig, alt), "text/plain": alt}, raw=True)
 
 
 def filmstrip(draw: Callable[[object], Figure | str], values: Sequence, label: str, alt: str = "") -> None:
-    """One frame per value behind a plain HTML slider, which works without any library and with the keyboard.
+    """Display one frame per value behind an HTML slider, which needs no library and works with the keyboard.
 
-    draw(value) makes the frame: a figure, described by `alt`, or HTML that describes itself. The last frame
-    shows first: a strip ends with its result. A screen reader is told the value, not the slider's position.
+    The last frame is shown first, because a strip ends with its result. A screen reader reads the value, not
+    the slider's position.
+
+    Args:
+    draw: makes the frame of a value: a figure, which `alt` describes, or HTML that describes itself.
+    label: the name of what the slider changes.
     """
 
     def content(value: object) -> str:
         drawn = draw(value)
-        if isinstance(drawn, str):
-            return drawn
-        described = html.escape(f"{alt} ({label} {value})", quote=True)
-        return f'<img alt="{described}" src="data:image/png;base64,{_png(drawn, dpi=80)}">'
+        return drawn if isinstance(drawn, str) else _figure(drawn, f"{alt} ({label} {value})", dpi=80)
 
     frames, last = [content(value) for value in values], len(values) - 1
     names = html.escape("|".join(map(str, values)), quote=True)
@@ -74,15 +64,32 @@ def filmstrip(draw: Callable[[object], Figure | str], values: Sequence, label: s
 
 
 def tiles(images: Sequence[np.ndarray], alt: str, columns: int = 16, zoom: int = 4) -> str:
-    """uint8 images [height, width(, 3)] side by side as one <img>, every pixel `zoom` wide; dark ink on white
-    where they are grey. Quicker than `image_grid`."""
+    """Return images side by side as one <img>. This is quicker than `image_grid`.
+
+    Args:
+    images: uint8 [height, width(, 3)]; grey ones are shown as dark ink on white.
+    columns: images in a row.
+    zoom: width of an image's pixel on the screen.
+    """
     grey = images[0].ndim == 2
     stack = np.stack([255 - image if grey else image for image in images])
-    stack = np.pad(
-        stack, [(0, -len(stack) % columns), (1, 1), (1, 1), (0, 0)][: stack.ndim], constant_values=255
-    )
+    margins = [(0, -len(stack) % columns), (1, 1), (1, 1), (0, 0)][: stack.ndim]
+    stack = np.pad(stack, margins, constant_values=255)
     rows = [np.concatenate(list(row), axis=1) for row in stack.reshape(-1, columns, *stack.shape[1:])]
     buffer = io.BytesIO()
     Image.fromarray(np.concatenate(rows).repeat(zoom, 0).repeat(zoom, 1)).save(buffer, "png")
-    data = base64.b64encode(buffer.getvalue()).decode()
+    return _img(buffer, alt)
+
+
+def _figure(fig: Figure, alt: str, dpi: int = 100) -> str:
+    """Return a figure as an <img> and close it."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
+    plt.close(fig)
+    return _img(buffer, alt)
+
+
+def _img(png: io.BytesIO, alt: str) -> str:
+    """Return an <img> that contains the PNG file in a buffer."""
+    data = base64.b64encode(png.getvalue()).decode()
     return f'<img alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{data}">'

@@ -1,4 +1,4 @@
-"""The section that closes every page of the site: what stands behind the page."""
+"""The section that closes every page of the site: how to run the page again, its code and its records."""
 
 import ast
 from pathlib import Path
@@ -6,24 +6,26 @@ from pathlib import Path
 from dmmd_lite.pages.links import code_link, link, record_link
 from dmmd_lite.utils.records import Record, load_results
 
-STAGES = ("measured", "provenance")  # of a record: of the measurement, of the training
+STAGES = ("measured", "provenance")  # keys of a record's provenance: the measurement, the training
 
 
 def modules_of(source: str) -> list[str]:
-    """Modules of the package that a page's source imports from, from the package on, in its order."""
+    """Return the modules that a page imports from the package, without "dmmd_lite.", in the page's order."""
     found = (node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom))
     return list(dict.fromkeys(m.removeprefix("dmmd_lite.") for m in found if m.startswith("dmmd_lite.")))
 
 
 def closing_section(page: Path, run: dict, computed: Path | None) -> str:
-    """Markdown of the section "Behind this page" of the site.
+    """Return the Markdown of the section "How this page was made" of the site.
 
-    page: its source. run: what `pages.run_page` noted in the notebook. computed: the records the run saved.
+    Args:
+    page: the page's source.
+    run: the metadata that `run_page` left in the notebook.
+    computed: the file of records that the run saved; None: it saved none.
     """
-    source = page.read_text()
-    code = ", ".join(code_link(module, module, on_site=True) for module in modules_of(source))
+    code = ", ".join(code_link(name, name, on_site=True) for name in modules_of(page.read_text()))
     lines = [
-        "## Behind this page",
+        "## How this page was made",
         "",
         f"- Run at {run['scale']} scale in {run['seconds']:.0f} s. Again: "
         f"`dmmd-lite page {page.stem} --scale {run['scale']} --out out`; its source is `book/{page.name}`.",
@@ -31,35 +33,37 @@ def closing_section(page: Path, run: dict, computed: Path | None) -> str:
     ]
     if computed is not None:
         lines.append(f"- Computed here: {link(f'../records/{computed.name}', computed.name)}.")
-    committed = {name: load_results(name) for name in run["results"]}
-    if committed:
+    if committed := {name: load_results(name) for name in run["results"]}:
         lines += ["- Committed records:", "", records_table(committed)]
     return "\n".join(lines)
 
 
 def records_table(files: dict[str, list[Record]]) -> str:
-    """A Markdown table of files of records: how many, of which models (recipes), measured and trained when
-    and on what. One row for each file and machine."""
+    """Return a Markdown table of files of records, with one row for each file and machine.
+
+    A row shows the number of records, their models (recipes), and the machine and dates of the measurements
+    and trainings.
+    """
     lines = ["| file | records | measured on | models | trained on |", "|---|---|---|---|---|"]
     for name, records in files.items():
         groups: dict[tuple, list[Record]] = {}
         for r in records:
             groups.setdefault(tuple(_facts(r, stage).get("hardware") for stage in STAGES), []).append(r)
-        for mine in groups.values():
-            models = ", ".join(f"`{model}`" for model in dict.fromkeys(r.model for r in mine))
-            measured, trained = (_made(mine, stage) for stage in STAGES)
-            cells = [record_link(name), str(len(mine)), measured, models, trained]
+        for group in groups.values():
+            models = ", ".join(f"`{model}`" for model in dict.fromkeys(r.model for r in group))
+            measured, trained = (_origin(group, stage) for stage in STAGES)
+            cells = [record_link(name), str(len(group)), measured, models, trained]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _facts(record: Record, stage: str) -> dict:
-    """What `records.machine` said when a record was measured, or its model trained; {} where neither was."""
+    """Return what `machine` noted when a record was measured or its model trained; {} if it noted nothing."""
     return record.provenance.get(stage, {})
 
 
-def _made(records: list[Record], stage: str) -> str:
-    """Machine and dates of records that share the machine; "–" where there was none."""
+def _origin(records: list[Record], stage: str) -> str:
+    """Return the machine and dates of records that share the machine; "–" if no machine was noted."""
     facts = [_facts(r, stage) for r in records]
     if not facts[0]:
         return "–"

@@ -1,20 +1,22 @@
-"""The kernels that run pages: this interpreter, a page's own environment, and a way to end them all.
+"""Jupyter kernels that run pages: they use this interpreter and the page's folder, and can all be ended.
 
-A kernel watches the process that started it and ends within seconds after that one does.
+A kernel watches the process that started it and ends within seconds after that process.
 """
 
 import os
 from pathlib import Path
 
-_managers = set()  # of the kernels that run pages in this process
+_managers = set()  # the managers of all kernels that run pages in this process
 
 
 def kernel_manager(folder: str, cwd: Path, threads: int | None = None):
-    """A class of kernel managers that start this interpreter in `cwd`, whatever kernels are registered.
+    """Make a class of kernel managers that start this interpreter in `cwd`, whatever kernels are registered.
 
-    folder: where `save_records` writes. threads: of torch and numpy in the kernel; None: what OMP_NUM_THREADS
-    says here, or 1. The working directory is the kernel's alone, so that pages may run in
-    several threads of one process.
+    Only the kernel changes its working directory, so pages may run in several threads of one process.
+
+    Args:
+    folder: the folder that `save_records` writes to.
+    threads: threads of torch and numpy in the kernel; None: OMP_NUM_THREADS of this process, or 1.
     """
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
@@ -26,14 +28,14 @@ def kernel_manager(folder: str, cwd: Path, threads: int | None = None):
         "TQDM_DISABLE": "1",  # a progress widget would ask the site for scripts
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # with another, figures are lost
     }
-    if threads is not None:  # these go before the first where they are set
+    if threads is not None:  # where these variables are set, they take precedence over OMP_NUM_THREADS
         environment |= {"MKL_NUM_THREADS": number, "OPENBLAS_NUM_THREADS": number}
 
     class PageKernelManager(AsyncKernelManager):
         def __init__(self, **kwargs):
             super().__init__(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), **kwargs)
             self.kernel_spec.env.update(environment)
-            self.kernel_spec.argv.append("--log-level=CRITICAL")  # no word on unencrypted loopback
+            self.kernel_spec.argv.append("--log-level=CRITICAL")  # no warning of unencrypted loopback
 
         async def start_kernel(self, **kwargs):
             await super().start_kernel(**{**kwargs, "cwd": str(cwd)})

@@ -1,16 +1,15 @@
-"""The book: every page run at one scale, and a static site built from what they showed.
+"""The book: every page is run at one scale, and a static site is built from the executed notebooks.
 
     book/*.py ──run_page──▶ _build/pages/SCALE/ ──stage──▶ _build/stage/SCALE/ ──Jupyter Book──▶ _build/html
 
-A page is run again only when something its output depends on has changed, the site is built again only when
-something on it has. A build starts from an empty folder, because Sphinx repeats no warning about pages it has
-seen before; a failed build leaves the last good site in place.
+A page is run again only when something that its output depends on has changed, and the site is built again
+only when something on it has changed. A build starts from an empty folder, because Sphinx does not repeat
+warnings about pages that it has seen before; a failed build leaves the last good site in place.
 
-The site asks nothing of the network: formulas are drawn by MathJax from a Python wheel, and the records
-behind the numbers lie on the site itself, `data/results/` (committed) and `records/` (computed by its pages).
+The site needs no network: formulas are drawn by MathJax from a Python wheel, and the records of the numbers
+are part of the site, in `data/results/` (committed) and `records/` (computed by its pages).
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -25,16 +24,20 @@ from pathlib import Path
 
 from dmmd_lite.pages.footer import closing_section
 from dmmd_lite.pages.run import PageError, run_page, up_to_date
+from dmmd_lite.utils.files import sha256_of, sha256_of_json
 from dmmd_lite.utils.paths import PACKAGE, data_dir, source_root
 from dmmd_lite.utils.scales import check_scale
 
-MATHJAX = "mathjax/tex-svg-full.js"  # of the wheel sphinx-mathjax-offline; `mathjax_path` in _config.yml
-PAGE_LINK = re.compile(r"\]\(((?:api/)?\w+)\.(?:py|md)([)#])")  # from a page to the source of another
-LARGEST_SITE, LARGEST_PAGE = 60_000_000, 4_000_000  # bytes
+MATHJAX = (
+    "mathjax/tex-svg-full.js"  # a file of the wheel sphinx-mathjax-offline; see _config.yml: mathjax_path
+)
+PAGE_LINK = re.compile(r"\]\(((?:api/)?\w+)\.(?:py|md)([)#])")  # a link from a page to the source of another
+MAX_SITE_BYTES, MAX_PAGE_BYTES = 60_000_000, 4_000_000
+BUILDERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
 
 
 def toc_entries(root: Path) -> list[str]:
-    """Everything the table of contents lists, in its order, as paths from the root: ["book/intro", …]."""
+    """Return the entries of the table of contents, in order, as paths from the root: ["book/intro", …]."""
     import yaml
 
     toc = yaml.safe_load((root / "_toc.yml").read_text())
@@ -43,9 +46,9 @@ def toc_entries(root: Path) -> list[str]:
 
 
 def toc_pages(root: Path) -> list[str]:
-    """Page sources the table of contents lists, in its order, as paths from the root: ["book/intro.py", …].
+    """Return the page sources among the entries, in their order: ["book/intro.py", …].
 
-    Raises ValueError if an entry is neither a page script nor a Markdown file.
+    Errors: ValueError if an entry is neither a page script nor a Markdown file.
     """
     pages = []
     for name in toc_entries(root):
@@ -57,10 +60,10 @@ def toc_pages(root: Path) -> list[str]:
 
 
 def run_pages(scale: str, root: Path | None = None) -> dict[str, str | None]:
-    """Run every page of the table of contents into `_build/pages/<scale>/`, unchanged ones excepted.
+    """Run every page of the table of contents that has changed, into `_build/pages/<scale>/`.
 
-    Prints a line per page. Returns page name -> None, or what went wrong. Raises ValueError before any page
-    runs if the scale, a page or a preset is wrong.
+    Prints a line per page and returns {page name: None, or the message of its failure}. Errors: ValueError if
+    the scale, a page or a preset is wrong, before any page runs.
     """
     check_scale(scale)
     root = root or _root()
@@ -72,7 +75,7 @@ def run_pages(scale: str, root: Path | None = None) -> dict[str, str | None]:
     for source in sources:
         if source not in stale:
             print(f"  {source.stem:32s} unchanged", flush=True)
-    # Small pages share two cores; larger ones would share, and fill, one accelerator.
+    # Small pages run two at a time; larger ones would fill one accelerator together.
     workers = 2 if scale in ("smoke", "laptop") else 1
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         runs = {pool.submit(_timed_run, source, out, scale): source.stem for source in stale}
@@ -95,8 +98,11 @@ def _timed_run(source: Path, out: Path, scale: str) -> float:
 def build_book(scale: str = "laptop", root: Path | None = None) -> Path:
     """Run the pages at a scale and build the site; warnings of the build count as errors.
 
-    root: the checkout, by default the one the package runs from. Returns the site's folder, see `build_site`.
-    Raises ValueError for wrong input, PageError with a line for each page that failed, or as `build_site`.
+    Returns the site's folder, see `build_site`.
+
+    Args:
+    root: the checkout; None: the one that the package runs from.
+    Errors: ValueError for wrong input; PageError with a line per page that failed; those of `build_site`.
     """
     root = root or _root()
     if failures := [failure for failure in run_pages(scale, root).values() if failure]:
@@ -107,14 +113,12 @@ def build_book(scale: str = "laptop", root: Path | None = None) -> Path:
 def build_site(scale: str, root: Path) -> Path:
     """Build the site from pages that have been run, unless nothing on it has changed.
 
-    Returns its folder: `_build/html` at laptop scale, `_build/html-<scale>` otherwise. Raises PageError with
-    the build's warnings, or if the site is too large (`LARGEST_SITE`, `LARGEST_PAGE`).
+    Returns its folder: `_build/html` at laptop scale, `_build/html-<scale>` otherwise. Errors: PageError with
+    the build's warnings, or if the site is too large (`check_size`).
     """
     site = root / "_build" / ("html" if scale == "laptop" else f"html-{scale}")
-    stage = root / "_build" / "stage" / scale
-    files = _site_files(root, scale)
-    mark = _mark(files)
-    stamp = stage / "fingerprint"
+    stage, files = root / "_build" / "stage" / scale, _site_files(root, scale)
+    stamp, mark = stage / "fingerprint", _mark(files)
     if not (site / "index.html").exists() or not stamp.exists() or stamp.read_text() != mark:
         shutil.rmtree(stage, ignore_errors=True)
         for name, source in files.items():
@@ -131,12 +135,12 @@ def build_site(scale: str, root: Path) -> Path:
 
 
 def pages_dir(root: Path, scale: str) -> Path:
-    """Where the executed pages of a scale and their records lie."""
+    """Return the folder of the executed pages of a scale and their records."""
     return root / "_build" / "pages" / scale
 
 
 def _root() -> Path:
-    """The checkout; ValueError where the package is installed without one."""
+    """Return the checkout. ValueError if the package is installed without one."""
     root = source_root()
     if root is None:
         raise ValueError("book: the installed package has no pages; run this in a checkout")
@@ -144,7 +148,7 @@ def _root() -> Path:
 
 
 def _site_files(root: Path, scale: str) -> dict[str, Path]:
-    """What the site is built from: path in the stage -> file."""
+    """Return the files that the site is built from: {path in the stage: file}."""
     names = ["_config.yml", "_toc.yml"]
     for path in sorted((root / "book").rglob("*")):
         hidden = any(part.startswith((".", "__")) for part in path.relative_to(root).parts)
@@ -165,8 +169,8 @@ def _site_files(root: Path, scale: str) -> dict[str, Path]:
 
 
 def _put(source: Path, target: Path, root: Path) -> None:
-    """Copy a file into the stage. A page gets its closing section, and its links to other pages, which are
-    to sources, as JupyterLab follows them, become links to documents."""
+    """Copy a file into the stage. A page gets its closing section. Its links to other pages, which lead to
+    sources, because JupyterLab follows those, become links to documents."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix != ".ipynb":
         shutil.copyfile(source, target)
@@ -185,7 +189,7 @@ def _put(source: Path, target: Path, root: Path) -> None:
 
 
 def _use_remote_mathjax(config: Path) -> None:
-    """Leave MathJax to Sphinx's default, a script from the network, and say so."""
+    """Use Sphinx's default for MathJax, a script from the network, and print a warning."""
     import yaml
 
     values = yaml.safe_load(config.read_text())
@@ -195,28 +199,24 @@ def _use_remote_mathjax(config: Path) -> None:
 
 
 def check_size(site: Path) -> None:
-    """PageError if a built site, or the largest of its pages, is over the limits."""
+    """Raise PageError if a built site, or the largest of its pages, is over the limits."""
     sizes = {path: path.stat().st_size for path in site.rglob("*") if path.is_file()}
     largest = max((path for path in sizes if path.suffix == ".html"), key=sizes.get)
-    if sizes[largest] > LARGEST_PAGE:
-        raise PageError(f"site: {largest.name} has {sizes[largest]:,} bytes; {LARGEST_PAGE:,} are allowed")
-    if (total := sum(sizes.values())) > LARGEST_SITE:
-        raise PageError(f"site: it has {total:,} bytes; {LARGEST_SITE:,} are allowed")
+    if sizes[largest] > MAX_PAGE_BYTES:
+        raise PageError(f"site: {largest.name} has {sizes[largest]:,} bytes; {MAX_PAGE_BYTES:,} are allowed")
+    if (total := sum(sizes.values())) > MAX_SITE_BYTES:
+        raise PageError(f"site: it has {total:,} bytes; {MAX_SITE_BYTES:,} are allowed")
 
 
 def _mark(files: dict[str, Path]) -> str:
-    """SHA-256 over the site's sources, the package it documents and the versions of what builds it."""
-    digest = hashlib.sha256()
-    for package in ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme"):
-        digest.update(f"{package} {metadata.version(package)}\0".encode())
-    modules = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
-    for name, path in {**files, **modules}.items():
-        digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
-    return digest.hexdigest()
+    """Compute the SHA-256 of the site's sources, the package that it documents and the builders' versions."""
+    modules = {path.relative_to(PACKAGE).as_posix(): sha256_of(path) for path in PACKAGE.rglob("*.py")}
+    sources = {name: sha256_of(path) for name, path in files.items()}
+    return sha256_of_json([{name: metadata.version(name) for name in BUILDERS}, sources, modules])
 
 
 def run_jupyter_book(stage: Path) -> None:
-    """Jupyter Book on the staged sources, strict; PageError with its warnings if there are any."""
+    """Run Jupyter Book on the staged sources. PageError with its warnings if there are any."""
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command = [*jupyter_book, "build", ".", "-n", "-W", "--keep-going"]
     done = subprocess.run(command, cwd=stage, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -225,5 +225,5 @@ def run_jupyter_book(stage: Path) -> None:
     log.write_text(output)
     if done.returncode:
         lines = [line.strip() for line in output.splitlines() if line.strip()]
-        told = [line for line in lines if re.search("WARNING: |ERROR: |Error: ", line)] or lines[-1:]
-        raise PageError("\n".join(f"site: {line}" for line in [*told, f"the whole log is in {log}"]))
+        messages = [line for line in lines if re.search("WARNING: |ERROR: |Error: ", line)] or lines[-1:]
+        raise PageError("\n".join(f"site: {line}" for line in [*messages, f"the whole log is in {log}"]))

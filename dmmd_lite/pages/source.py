@@ -1,7 +1,7 @@
 """A page's source: a jupytext percent script with strict parameters.
 
 Its cell tagged `parameters` holds annotated literals only, such as `n_steps: int = 16  # sampling steps`;
-these are the names and types a run may set. `book/scales.toml` holds the values of the other scales.
+these are the names and types that a run may set. `book/scales.toml` holds the values of the other scales.
 """
 
 import ast
@@ -19,7 +19,7 @@ TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": li
 
 
 class Parameter(NamedTuple):
-    """One entry of a page's parameters cell; `type` is the annotation as written, such as "list[int]"."""
+    """One entry of a page's parameters cell. `type` is the annotation as written, such as "list[int]"."""
 
     type: str
     default: object
@@ -27,9 +27,9 @@ class Parameter(NamedTuple):
 
 
 def page_path(page: str | Path) -> Path:
-    """The source of a page, given by name ("coins") or as a path to a .py file.
+    """Return the path of a page's source, given by name ("coins") or as a path to a .py file.
 
-    Raises ValueError, listing the pages there are, if there is no such page.
+    Errors: ValueError that lists the pages if there is no such page.
     """
     if str(page).endswith(".py"):
         if Path(page).is_file():
@@ -41,13 +41,13 @@ def page_path(page: str | Path) -> Path:
 
 
 def page_names() -> list[str]:
-    """Names of the pages in the checkout's `book/`; none where the package is installed from a wheel."""
+    """Return the names of the pages in the checkout's `book/`; [] for a package from a wheel."""
     root = source_root()
     return sorted(path.stem for path in (root / "book").glob("*.py")) if root else []
 
 
 def read_page(path: Path):
-    """A page source as a notebook object, with the kernel name every notebook tool asks for."""
+    """Read a page's source as a notebook object, with the kernel name that every notebook tool asks for."""
     return _as_notebook(path.read_text())
 
 
@@ -61,25 +61,25 @@ def _as_notebook(source: str):
 
 
 class JupytextReader:
-    """What papermill reads `jupytext://PAGE.py` with, once it has found this class by its entry point."""
+    """papermill's reader of the addresses `jupytext://PAGE.py`; it finds this class by an entry point."""
 
     @staticmethod
     def read(address: str) -> str:
-        """The page at `jupytext://PATH` as a notebook in JSON."""
+        """Return the page at `jupytext://PATH` as a notebook in JSON."""
         import nbformat
 
         return nbformat.writes(read_page(page_path(address.removeprefix("jupytext://"))))
 
     @staticmethod
     def pretty_path(address: str) -> str:
-        """The address as it stands."""
+        """Return the address unchanged."""
         return address
 
 
 def page_parameters(page: str | Path) -> dict[str, Parameter]:
-    """Parameters of a page in the order of its parameters cell: name -> (type, default, help).
+    """Return the parameters of a page by name, in the order of its parameters cell.
 
-    Raises ValueError for an unknown page, and for a parameters cell with anything but annotated literals.
+    Errors: ValueError for an unknown page, and for a parameters cell with anything but annotated literals.
     """
     path = page_path(page)
     return dict(_parameters(path.stem, path.read_text()))
@@ -110,8 +110,8 @@ def _parameters(stem: str, source: str) -> dict[str, Parameter]:
 
 
 def _check(page: str, name: str, parameter: Parameter, value) -> None:
-    """Raise ValueError unless the value, and every element of a list, has the parameter's type. A bool is no
-    number; an int is a float."""
+    """Raise ValueError unless the value, and every element of a list, has the parameter's type. A bool is
+    not a number; an int is a float."""
     kind, _, inner = parameter.type.rstrip("]").partition("[")
     good = _is_of(kind, value)
     if good and kind == "list" and inner in TYPES:
@@ -127,9 +127,10 @@ def _is_of(kind: str, value) -> bool:
 
 
 def resolve_parameters(page: str | Path, scale: str = "laptop", parameters: dict | None = None) -> dict:
-    """Values a run sets: the scale's name if the page asks for it, the scale's presets, then `parameters`.
+    """Return the values that a run sets; each source replaces values of those before it.
 
-    Raises ValueError, in one line, for an unknown page, scale or parameter and for a value of a wrong type.
+    The sources are the scale's name, for a page with a parameter `scale`, the scale's presets, `parameters`.
+    Errors: ValueError in one line for an unknown page, scale or parameter and for a value of a wrong type.
     """
     path = page_path(page)
     check_scale(scale)
@@ -147,7 +148,7 @@ def resolve_parameters(page: str | Path, scale: str = "laptop", parameters: dict
 
 
 def parse_value(text: str):
-    """A command-line value: JSON or a Python literal where it is one, else the text itself."""
+    """Parse a value of the command line: JSON or a Python literal if it is one, else the text itself."""
     for parse in (json.loads, ast.literal_eval):
         try:
             return parse(text)

@@ -1,6 +1,6 @@
-"""Sphinx extension of the site: docstrings are Markdown, and this makes autodoc read them so.
+"""Sphinx extension of the site that makes autodoc read docstrings as Markdown.
 
-A line that begins with the name of an argument or a field ("steps: how many") becomes an entry of a list.
+A line that begins with the name of an argument or a field ("steps: their number") becomes an entry of a list.
 """
 
 import re
@@ -17,14 +17,14 @@ SPECIAL = re.compile(r"([\\*$<\[\]{}])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 def to_markdown(docstring: str) -> str:
-    """A docstring's text with its entries as lists and everything outside `code` taken literally."""
+    """Convert a docstring to Markdown: entries become lists, and text outside `code` is taken literally."""
     lines, listed = [], False
     for line in docstring.splitlines():
         text = line.strip()
         if not text:
             listed = False
         elif UNDERLINE.fullmatch(text) and lines and lines[-1]:
-            lines[-1] = f"**{lines[-1]}**\n"  # a heading would be one of the page
+            lines[-1] = f"**{lines[-1]}**\n"  # a heading would become a heading of the whole page
             continue
         elif CLOSING.match(line) and listed:
             lines.append("")
@@ -44,7 +44,7 @@ def _literal(text: str) -> str:
 
 
 class Docstring(Directive):
-    """Content in Markdown, in the middle of what autodoc writes."""
+    """Directive whose content is Markdown, within the reStructuredText that autodoc writes."""
 
     has_content = True
 
@@ -61,7 +61,7 @@ def _wrap(app, what, name, obj, options, lines):
 
 
 def setup(app):
-    """Called by Sphinx."""
+    """Register the directive and the conversion; Sphinx calls this function."""
     app.setup_extension("sphinx.ext.autodoc")
     app.add_directive("docstring", Docstring)
     app.connect("autodoc-process-docstring", _wrap)

@@ -1,16 +1,15 @@
 """A sweep: one page at every point of a grid of its parameters, on this machine or on a Dask cluster.
 
-    OUT/PAGE/LABEL-HASH/   one folder a run: its notebook and records; PAGE.failed.ipynb where it failed
-    OUT/PAGE.parquet       all records, one a row, with what was set for their run (columns `p_NAME`)
-    OUT/PAGE.png           every metric against the first parameter swept
+    OUT/PAGE/LABEL-HASH/   one folder per run: its notebook and records; PAGE.failed.ipynb if it failed
+    OUT/PAGE.parquet       all records, one per row, with the parameters of their run (columns `p_NAME`)
+    OUT/PAGE.png           every metric against the first parameter that varies
 
-A run is done when its notebook carries the fingerprint of all it depends on (`pages.fingerprint`). So the
-same call goes on where an earlier one stopped, a larger grid keeps what a smaller one left, and other code or
-data makes every run anew. A lock a run keeps two sweeps, or a worker thought lost and its successor, from
-working on one point at once. Runs are given out by a pool of threads, each watching a kernel, or by Dask.
+A run is done when its notebook carries the fingerprint of everything that it depends on (`run.fingerprint`).
+So the same call resumes an earlier one, a larger grid keeps the runs of a smaller one, and other code or data
+makes every run anew. One lock per run keeps two sweeps, or a worker that seemed lost and its successor, from
+making the same run at once. A pool of threads, each of which watches a kernel, or Dask starts the runs.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -27,18 +26,25 @@ from typing import TYPE_CHECKING, NamedTuple
 from dmmd_lite.pages.jupyter import stop_kernels
 from dmmd_lite.pages.run import PageError, fingerprint, run_page, up_to_date
 from dmmd_lite.pages.source import page_path, resolve_parameters
+from dmmd_lite.utils.checks import check_whole
+from dmmd_lite.utils.files import atomic_write, sha256_of_json
 from dmmd_lite.utils.signals import Interrupted, collect_signals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CONNECT_SECONDS = 10  # to wait for a Dask scheduler
-Draw = Callable[[list[dict], list[str]], "Figure"]  # from rows and the names of swept columns
+CONNECT_SECONDS = 10  # how long to wait for a Dask scheduler
+Draw = Callable[[list[dict], list[str]], "Figure"]  # (rows, names of swept columns) -> figure
 
 
 class Run(NamedTuple):
-    """One point of a grid. parameters: what the sweep sets. label: those that vary, "steps=4 top_p=0.9".
-    mark: the fingerprint of all it depends on."""
+    """One point of a grid.
+
+    Args:
+    parameters: the values that the sweep sets.
+    label: the parameters that vary, as text: "steps=4 top_p=0.9".
+    mark: the fingerprint of everything that the run depends on.
+    """
 
     page: Path
     scale: str
@@ -49,12 +55,12 @@ class Run(NamedTuple):
 
     @property
     def notebook(self) -> Path:
-        """Where its executed notebook lies once it is done."""
+        """The path of the executed notebook, once the run is done."""
         return self.folder / f"{self.page.stem}.ipynb"
 
     @property
     def done(self) -> bool:
-        """Whether its results lie in its folder."""
+        """Whether the results of the run lie in its folder."""
         return up_to_date(self.page, self.folder, self.scale, self.parameters)
 
 
@@ -69,23 +75,23 @@ def sweep(
     threads: int = 1,
     draw: Draw | None = None,
 ) -> Path:
-    """Run a page at every point of `grid`, {parameter: values}, and gather the results in `out`.
+    """Run a page at every point of a grid and gather the results in the folder `out`.
 
-    Prints a line a run and returns the parquet file's path.
+    Prints a line per run and returns the parquet file's path.
 
     Args:
+    grid: {parameter: values}.
     jobs: runs at a time on this machine; None: as many as there are cores for.
-    cluster: address of a Dask scheduler instead, whose workers see this package, the page and `out` under the
-    same paths.
-    threads: of one run.
+    cluster: address of a Dask scheduler that makes the runs instead; its workers see this package, the page
+    and `out` under the same paths.
+    threads: threads of one run.
     draw: makes the figure of all records; None: no figure.
-    Errors: ValueError for wrong input, before anything runs or is written; PageError, a line a failure, once
-    all other runs are through; Interrupted after SIGINT or SIGTERM. In the last two cases too, what is done
-    is gathered.
+    Errors: ValueError for wrong input, before anything runs or is written; PageError with a line per failure,
+    once all other runs have ended; Interrupted after SIGINT or SIGTERM. After the last two errors, too, the
+    runs that are done are gathered.
     """
-    for name, value in {"jobs": 1 if jobs is None else jobs, "threads": threads}.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: {value!r} is not allowed; it must be a whole number of at least 1")
+    check_whole("jobs", 1 if jobs is None else jobs)
+    check_whole("threads", threads)
     if jobs is not None and cluster is not None:
         raise ValueError(f"jobs: {jobs} is not allowed beside a cluster; its workers set the number")
     runs = plan(page, grid, out, scale)
@@ -99,7 +105,7 @@ def sweep(
     if done:
         gather(done, target, draw)
     if asked and len(done) < len(runs):
-        words = f"stopped with {len(done)} of {len(runs)} runs done; go on with the same command"
+        words = f"stopped with {len(done)} of {len(runs)} runs done; resume with the same command"
         raise Interrupted(words, asked[0])
     if failures:
         words = f"{len(failures)} of {len(runs)} runs failed; the same command tries them again"
@@ -109,9 +115,10 @@ def sweep(
 
 
 def plan(page: str | Path, grid: dict[str, list], out: str | Path, scale: str = "laptop") -> list[Run]:
-    """The runs of a sweep, the last parameter changing fastest.
+    """Return the runs of a sweep; the last parameter changes fastest.
 
-    Raises ValueError for what a run of the page would refuse, and for a value given twice or none given.
+    Errors: ValueError for parameters that the page does not have or of a wrong type, for a parameter without
+    values and for a value given twice.
     """
     path, out = page_path(page), Path(out).resolve()
     for name, values in grid.items():
@@ -122,10 +129,9 @@ def plan(page: str | Path, grid: dict[str, list], out: str | Path, scale: str = 
         values = resolve_parameters(path, scale, dict(zip(grid, point, strict=True)))
         parameters = {name: values[name] for name in grid}
         mark = fingerprint(path, scale, values)
-        key = hashlib.sha256(json.dumps([scale, values], sort_keys=True).encode()).hexdigest()[:10]
         label = _label({name: parameters[name] for name in varying})
-        folder = re.sub(r"[^A-Za-z0-9_.=+-]+", "_", _label(parameters))[:60]
-        folder = out / path.stem / f"{folder}-{key}"
+        short = re.sub(r"[^A-Za-z0-9_.=+-]+", "_", _label(parameters))[:60]
+        folder = out / path.stem / f"{short}-{sha256_of_json([scale, values])[:10]}"
         if folder in runs:
             raise ValueError(f"page {path.stem}: {label} is there twice; give every value once")
         runs[folder] = Run(path, scale, parameters, label, folder, mark)
@@ -133,14 +139,14 @@ def plan(page: str | Path, grid: dict[str, list], out: str | Path, scale: str = 
 
 
 def run_once(run: Run, threads: int) -> None:
-    """Make a run where it is not done, alone; what a killed process left in its folder is cleared away."""
+    """Make a run, under its lock, unless it is done. Leftovers of a killed process are removed first."""
     from filelock import FileLock
 
     run.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(run.folder / ".lock"):
         values = resolve_parameters(run.page, run.scale, run.parameters)
         if fingerprint(run.page, run.scale, values) != run.mark:
-            raise PageError("page, code, data or versions are not those the sweep began with")
+            raise PageError("page, code, data or versions are not those that the sweep began with")
         for leftover in run.folder.glob(f".{run.page.stem}-*"):
             shutil.rmtree(leftover)
         run_page(run.page, run.folder, run.scale, run.parameters, reuse=True, threads=threads)
@@ -148,7 +154,7 @@ def run_once(run: Run, threads: int) -> None:
 
 @contextmanager
 def _executor(jobs: int | None, cluster: str | None, threads: int) -> Iterator[Executor]:
-    """Threads of this process, or the workers of a cluster."""
+    """Yield an executor: threads of this process, or the workers of a cluster."""
     if cluster is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         pool = ThreadPoolExecutor(jobs or max(1, cores // threads))
@@ -173,7 +179,7 @@ def _executor(jobs: int | None, cluster: str | None, threads: int) -> Iterator[E
 
 
 def _run_all(pool: Executor, todo: list[Run], threads: int, asked: list[int]) -> list[str]:
-    """Make runs until none is left or a signal has come, then end those in progress. Returns failures."""
+    """Make runs until none is left or a signal has come, then end those in progress; return the failures."""
     started = time.monotonic()
     futures = {pool.submit(run_once, run, threads): run for run in todo}
     waiting, failures = set(futures), []
@@ -181,17 +187,14 @@ def _run_all(pool: Executor, todo: list[Run], threads: int, asked: list[int]) ->
         finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
         for number, future in enumerate(finished, len(todo) - len(waiting) - len(finished) + 1):
             run = futures[future]
-            failure = _failure(run, future)
-            if failure:
+            if failure := _failure(run, future):
                 failures.append(f"{run.label}: {failure}")
             left = timedelta(seconds=round((time.monotonic() - started) / number * (len(todo) - number)))
-            words = "failed" if failure else "done"
-            print(
-                f"{number:{len(str(len(todo)))}d}/{len(todo)} {run.label}: {words}, {left} left", flush=True
-            )
+            count = f"{number:{len(str(len(todo)))}d}/{len(todo)}"
+            print(f"{count} {run.label}: {'failed' if failure else 'done'}, {left} left", flush=True)
     for future in waiting:
         future.cancel()
-    while not all(future.done() for future in waiting):  # cancelling does not end what has begun here
+    while not all(future.done() for future in waiting):  # a run that has begun ends with its kernel only
         stop_kernels()
         time.sleep(0.1)
     for future in waiting:
@@ -200,7 +203,7 @@ def _run_all(pool: Executor, todo: list[Run], threads: int, asked: list[int]) ->
 
 
 def _failure(run: Run, future: Future) -> str | None:
-    """What went wrong, in one line; None where nothing did."""
+    """Return the error of a run in one line; None if it succeeded."""
     try:
         future.result()
     except Exception as error:
@@ -212,9 +215,10 @@ def _failure(run: Run, future: Future) -> str | None:
 def gather(runs: list[Run], target: Path, draw: Draw | None = None) -> None:
     """Write the records of runs that are done as the parquet file `target`, and a figure of them beside it.
 
-    Columns: `run` and `notebook` (a folder's name, and a path from the file's folder), `run_scale`,
-    `run_seconds`, `p_NAME` for whatever was set, and the records' own fields, lists and dictionaries as JSON.
-    A run that saved no records has one row without them, and a figure needs some.
+    Columns: `run` (the folder's name), `notebook` (its path from the file's folder), `run_scale`,
+    `run_seconds`, `p_NAME` for each parameter that was set, and the fields of the records, with lists and
+    dictionaries as JSON. A run that saved no records has one row without them; without any records there is
+    no figure.
     """
     import pyarrow
     from pyarrow import parquet
@@ -225,15 +229,15 @@ def gather(runs: list[Run], target: Path, draw: Draw | None = None) -> None:
     names = dict.fromkeys(name for row in rows for name in row)
     table = pyarrow.table({name: _column([row.get(name) for row in rows]) for name in names})
     swept = [f"p_{name}" for name in runs[0].parameters]
-    part = target.with_name(f".{target.stem}.{os.getpid()}.part.png")
-    parquet.write_table(table, part)
-    os.replace(part, target)
+    with atomic_write(target) as part:
+        parquet.write_table(table, part)
     if draw is not None and "name" in names:
-        save(draw(table.to_pylist(), swept), part)
-        os.replace(part, target.with_suffix(".png"))
+        with atomic_write(target.with_suffix(".png")) as part:
+            save(draw(table.to_pylist(), swept), part)
 
 
 def _rows(run: Run, target: Path) -> Iterator[dict]:
+    """Yield the rows of one run."""
     about = json.loads(run.notebook.read_text())["metadata"]["dmmd_lite"]
     head = {
         "run": run.folder.name,
@@ -248,7 +252,7 @@ def _rows(run: Run, target: Path) -> Iterator[dict]:
 
 
 def _column(values: list):
-    """Values as one column: of their own type where they have one, else all of them as JSON."""
+    """Make a column of values: of their common type if they have one, else all as JSON."""
     import pyarrow
 
     plain = [json.dumps(value) if isinstance(value, dict | list) else value for value in values]
@@ -259,6 +263,6 @@ def _column(values: list):
 
 
 def _label(parameters: dict) -> str:
-    """Parameters as a reader writes them; "defaults" where there are none."""
+    """Return parameters as they are written in a command; "defaults" if there are none."""
     shown = {name: v if isinstance(v, str) else json.dumps(v) for name, v in parameters.items()}
     return " ".join(f"{name}={value}" for name, value in shown.items()) or "defaults"

@@ -1,30 +1,28 @@
 """Explorers: sliders with a live result in JupyterLab, a filmstrip of the same results in pages run headless.
 
-A moved slider shows a small result at once. Longer work then goes on in parts, in a thread while the kernel
+A moved slider shows a small result at once. Longer work then continues in parts, in a thread while the kernel
 listens, with progress and a button that stops it; moving a slider again starts over.
 """
 
 import asyncio
 import html
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 import ipywidgets as widgets
 from IPython.display import display
 
 from dmmd_lite.pages.display import filmstrip
-
-
-def headless() -> bool:
-    """Whether a page is run by `pages.run_page`, where nobody can move a widget."""
-    return "DMMD_PAGE_OUT" in os.environ
+from dmmd_lite.pages.links import headless
 
 
 class Explorer:
     """Sliders above a result.
 
-    controls: values to choose from, by the name of the argument they are. first(**values) gives HTML and
-    should take less than 300 ms; longer(**values), if any, gives (part done, HTML) again and again.
+    Args:
+    controls: the values to choose from, by the name of the argument that they are.
+    first: a function first(**values) that returns HTML, in less than 300 ms.
+    longer: a function longer(**values) that yields (part done, HTML) again and again; None: there is none.
+    start: the values that sliders start at; others start at their first value.
     """
 
     def __init__(
@@ -55,7 +53,7 @@ class Explorer:
 
     @property
     def values(self) -> dict:
-        """What the sliders say."""
+        """The values that the sliders stand at."""
         return {name: slider.value for name, slider in self.sliders.items()}
 
     def update(self) -> None:
@@ -64,31 +62,32 @@ class Explorer:
         self.bar.value = 0
         try:
             self.result.value = self.first(**self.values)
-        except Exception as error:  # a callback's error would end in the kernel's log
+        except Exception as error:  # an error in a callback would be visible in the kernel's log only
             self.result.value = error_html(error)
             return
         if self.longer:
-            self.task = asyncio.ensure_future(self._go_on(self.values))
+            self.task = asyncio.ensure_future(self._work(self.values))
 
     def cancel(self) -> None:
-        """Stop the longer work; what it showed last stays, and a part that has begun is not shown."""
+        """Stop the longer work; its last result stays, and a part that has begun is not shown."""
         if self.task is not None:
             self.task.cancel()
             self.task = None
         self.stop.disabled = True
 
-    async def _go_on(self, values: dict) -> None:
+    async def _work(self, values: dict) -> None:
         self.stop.disabled = False
         try:
             parts = self.longer(**values)
             while part := await asyncio.to_thread(next, parts, None):
                 self.bar.value, self.result.value = part
-        except Exception as error:  # nobody waits for this task, so it is said here
+        except Exception as error:  # nobody awaits this task, so its error is shown here
             self.result.value = error_html(error)
         self.stop.disabled = True
 
 
 def error_html(error: Exception) -> str:
+    """Return an error's type and message as HTML."""
     return f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
 
 

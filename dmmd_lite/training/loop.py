@@ -24,6 +24,7 @@ from dmmd_lite.training.method import Data, Method
 from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.training.state import CHECKPOINT, RunState, TrainingResult, rank_and_size
 from dmmd_lite.utils.compiling import compile_layers
+from dmmd_lite.utils.errors import Failure
 from dmmd_lite.utils.files import atomic_write
 from dmmd_lite.utils.progress import progress_bar
 from dmmd_lite.utils.rng import generator_for
@@ -32,7 +33,7 @@ from dmmd_lite.utils.signals import Interrupted, collect_signals
 SYNCHRONOUS_DEVICES = ("cpu",)  # devices whose values can be read after every step without waiting
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(Failure):
     """The error of a loss term that is NaN or infinite at `step`. The message names the term and the last
     good checkpoint."""
 

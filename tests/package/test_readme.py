@@ -1,6 +1,6 @@
-"""README: its commands and its Python run, trainings at a smaller size; what it names exists.
+"""README: its commands and its Python code run, with smaller trainings, and everything that it names exists.
 
-A command or a block of another kind than those known here fails: it would go unchecked.
+A command or a block of a kind that is not known here fails, because it would not be checked.
 """
 
 import ast
@@ -15,12 +15,10 @@ import torch
 from helpers import ROOT
 
 import dmmd_lite
-from dmmd_lite import cli
-from dmmd_lite.models import custom
-from dmmd_lite.networks.transformer import Transformer
+from dmmd_lite import Transformer, cli, distil, fit_teacher, get_recipe, get_world, text_world
 from dmmd_lite.pages.sweep import plan
-from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
-from dmmd_lite.worlds import WORLDS, corpora, get_world
+from dmmd_lite.recipes.catalogue import RECIPES
+from dmmd_lite.worlds import WORLDS
 from dmmd_lite.worlds.text import TextWorld
 
 README = (ROOT / "README.md").read_text()
@@ -31,14 +29,14 @@ PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
 COMMANDS = [shlex.split(line, comments=True) for line in SHELL.splitlines() if line.strip()]
 INLINE = [shlex.split(code) for code in re.findall(r"`((?:make|dmmd-lite|source|conda|pip) [^`]+)`", PROSE)]
 TINY = {"width": 16, "depth": 1, "heads": 2, "time_width": 8}
-SMALLER = {  # what goes behind a command's name and behind its last argument, so that it takes seconds
+SMALLER = {  # arguments after a command's name and after its last argument that make it take seconds
     "train": (["--scale", "smoke"], ["training.steps=4"]),
     "evaluate": ([], ["--num", "64"]),
 }
 
 
-def of_the_package() -> list[list[str]]:
-    """Arguments of every command of the package, in the order of the README, placeholders excepted."""
+def package_commands() -> list[list[str]]:
+    """Return the arguments of every `dmmd-lite` command, in the order of the README."""
     found = [words for words in INLINE + COMMANDS if words[0].endswith("dmmd-lite")]
     return [words[1:] for words in found]
 
@@ -50,10 +48,10 @@ def test_every_command_is_of_a_kind_that_is_checked_here():
 
 
 def test_the_commands_of_the_package_run_one_after_the_other(tmp_path, monkeypatch, capsys):
-    """In the order they stand in, so that what one writes is there for the next."""
+    """The order is that of the README, because a command may use the files of an earlier one."""
     monkeypatch.chdir(tmp_path)
     ran = set()
-    for arguments in of_the_package():
+    for arguments in package_commands():
         name = arguments[0]
         if len(arguments) > 1 or name in ("recipes", "doctor"):
             ran.add(name)
@@ -104,9 +102,9 @@ def test_torchrun_starts_a_training_of_the_command_line():
 
 
 def shorter(text: str, **replaced: str) -> str:
-    """A block with some of its literals replaced, each of which must be there."""
+    """Return a block with some of its literals replaced. Each of them must be in it."""
     for old, new in replaced.values():
-        assert old in text, f"the README says {old!r} no more"
+        assert old in text, f"the README has no {old!r}"
         text = text.replace(old, new)
     return text
 
@@ -121,8 +119,8 @@ def test_sampling_and_measuring_from_python(capsys):
 def test_distilling_from_data_or_from_a_network(start, tmp_path, monkeypatch, rng):
     monkeypatch.chdir(tmp_path)
     few = {"updates": 4, "batch_size": 8}
-    monkeypatch.setattr(dmmd_lite, "fit_teacher", partial(custom.fit_teacher, network=TINY, **few))
-    monkeypatch.setattr(dmmd_lite, "distil", partial(custom.distil, **few))
+    monkeypatch.setattr(dmmd_lite, "fit_teacher", partial(fit_teacher, network=TINY, **few))
+    monkeypatch.setattr(dmmd_lite, "distil", partial(distil, **few))
     text = PYTHON[1]
     if start == "network":
         trained = re.search(r"^teacher = fit_teacher.*\n", text, re.MULTILINE)[0]
@@ -153,11 +151,11 @@ def test_a_network_in_the_loop_itself(tmp_path, monkeypatch, rng):
     assert names["result"].steps == 4
 
 
-def test_text_of_ones_own_is_called_as_it_can_be():
+def test_the_call_of_text_world_fits_its_signature():
     [call] = re.findall(r"`(text_world\([^`]*\))\.sample`", PROSE)
     node = ast.parse(call, mode="eval").body
     values = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
-    bound = inspect.signature(corpora.text_world).bind(*map(ast.literal_eval, node.args), **values)
+    bound = inspect.signature(text_world).bind(*map(ast.literal_eval, node.args), **values)
     assert values and values.items() <= bound.arguments.items()
     assert callable(TextWorld.sample)
 

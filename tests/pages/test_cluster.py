@@ -22,7 +22,7 @@ RUNS = 24
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A scheduler's address, and the processes of its two workers of one thread."""
+    """A scheduler's address, and the processes of its two workers, which have one thread each."""
     file = tmp_path / "scheduler.json"
     options = ["--host", "127.0.0.1", "--no-dashboard"]
     processes = []
@@ -36,17 +36,8 @@ def cluster(tmp_path):
     wait_until(lambda: file.exists() and file.read_text())
     address = json.loads(file.read_text())["address"]
     for k in range(2):
-        start(
-            "worker",
-            address,
-            "--nthreads",
-            "1",
-            "--no-nanny",
-            "--name",
-            str(k),
-            "--local-directory",
-            str(tmp_path),
-        )
+        worker = ["--nthreads", "1", "--no-nanny", "--name", str(k), "--local-directory", str(tmp_path)]
+        start("worker", address, *worker)
     yield address, processes[1:]
     for process in processes:
         process.kill()
@@ -55,7 +46,7 @@ def cluster(tmp_path):
 
 @pytest.fixture
 def page(tmp_path):
-    """The small page of the other sweeps."""
+    """The small page of `test_sweep`."""
     path = tmp_path / "pages" / "tiny.py"
     path.parent.mkdir()
     path.write_text(SOURCE)
@@ -101,7 +92,7 @@ def test_failed_runs_and_workers_of_another_kind_are_named(page, cluster, tmp_pa
     first, raised = str(error.value).splitlines()
     assert first.startswith("1 of 2 runs failed") and "RuntimeError: the page says no (see " in raised
     monkeypatch.setattr("dmmd_lite.pages.run.PACKAGE", tmp_path)  # as if the workers had other code
-    with pytest.raises(PageError, match="(?s)2 of 2 runs failed.*are not those the sweep began with"):
+    with pytest.raises(PageError, match="(?s)2 of 2 runs failed.*are not those that the sweep began with"):
         sweep(page, grid, tmp_path / "other", cluster=address)
 
 
@@ -111,6 +102,6 @@ def test_failed_runs_and_workers_of_another_kind_are_named(page, cluster, tmp_pa
 def test_wrong_addresses_are_refused(page, tmp_path, capsys, monkeypatch, address, words):
     monkeypatch.setattr("dmmd_lite.pages.sweep.CONNECT_SECONDS", 1)
     assert main(["sweep", str(page), "--out", str(tmp_path / "out"), "--cluster", address]) == 2
-    told = capsys.readouterr()
-    assert told.err.count("\n") == 1 and words in told.err and address in told.err
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and words in errors and address in errors
     assert not (tmp_path / "out").exists()

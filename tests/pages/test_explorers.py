@@ -24,7 +24,7 @@ def test_a_moved_slider_shows_its_first_result():
     assert explorer.sliders["top_p"].description == "top-p"
 
 
-def test_longer_work_goes_on_in_parts_until_it_is_done():
+def test_longer_work_continues_in_parts_until_it_is_done():
     def longer(x):
         for part in (0.5, 1.0):
             yield part, f"{x} {part}"
@@ -53,7 +53,7 @@ def test_longer_work_stops_when_asked_and_starts_over_when_a_slider_moves():
         explorer.sliders["x"].value = 2
         await asyncio.sleep(0.1)
         explorer.stop.click()
-        await asyncio.sleep(0.1)  # a part that has begun ends
+        await asyncio.sleep(0.1)  # the part that has begun ends in this time
         at = len(seen)
         await asyncio.sleep(0.1)
         assert len(seen) == at < 1000 and explorer.stop.disabled

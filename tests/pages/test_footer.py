@@ -1,4 +1,4 @@
-"""The section that closes a page: its code, its records, where and when they were made."""
+"""The section that closes a page: its code, its records, and where and when they were made."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def test_modules_are_read_from_the_source():
 
 
 def test_records_are_noted_while_a_page_runs(tmp_path, monkeypatch):
-    """Whatever function reads them; a page run by a person leaves no note."""
+    """Every function that reads records notes them; a page that a person runs leaves no note."""
     monkeypatch.delenv("DMMD_PAGE_OUT", raising=False)
     load_results("coins")
     monkeypatch.setenv("DMMD_PAGE_OUT", str(tmp_path))
@@ -42,9 +42,8 @@ def test_links_lead_to_pages_on_the_site_and_to_files_in_a_checkout(monkeypatch)
     assert 'href="../dmmd_lite/objectives/dmmd.py"' in code_link("objectives.dmmd")
     assert (ROOT / "dmmd_lite" / "objectives" / "dmmd.py").is_file()
     monkeypatch.setenv("DMMD_PAGE_OUT", "somewhere")
-    assert 'href="coins.html"' in page_link("coins", "Two coins") and ">Two coins<" in page_link(
-        "coins", "Two coins"
-    )
+    named = page_link("coins", "Two coins")
+    assert 'href="coins.html"' in named and ">Two coins<" in named
     assert 'href="../_modules/dmmd_lite/objectives/dmmd.html"' in code_link("objectives.dmmd")
     assert 'href="../data/results/coins.json"' in record_link("coins")
 
@@ -67,7 +66,7 @@ def test_a_closing_section_names_source_command_and_records(name):
     page = ROOT / "book" / f"{name}.py"
     run = {"scale": "smoke", "seconds": 12.3, "results": ["coins", "leaderboard"]}
     text = closing_section(page, run, ROOT / f"{name}.json")
-    assert text.startswith("## Behind this page") and f"`book/{name}.py`" in text
+    assert text.startswith("## How this page was made") and f"`book/{name}.py`" in text
     assert f"dmmd-lite page {name} --scale smoke" in text and "12 s" in text
     assert f'href="../records/{name}.json"' in text
     for result in run["results"]:

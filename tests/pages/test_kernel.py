@@ -1,4 +1,4 @@
-"""Explorers in a real kernel: sliders moved and buttons pressed by messages, as a browser does it."""
+"""Explorers in a real Jupyter kernel: messages move sliders and press buttons, as those of a browser do."""
 
 import time
 from queue import Empty
@@ -29,7 +29,7 @@ Explorer.update = update
 
 
 class FrontEnd:
-    """A kernel in which a page's cells have been run, and the state of its widgets, as a browser holds it."""
+    """A kernel that runs a page's cells, and the state of its widgets, as a browser keeps it."""
 
     def __init__(self):
         self.widgets, self.views, self.errors = {}, [], []
@@ -40,8 +40,8 @@ class FrontEnd:
         self.client.wait_for_ready(timeout=60)
 
     def open(self, page: str, until: str, parameters: dict, but: tuple[str, ...] = ()) -> None:
-        """Run the code cells of a page at smoke scale, up to and with the one that has `until` in it, but not
-        those that have one of the words `but` in them."""
+        """Run the code cells of a page at smoke scale, up to the first one with `until`, except those with a
+        word of `but`."""
         values = resolve_parameters(page, "smoke", parameters)
         for cell in read_page(ROOT / "book" / f"{page}.py").cells:
             if cell.cell_type == "code" and not any(word in cell.source for word in but):
@@ -51,15 +51,15 @@ class FrontEnd:
             if until in cell.source:
                 return
 
-    def run(self, source: str, say: str = "None") -> str:
-        """Run one cell and say what an expression is then; an error fails the test."""
-        heard = {"output_hook": self.heed, "user_expressions": {"said": say}}
+    def run(self, source: str, expression: str = "None") -> str:
+        """Run one cell and return the text of an expression afterwards; an error fails the test."""
+        heard = {"output_hook": self.heed, "user_expressions": {"result": expression}}
         reply = self.client.execute_interactive(source, timeout=120, **heard)["content"]
         assert reply["status"] == "ok", reply.get("traceback")
-        return reply["user_expressions"]["said"]["data"]["text/plain"]
+        return reply["user_expressions"]["result"]["data"]["text/plain"]
 
     def heed(self, message: dict) -> None:
-        """Take in what the kernel says."""
+        """Take in a message of the kernel."""
         kind, content = message["msg_type"], message["content"]
         if kind in ("comm_open", "comm_msg"):
             held = self.widgets.setdefault(content["comm_id"], {})
@@ -72,7 +72,7 @@ class FrontEnd:
             self.errors.append(content["text"])
 
     def of(self, view: str, kind: str, **state) -> list[dict]:
-        """The states of all widgets of a kind in a view, in order, of those that are in such a state."""
+        """Return the states of all widgets of a kind in a view, in order, that have the given values."""
         found = [key for key in self._inside(view) if self.widgets[key]["_model_name"] == f"{kind}Model"]
         return [
             self.widgets[key] | {"id": key}
@@ -85,12 +85,12 @@ class FrontEnd:
         return [key, *(below for child in children for below in self._inside(child))]
 
     def send(self, widget: dict, data: dict) -> None:
-        """What a browser sends when somebody uses a widget."""
+        """Send the message that a browser sends when somebody uses a widget."""
         content = {"comm_id": widget["id"], "data": data}
         self.client.shell_channel.send(self.client.session.msg("comm_msg", content))
 
     def move(self, slider: dict, index: int) -> None:
-        """Move a slider; the browser knows its new place without being told."""
+        """Move a slider; the kernel sends no message of its new place."""
         self.widgets[slider["id"]]["index"] = index
         self.send(slider, {"method": "update", "state": {"index": index}, "buffer_paths": []})
 
@@ -99,7 +99,7 @@ class FrontEnd:
         self.send(button, {"method": "custom", "content": {"event": "click"}})
 
     def wait(self, condition, seconds: float = 120) -> None:
-        """Heed the kernel until a condition holds."""
+        """Take in messages until a condition holds."""
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end and not self.errors, self.errors or "waited in vain"
@@ -126,7 +126,7 @@ def test_the_sampler_answers_every_slider_at_once_measures_and_stops(front_end):
     few = {"n": 64, "steps": 4, "temperatures": [1.0], "top_ps": [0.9]}
     front_end.open("fig4_sampling_temperature", "explore(", few)
     [view] = front_end.views
-    said, bar, stop = (
+    shown_html, bar, stop = (
         lambda kind=kind, key=key: front_end.of(view, kind)[0][key]
         for kind, key in (("HTML", "value"), ("FloatProgress", "value"), ("Button", "disabled"))
     )
@@ -135,23 +135,23 @@ def test_the_sampler_answers_every_slider_at_once_measures_and_stops(front_end):
     waits = []
     for slider in sliders:
         moves = [k for k in range(len(slider["_options_labels"])) if k != slider["index"]]
-        if slider["description"] == "model":  # and back: sharp glyphs are blank and look alike
+        if slider["description"] == "model":  # move back, because sharp glyphs are blank and look alike
             moves.append(slider["index"])
         for index in moves:
-            before, start = said(), time.monotonic()
+            before, start = shown_html(), time.monotonic()
             front_end.move(slider, index)
-            front_end.wait(lambda before=before: "first samples" in said() != before)
+            front_end.wait(lambda before=before: "first samples" in shown_html() != before)
             waits.append(time.monotonic() - start)
-            assert "<img" in said()
-    before = said()
+            assert "<img" in shown_html()
+    before = shown_html()
     front_end.move(sliders[1], 2)  # 16 steps take a while; it stands at 32
-    front_end.wait(lambda: "first samples" in said() != before)
+    front_end.wait(lambda: "first samples" in shown_html() != before)
     front_end.wait(lambda: 0 < bar() < 1 and not stop())
     front_end.press(front_end.of(view, "Button")[0])
     front_end.wait(stop)
     reached = bar()
     front_end.run("time.sleep(1)")
-    assert bar() == reached < 1, "it went on after it was stopped"
+    assert bar() == reached < 1, "the work continued after it was stopped"
 
     taken = [float(number) for number in front_end.run("", "taken").strip("[]").split(",")]
     assert max(taken) < 0.3, taken
@@ -160,7 +160,7 @@ def test_the_sampler_answers_every_slider_at_once_measures_and_stops(front_end):
 
     front_end.move(sliders[1], 0)
     front_end.wait(lambda: bar() == 1 and stop())
-    assert "n = 512" in said() and "frechet" in said() and "[" in said()
+    assert "n = 512" in shown_html() and "frechet" in shown_html() and "[" in shown_html()
 
 
 def test_the_reverse_process_is_walked_through(front_end):

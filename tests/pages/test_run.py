@@ -1,4 +1,4 @@
-"""Pages run headless: strict parameters, whole results or none, and every page of the book at smoke scale."""
+"""Pages run headless: strict parameters, complete results or none, every page of the book at smoke scale."""
 
 import importlib.metadata
 import json
@@ -195,12 +195,12 @@ def test_a_run_writes_notebook_and_records_and_is_reused(page, tmp_path):
 
     assert up_to_date(page, out, "smoke") and not up_to_date(page, out, "gpu")
     (out / "page.json").unlink()
-    assert not up_to_date(page, out, "smoke"), "a run without its records counts as whole"
+    assert not up_to_date(page, out, "smoke"), "a run without its records counts as complete"
 
 
 @pytest.mark.parametrize("form", ["address", "pipe"])
 def test_plain_papermill_runs_a_page(page, tmp_path, form):
-    """Both recipes of the page on sweeps; parameters of wrong names pass there, so nothing here is strict."""
+    """Both commands of book/sweeps.md work. papermill does not refuse parameters that do not exist."""
     out, text = tmp_path / "out.ipynb", None
     if form == "address":
         group = importlib.metadata.entry_points(group="papermill.io")
@@ -220,7 +220,7 @@ def test_plain_papermill_runs_a_page(page, tmp_path, form):
     assert json.loads(out.read_text())["metadata"]["papermill"]["exception"] is None
 
 
-def test_papermill_is_told_of_the_reader(page):
+def test_papermill_finds_the_reader_by_its_entry_point(page):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     [(scheme, target)] = project["entry-points"]["papermill.io"].items()
     reader = importlib.metadata.EntryPoint(scheme, target, "papermill.io").load()

@@ -1,4 +1,4 @@
-"""What the site is built from, without building it: size, fallback without MathJax, complete references."""
+"""The sources of the site, without building it: size, fallback without MathJax, complete references."""
 
 import re
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ from helpers import ROOT
 from pybtex.database import parse_file
 
 from dmmd_lite.metrics.suite import METRICS
-from dmmd_lite.pages import site as book
+from dmmd_lite.pages import site
 from dmmd_lite.pages.run import PageError
 from dmmd_lite.pages.sphinx_markdown import to_markdown
 from dmmd_lite.utils.paths import PACKAGE
@@ -25,10 +25,10 @@ def test_a_site_that_is_too_large_is_refused(tmp_path, monkeypatch, page, total)
     (tmp_path / "index.html").write_bytes(b" " * page)
     (tmp_path / "rest.js").write_bytes(b" " * (total - page))
     with pytest.raises(PageError, match="bytes"):
-        book.check_size(tmp_path)
+        site.check_size(tmp_path)
     (tmp_path / "index.html").write_bytes(b" ")
     (tmp_path / "rest.js").write_bytes(b" ")
-    book.check_size(tmp_path)
+    site.check_size(tmp_path)
 
 
 LINKS = "# One\n[a](one.py), [b](words.md#here), [c](api/rng.md), [d](https://x.org/one.py), [e](#below)"
@@ -38,7 +38,7 @@ LINKS = "# One\n[a](one.py), [b](words.md#here), [c](api/rng.md), [d](https://x.
 def checkout(tmp_path) -> Path:
     """A checkout with one page that has been run, and the real configuration."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(LINKS)])
-    notebook.metadata["dmmd_lite"] = {"scale": "smoke", "seconds": 1.0, "results": []}
+    notebook.metadata["dmmd_lite"] = {"scale": "smoke", "seconds": 1.0, "results": ["coins"]}
     for name in ("book", "_build/pages/smoke"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "_config.yml").write_text((ROOT / "_config.yml").read_text())
@@ -52,14 +52,14 @@ def checkout(tmp_path) -> Path:
 
 @pytest.fixture
 def staged(checkout, monkeypatch) -> Path:
-    """What the site of that checkout would be built from."""
+    """The folder of the files that the site of that checkout is built from."""
 
     def build(stage):
         (stage / "_build" / "html").mkdir(parents=True)
         (stage / "_build" / "html" / "index.html").write_text("")
 
-    monkeypatch.setattr(book, "run_jupyter_book", build)
-    book.build_site("smoke", checkout)
+    monkeypatch.setattr(site, "run_jupyter_book", build)
+    site.build_site("smoke", checkout)
     return checkout / "_build" / "stage" / "smoke"
 
 
@@ -68,10 +68,10 @@ def test_the_stage_holds_pages_records_and_mathjax(staged):
     records = {f"extra/data/results/{path.name}" for path in (ROOT / "data" / "results").glob("*.json")}
     assert records and records < names
     assert {"book/one.ipynb", "book/words.md", "extra/records/one.json"} < names
-    assert f"book/_static/{book.MATHJAX}" in names and "book/one.py" not in names
+    assert f"book/_static/{site.MATHJAX}" in names and "book/one.py" not in names
     first, last = (cell.source for cell in nbformat.read(staged / "book" / "one.ipynb", as_version=4).cells)
     assert first.endswith("[a](one), [b](words#here), [c](api/rng), [d](https://x.org/one.py), [e](#below)")
-    assert last.startswith("## Behind this page") and "_modules/dmmd_lite/rng.html" in last
+    assert last.startswith("## How this page was made") and "_modules/dmmd_lite/utils/rng.html" in last
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "book").glob("*.py")), ids=lambda path: path.stem)
@@ -85,16 +85,16 @@ def test_the_site_is_built_again_only_when_something_on_it_changed(staged, check
     def fail(stage):
         raise PageError("site: built again")
 
-    monkeypatch.setattr(book, "run_jupyter_book", fail)
-    site = book.build_site("smoke", checkout)
+    monkeypatch.setattr(site, "run_jupyter_book", fail)
+    built = site.build_site("smoke", checkout)
     (checkout / "book" / "words.md").write_text("# Other words\n")
     with pytest.raises(PageError, match="built again"):
-        book.build_site("smoke", checkout)
-    assert (site / "index.html").exists(), "the last good site is gone"
+        site.build_site("smoke", checkout)
+    assert (built / "index.html").exists(), "the last good site is gone"
 
 
-def test_without_its_wheel_mathjax_comes_from_elsewhere_and_the_build_says_so(checkout, monkeypatch, capsys):
-    monkeypatch.setattr(book, "find_spec", lambda name: None if "mathjax" in name else find_spec(name))
+def test_without_its_wheel_mathjax_comes_from_the_network_with_a_warning(checkout, monkeypatch, capsys):
+    monkeypatch.setattr(site, "find_spec", lambda name: None if "mathjax" in name else find_spec(name))
 
     def build(stage):
         settings = yaml.safe_load((stage / "_config.yml").read_text())["sphinx"]["config"]
@@ -102,14 +102,14 @@ def test_without_its_wheel_mathjax_comes_from_elsewhere_and_the_build_says_so(ch
         (stage / "_build" / "html").mkdir(parents=True)
         (stage / "_build" / "html" / "index.html").write_text("")
 
-    monkeypatch.setattr(book, "run_jupyter_book", build)
-    book.build_site("smoke", checkout)
+    monkeypatch.setattr(site, "run_jupyter_book", build)
+    site.build_site("smoke", checkout)
     assert "sphinx-mathjax-offline is not installed" in capsys.readouterr().err
 
 
-def test_the_configuration_and_the_build_mean_the_same_mathjax():
+def test_the_configuration_and_the_build_name_the_same_mathjax():
     settings = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]
-    assert settings["mathjax_path"] == book.MATHJAX
+    assert settings["mathjax_path"] == site.MATHJAX
 
 
 def test_the_reference_documents_every_module():
@@ -135,7 +135,7 @@ def test_the_bibliography_holds_every_preprint_that_is_named():
 def test_the_glossary_knows_every_metric():
     text = (ROOT / "book" / "glossary.md").read_text()
     terms = set(re.findall(r"^([A-Za-z_0-9-][^\n{}`#]*)\n  \S", text, re.MULTILINE))
-    assert {name for name in METRICS} <= terms
+    assert set(METRICS) <= terms
 
 
 DOCSTRING = """What it does, x_hat and |g|^2 included: [B, L, V] < 3 * y.

@@ -1,4 +1,4 @@
-"""Sweeps: refused before they run, each point once, one failure alone, gone on with after every end."""
+"""Sweeps: wrong ones are refused, each point runs once, a failure stops no other run, all can be resumed."""
 
 import json
 import os
@@ -57,19 +57,18 @@ def page(tmp_path):
 
 
 def begun(log: Path) -> Counter:
-    """How often each number stands in a log."""
-    return (
-        Counter(int(line.split()[0]) for line in log.read_text().splitlines()) if log.exists() else Counter()
-    )
+    """Return how often each number stands in a log."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return Counter(int(line.split()[0]) for line in lines)
 
 
 def notebooks(out: Path) -> dict[Path, int]:
-    """The notebooks of runs that are done, with the time each was written."""
+    """Return the notebooks of runs that are done, with the time each was written."""
     return {path: path.stat().st_mtime_ns for path in out.glob("tiny/*/tiny.ipynb")}
 
 
 def wait_until(condition, seconds=300):
-    """Wait for a condition, at most so long."""
+    """Wait for a condition to hold; the test fails after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -77,7 +76,7 @@ def wait_until(condition, seconds=300):
 
 
 def gone(pid: int) -> bool:
-    """Whether there is no such process any more, or only what is left of it."""
+    """Return whether a process has ended or is a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:
@@ -108,8 +107,8 @@ def test_wrong_input_is_one_line_code_2_and_nothing_written(
     monkeypatch.chdir(tmp_path)
     before = contents(tmp_path)
     assert main(["sweep", str(page), "--out", "out/deep", *arguments]) == 2
-    told = capsys.readouterr()
-    assert told.err.count("\n") == 1 and not told.out and all(word in told.err for word in words)
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1 and not printed.out and all(word in printed.err for word in words)
     assert contents(tmp_path) == before
 
 
@@ -154,9 +153,9 @@ def test_every_run_leaves_its_notebook_and_all_of_them_one_table(page, tmp_path,
         assert (row["threads"], row["folder"]) == ("33", "pages")
     assert target.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in target.parent.iterdir() if path.name.startswith(".")] == []
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == "tiny: 4 runs, 0 done before"
-    assert [line.split()[0] for line in told[1:5]] == ["1/4", "2/4", "3/4", "4/4"]
+    messages = capsys.readouterr().out.splitlines()
+    assert messages[0] == "tiny: 4 runs, 0 done before"
+    assert [line.split()[0] for line in messages[1:5]] == ["1/4", "2/4", "3/4", "4/4"]
 
     before = notebooks(target.parent)
     sweep(page, grid | {"number": [-9, 2]}, tmp_path / "out", "smoke")
@@ -167,30 +166,22 @@ def test_every_run_leaves_its_notebook_and_all_of_them_one_table(page, tmp_path,
 
 def test_failed_runs_stop_no_other_and_are_named(page, tmp_path, capsys):
     out, log = tmp_path / "out", tmp_path / "log"
-    arguments = [
-        "sweep",
-        str(page),
-        "-p",
-        "end",
-        "raise",
-        "die",
-        '""',
-        "-p",
-        "log",
-        str(log),
-        "--out",
-        str(out),
-    ]
+    grid = ["-p", "end", "raise", "die", '""', "-p", "log", str(log)]
+    arguments = ["sweep", str(page), *grid, "--out", str(out)]
     assert main([*arguments, "--jobs", "1"]) == 1
-    told = capsys.readouterr()
-    first, raised, died = told.err.splitlines()
+    printed = capsys.readouterr()
+    first, raised, died = printed.err.splitlines()
     assert first == "dmmd-lite: 2 of 3 runs failed; the same command tries them again"
     assert raised.startswith("end=raise") and "RuntimeError: the page says no (see " in raised
     assert died.startswith("end=die") and "DeadKernelError" in died
     for line in (raised, died):
         shown = json.loads(Path(line.split("(see ")[1].removesuffix(")")).read_text())
         assert shown["cells"]
-    assert [line.split()[-3].strip(",") for line in told.out.splitlines()[1:]] == ["failed", "failed", "done"]
+    assert [line.split()[-3].strip(",") for line in printed.out.splitlines()[1:]] == [
+        "failed",
+        "failed",
+        "done",
+    ]
     assert parquet.read_table(out / "tiny.parquet").num_rows == 2
     kept = notebooks(out)
 
@@ -201,8 +192,8 @@ def test_failed_runs_stop_no_other_and_are_named(page, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_after_it_was_killed_and_interrupted(page, tmp_path, capsys):
-    """Killed without a word, then asked to stop, then two at once: every run is done once."""
+def test_a_sweep_resumes_after_it_was_killed_and_interrupted(page, tmp_path, capsys):
+    """The sweep is killed, then asked to stop, then started twice at once: every run is done once."""
     out, log = tmp_path / "out", tmp_path / "log"
     arguments = ["sweep", page, "--out", out, "-p", "number", *range(6), "-p", "log", log, "-p", "wait", 1.0]
     arguments = [*map(str, arguments), "--jobs", "2"]
@@ -216,7 +207,7 @@ def test_a_sweep_goes_on_after_it_was_killed_and_interrupted(page, tmp_path, cap
         assert before.items() <= notebooks(out).items(), "what was done was done again"
         kernels = [int(line.split()[1]) for line in log.read_text().splitlines()]
         wait_until(lambda pids=tuple(kernels): all(map(gone, pids)), 30)
-    assert "go on with the same command" in (tmp_path / f"output{signal.SIGINT}").read_text()
+    assert "resume with the same command" in (tmp_path / f"output{signal.SIGINT}").read_text()
     assert not list(out.glob("tiny/*/*.failed.ipynb")), "an interrupted run counts as failed"
     assert parquet.read_table(out / "tiny.parquet").num_rows == 2 * len(notebooks(out))
     before, already = notebooks(out), begun(log)
