@@ -58,7 +58,7 @@ class StudentPlan:
         return self.steps(settings_of(world))
 
     def student_for(self, world: str, process: str, steps: int) -> str | None:
-        """Return the name of the recipe that takes so many steps on a world; None where there is none."""
+        """Return the name of the recipe that takes `steps` steps on a world; None where there is none."""
         if not self.is_defined(process, steps) or steps not in settings_of(world).student_steps:
             return None
         if self.any_steps:
