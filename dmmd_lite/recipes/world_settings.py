@@ -260,7 +260,7 @@ WORLD_SETTINGS: dict[str, WorldSettings] = {
 
 
 def settings_of(world: str, process: str = "", steps: int | None = None) -> WorldSettings:
-    """Return a world's settings, for models of a noise, or for students of that noise and so many steps.
+    """Return a world's settings: for all models, for those of a noise, or for its students of `steps` steps.
 
     NAME@LEVELS, an image world with another number of levels, has the settings of NAME. ValueError for a
     world that has none.

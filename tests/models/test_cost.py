@@ -1,4 +1,4 @@
-"""Counted costs: a shape of one's own is counted as a recipe's network is."""
+"""Counted costs agree with PyTorch's counter, and estimates for any shape with the costs of recipes."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from dmmd_lite.utils.records import Record
 
 
 def counted(network, length):
-    """What torch counts in a forward pass on one sequence; on shapes alone it sees into attention."""
+    """Return what torch counts in a forward pass on a sequence; attention counts on the meta device only."""
     noise = network.draw_noise(1, torch.Generator())
     inputs = [torch.zeros(1, length, dtype=torch.long), torch.zeros(1), *([] if noise is None else [noise])]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -60,7 +60,7 @@ def test_ratios_are_read_from_the_records_there_are(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["docstrings-masked-teacher", "docstrings-masked-dmmd-16"])
 def test_an_estimate_is_a_recipes_cost(name):
-    """Up to the convolution and the noise projection, which an estimate leaves out."""
+    """The tolerance allows for the convolution and the noise projection, which an estimate leaves out."""
     recipe = get_recipe(name)
     network, training = recipe.network, recipe.training
     found = estimate(

@@ -1,4 +1,4 @@
-"""Every registered method: its recipes train at smoke scale, cost what D-MMD's do, survive a kill."""
+"""Every method: its recipes train at smoke scale, cost as much as D-MMD's and resume after a kill."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ BY_ROLE = {role: [name for name in RECIPES if get_recipe(name, "smoke").role == 
 
 
 def first(role, world):
-    """A method's first recipe of a world for every process it has one for."""
+    """Return a method's first recipe of a world for every process it has one for."""
     names = {
         get_recipe(name).process: name for name in reversed(BY_ROLE[role]) if name.startswith(f"{world}-")
     }
@@ -42,7 +42,7 @@ def test_every_method_has_recipes():
 
 @pytest.mark.parametrize("name", COINS + DIGITS + OTHERS)
 def test_a_smoke_recipe_trains_and_samples(name, tmp_path):
-    """From exact posteriors on tiny worlds, else from a network; on text ReDi has its own variant."""
+    """Students learn from exact posteriors on tiny worlds, else from networks; text has a ReDi variant."""
     recipe = get_recipe(name, "smoke")
     train_recipe(recipe, tmp_path / "run", validate=lambda players: 0.0)
     model = load_model(str(tmp_path / "run"))
@@ -66,7 +66,7 @@ def test_a_smoke_recipe_trains_and_samples(name, tmp_path):
 @pytest.mark.parametrize("name", COINS)
 @pytest.mark.parametrize("killed", [6, 11])
 def test_a_killed_run_resumes_to_the_same_bits(name, killed, tmp_path):
-    """In the middle of rounds and at the beginning of one, where there are rounds."""
+    """For methods with rounds, one kill is in the middle of a round and one at its beginning."""
     changes = {"training.steps": 17, "training.batch_size": 8, "training.checkpoint_every": 1}
     if hasattr(get_recipe(name).method, "round_updates"):
         changes["method.round_updates"] = 5
@@ -88,7 +88,7 @@ def test_a_killed_run_resumes_to_the_same_bits(name, killed, tmp_path):
 
 @pytest.mark.parametrize("role", [role for role in METHODS if role != "dmmd"])
 def test_every_method_has_the_budget_of_dmmd(role):
-    """Sequences evaluated, to ten per cent, with the same network but for the method's inputs."""
+    """Students evaluate as many sequences as D-MMD's, within a tenth; their networks differ in inputs."""
     for name in BY_ROLE[role]:
         for scale in ("laptop", "gpu", "paper"):
             recipe = get_recipe(name, scale)
@@ -104,13 +104,13 @@ def test_every_method_has_the_budget_of_dmmd(role):
 
 
 @pytest.mark.parametrize("name", DIGITS + COINS + ["docstrings-masked-redi-4"])
-def test_a_step_costs_the_forward_passes_it_is_said_to(name, monkeypatch):
-    """Sequences that networks evaluate in 24 steps: one each, two more where parameters have gradients, one
-    more where only inputs have. Samplers may leave out sequences that do not change. The tiny worlds' updates
-    alternate; their teacher is a network here, so that it counts."""
+def test_a_step_costs_the_forward_passes_of_its_method_spec(name, monkeypatch):
+    """The sequences that networks evaluate in 24 steps are counted: once each, twice more where parameters
+    have gradients, once more where only inputs have. Samplers may leave out sequences that do not change.
+    Updates alternate on tiny worlds; their teacher is a network here, so that it counts."""
     recipe = get_recipe(name, "smoke", {"training.batch_size": 8})
     recipe = recipe.with_changes({"teacher": recipe.start})
-    if recipe.role == "redi":  # a round's pairs are drawn at its beginning, for all of it
+    if recipe.role == "redi":  # all pairs of a round are drawn at its beginning
         recipe = recipe.with_changes({"method.round_updates": 24 // (2 + (recipe.process == "masked"))})
     method, _ = method_of(task_of(recipe))
     plain, counted = NetworkDenoiser.hidden, []
@@ -129,18 +129,18 @@ def test_a_step_costs_the_forward_passes_it_is_said_to(name, monkeypatch):
         losses = method.losses(step, data.sample(8, generator), generator)
         for n, player, grad in counted:
             passes += n * (1 + (2 if player in losses else 1) * grad)
-    said = METHODS[recipe.role].forwards(recipe.method)
-    assert passes / (8 * steps) == pytest.approx(said, rel=0.1)
+    expected = METHODS[recipe.role].forwards(recipe.method)
+    assert passes / (8 * steps) == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize("role", METHODS)
 def test_recipes_are_whole_at_every_scale(role):
-    kind = METHODS[role]
+    spec = METHODS[role]
     for name in BY_ROLE[role]:
         for scale in SCALES:
             recipe = get_recipe(name, scale)
-            assert recipe.name == name and isinstance(recipe.method, kind.settings)
-            assert set(recipe.training.ema) <= set(recipe.training.lr) and kind.student in recipe.training.lr
+            assert recipe.name == name and isinstance(recipe.method, spec.settings)
+            assert set(recipe.training.ema) <= set(recipe.training.lr) and spec.student in recipe.training.lr
     assert cost(get_recipe(BY_ROLE[role][0], "smoke"))["memory_gb"] > 0
 
 
@@ -154,7 +154,7 @@ def test_numbers_that_may_be_none_are_read_strictly():
 
 @pytest.mark.parametrize("name, random", [("coins-masked-dimo-1", 0.4), ("coins-masked-redi-1", 0.7)])
 def test_students_of_random_starts_are_sampled_from_them(name, random, tmp_path, rng):
-    """A saved model knows its start: 0.6 or 0.3 of MASK."""
+    """A saved model keeps the distribution of its start, in which 0.6 or 0.3 of the symbols are MASK."""
     train_recipe(get_recipe(name, "smoke", {"training.steps": 1}), tmp_path / "run")
     model = load_model(str(tmp_path / "run"))
     start = sample(model.denoiser, model.process, 5000, 2, 1, generator=rng, trajectory=True).trajectory[0]
@@ -162,12 +162,12 @@ def test_students_of_random_starts_are_sampled_from_them(name, random, tmp_path,
 
 
 def test_new_switches_leave_the_identity_of_old_students_alone():
-    """Settings that are None do not enter the hash by which the cache finds what it trained."""
+    """Settings that are None do not enter the hash by which the cache finds trained models."""
     recipe = get_recipe("coins-masked-dmmd-1", "smoke")
     assert None in recipe.to_dict()["method"].values()
     changed = recipe.with_changes({"method.smoothing": 0.1})
     assert store.fingerprint(changed) != store.fingerprint(recipe)
-    said = {key: value for key, value in recipe.to_dict()["method"].items() if value is not None}
+    known = {key: value for key, value in recipe.to_dict()["method"].items() if value is not None}
 
     class Old:
         """The recipe as it was before there were such settings."""
@@ -175,6 +175,6 @@ def test_new_switches_leave_the_identity_of_old_students_alone():
         start, teacher, validation, scale = recipe.start, recipe.teacher, recipe.validation, recipe.scale
 
         def to_dict(self):
-            return {**recipe.to_dict(), "method": said}
+            return {**recipe.to_dict(), "method": known}
 
     assert store.fingerprint(Old()) == store.fingerprint(recipe)

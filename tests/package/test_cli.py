@@ -253,7 +253,7 @@ REFUSED = [
     ([*TRAIN, "--set", "network.width=31"], "width: 31 is not allowed"),
     ([*TRAIN, "--set", "network.widht=32"], "network: .* is not allowed; the keys are"),
     ([*TRAIN, "--set", "world=moon"], "world: 'moon' is not allowed; choose one of"),
-    ([*TRAIN, "--set", "role=pupil"], "role: 'pupil' is not allowed here"),
+    ([*TRAIN, "--set", "role=pupil"], "role: 'pupil' is not allowed; choose one of"),
     ([*TRAIN, "--set", "validation=taste"], "validation: 'taste' is not allowed; choose from"),
     ([*TRAIN, "--set", "loss=mse"], "loss: 'mse' is not allowed; choose one of"),
     (["train", *SMOKE, "--out", "file"], "out: 'file' is not allowed; .* is a file, name a folder"),

@@ -18,11 +18,6 @@ def plan_of(role: str) -> StudentPlan:
     return PLANS[role]
 
 
-def trained_for(role: str, world: str) -> tuple[int, ...]:
-    """Return the numbers of sampling steps that a method trains students for on a world."""
-    return plan_of(role).trained_for(world)
-
-
 def student_for(role: str, world: str, process: str, steps: int) -> str | None:
-    """Return the name of the recipe of the student that takes so many steps; None where there is none."""
+    """Return the name of the recipe of the student that takes `steps` steps; None where there is none."""
     return plan_of(role).student_for(world, process, steps)
