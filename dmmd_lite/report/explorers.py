@@ -1,7 +1,6 @@
 """Contents of the pages' explorers: samplers, trajectories, predictions, live training."""
 
 import html
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -13,11 +12,10 @@ from torch import Tensor
 from dmmd_lite.denoisers.base import Denoiser, denoiser_noise
 from dmmd_lite.metrics.suite import evaluate_samples
 from dmmd_lite.models.model import Model
-from dmmd_lite.models.store import train_recipe
 from dmmd_lite.pages.display import tiles
 from dmmd_lite.pages.widgets import error_html
 from dmmd_lite.recipes.recipe import Recipe
-from dmmd_lite.studies.trajectories import Probe
+from dmmd_lite.studies.trajectories import Probe, monitor
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.worlds import get_world
 
@@ -157,18 +155,15 @@ class Live:
     def _train(self) -> None:
         seen = 0
 
-        def validate(players: dict) -> float:
+        def shown(players: dict) -> None:
             nonlocal seen
             seen += self.every
             self.result.value, self.bar.value = self.probe(players), seen / self.recipe.training.steps
             if self.stopped:
                 raise _Stopped
-            return 0.0
 
-        watched = self.recipe.with_changes({"training.validate_every": self.every})
         try:
-            with tempfile.TemporaryDirectory() as folder:
-                train_recipe(watched, folder, seed=self.seed, validate=validate)
+            monitor(self.recipe, self.every, shown, seed=self.seed)
         except _Stopped:
             pass
         except Exception as error:  # an error would end in the thread, unseen

@@ -72,9 +72,7 @@ def kept_samples(records: Iterable[Record], student: str) -> dict[str, Tensor]:
 def verdicts(study: str, records: list[Record]) -> list[dict[str, str]]:
     """Return one row for each expectation and each student that has its variants, with the outcome.
 
-    Training seeds differ by more than samples do, so what counts is whether all seeds of one variant are
-    below all of the other: "confirmed" or "refuted" with three seeds of both (the network before
-    distillation has one), "seen" or "not seen" with fewer; "undecided" is anything between. A training that
+    The outcome follows `ABOUT_VERDICTS`; the network before distillation has one seed, and a training that
     diverged counts as an infinite value.
     """
     rows = []
