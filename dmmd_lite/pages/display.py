@@ -16,10 +16,12 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 
+LOOK = {"bbox_inches": "tight", "facecolor": "white"}  # options of every saved figure
 
-def save(fig: Figure, path: Path) -> None:
-    """Write a figure to a file and close it."""
-    fig.savefig(path, dpi=120, bbox_inches="tight", facecolor="white")
+
+def save(fig: Figure, file: Path | io.BytesIO, dpi: int = 120) -> None:
+    """Write a figure to a file or, as PNG, to a buffer, and close it."""
+    fig.savefig(file, format="png" if isinstance(file, io.BytesIO) else None, dpi=dpi, **LOOK)
     plt.close(fig)
 
 
@@ -84,8 +86,7 @@ def tiles(images: Sequence[np.ndarray], alt: str, columns: int = 16, zoom: int =
 def _figure(fig: Figure, alt: str, dpi: int = 100) -> str:
     """Return a figure as an <img> and close it."""
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
-    plt.close(fig)
+    save(fig, buffer, dpi)
     return _img(buffer, alt)
 
 

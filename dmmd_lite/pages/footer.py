@@ -1,18 +1,29 @@
 """The section that closes every page of the site: how to run the page again, its code and its records."""
 
 import ast
+from importlib import import_module
 from pathlib import Path
 
 from dmmd_lite.pages.links import code_link, link, record_link
+from dmmd_lite.utils.lazy import PLACES
 from dmmd_lite.utils.records import Record, load_results
 
 STAGES = ("measured", "provenance")  # keys of a record's provenance: the measurement, the training
 
 
 def modules_of(source: str) -> list[str]:
-    """Return the modules that a page imports from the package, without "dmmd_lite.", in the page's order."""
-    found = (node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom))
-    return list(dict.fromkeys(m.removeprefix("dmmd_lite.") for m in found if m.startswith("dmmd_lite.")))
+    """Return the modules that define what a page imports, without "dmmd_lite.", in the page's order."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    names = [(node.module, alias.name) for node in nodes for alias in node.names]
+    found = dict.fromkeys(_home(*name) for name in names if f"{name[0]}.".startswith("dmmd_lite."))
+    return [module.removeprefix("dmmd_lite.") for module in found if module != "dmmd_lite"]
+
+
+def _home(module: str, name: str) -> str:
+    """Return the module that a public name is loaded from; other names lie in the given module."""
+    import_module(module)  # fills PLACES
+    place = PLACES.get(module, {}).get(name)
+    return _home(place, name) if place else module
 
 
 def closing_section(page: Path, run: dict, computed: Path | None) -> str:

@@ -6,7 +6,7 @@
 
 A run is done when its notebook carries the fingerprint of everything that it depends on (`run.fingerprint`).
 So the same call resumes an earlier one, a larger grid keeps the runs of a smaller one, and other code or data
-makes every run anew. One lock per run keeps two sweeps, or a worker that seemed lost and its successor, from
+makes every run again. One lock per run keeps two sweeps, or a worker that seemed lost and its successor, from
 making the same run at once. A pool of threads, each of which watches a kernel, or Dask starts the runs.
 """
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
+PLACES: dict[str, dict[str, str]] = {}  # package -> public name -> the module that the name is loaded from
+
 
 def lazy(
     package: str, names: dict[str, str], old: dict[str, str] | None = None
@@ -17,6 +19,7 @@ def lazy(
     old: names of an older version -> what they are called now (see `moved`).
     """
     where = {name: f"{package}.{module}" for module, listed in names.items() for name in listed.split()}
+    PLACES[package] = where
 
     def load(name: str):
         if name not in where:

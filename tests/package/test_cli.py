@@ -1,4 +1,4 @@
-"""The command line: what it writes, and one line and exit code 2 for everything it cannot do."""
+"""The command line: what it writes, and one line with exit code 2 for everything that it refuses."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def test_version(capsys):
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["sweep", "--help"]])
 def test_help_and_version_load_no_large_library(arguments):
-    """So that they answer in a fraction of a second."""
+    """Therefore they answer in a fraction of a second."""
     script = f"""
 import sys
 from dmmd_lite.cli import main
@@ -110,7 +110,7 @@ def test_samples_as_numbers(folder, capsys):
         "top_p": 0.9,
         "model": "coins-masked-dmmd-2",
     }
-    made = first["evaluations"] * 6  # of 6 sequences together: each needs one or two
+    made = first["evaluations"] * 6  # evaluations of all 6 sequences; each needs one or two
     assert made == pytest.approx(round(made.item())) and made in range(6, 13)
 
 
@@ -180,7 +180,7 @@ def test_evaluation_gives_complete_records(folder, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
-def test_a_greedy_tail_stands_in_the_record_and_not_with_laws(folder, capsys):
+def test_a_greedy_tail_is_recorded_and_refused_for_metrics_of_exact_distributions(folder, capsys):
     assert run("evaluate", "student", "--metrics", "sample_entropy", "--greedy-tail", "--json") == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert record["details"]["greedy_tail"] is True

@@ -1,4 +1,4 @@
-"""The built site in a browser, opened from the file system: silent, whole, narrow enough, and it moves."""
+"""The built site in a browser, opened from the file system: no errors, complete, narrow and interactive."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ LAYOUT = """async () => {
 
 @pytest.fixture(scope="module")
 def browser():
-    """A headless browser that belongs to this machine; none is downloaded."""
+    """A headless browser that is installed on this machine; none is downloaded."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
@@ -48,7 +48,7 @@ def page(browser):
     """A tab as wide as a phone. Afterwards: nothing was asked of the network, nothing is missing, and the
     console heard no warning and no error."""
     context = browser.new_context(viewport=PHONE)
-    context.set_default_timeout(180_000)  # milliseconds; how fast a busy machine is, is not the question
+    context.set_default_timeout(180_000)  # milliseconds, because speed is not tested here
     tab, trouble = context.new_page(), []
     tab.on("request", lambda r: r.url.startswith(("file:", "data:")) or trouble.append(f"asked for {r.url}"))
     tab.on("requestfailed", lambda r: trouble.append(f"missing: {r.url}"))
@@ -97,14 +97,14 @@ def test_search_finds_temperature(page, smoke_site):
 def test_a_filmstrip_moves_with_the_keyboard(page, smoke_site):
     page.goto((smoke_site / "book" / "fig4_sampling_temperature.html").as_uri())
     strip = page.locator("figure.filmstrip").first
-    slider, told = page.get_by_role("slider", name="temperature").first, strip.locator("output")
+    slider, output = page.get_by_role("slider", name="temperature").first, strip.locator("output")
     values = slider.get_attribute("data-names").split("|")
     frames = [strip.locator(".frame").nth(k) for k in range(len(values))]
     assert len(values) > 1 and frames[-1].is_visible(), "a strip begins with its last frame"
 
     def check(k):
         assert [frame.is_visible() for frame in frames] == [j == k for j in range(len(values))]
-        assert told.text_content() == slider.get_attribute("aria-valuetext") == values[k]
+        assert output.text_content() == slider.get_attribute("aria-valuetext") == values[k]
         assert frames[k].locator("img").first.get_attribute("alt")
 
     slider.focus()

@@ -133,7 +133,7 @@ def test_an_error_in_a_first_result_is_shown_and_gone_with_the_next():
 
 @pytest.mark.parametrize("name, steps", [("digits-masked-dmmd-4", 4), ("digits-uniform-teacher", 32)])
 def test_first_results_come_at_once(name, steps):
-    """Within 300 ms of one core's time, so that a busy machine does not count; the median of five."""
+    """The median of five is below 300 ms of processor time, on which other work has no influence."""
     first, _ = sampler({"one": load_model(name)}, [])
     taken = []
     for seed in range(5):

@@ -26,6 +26,12 @@ def test_modules_are_read_from_the_source():
     assert modules_of(SOURCE) == ["models.evaluation", "objectives.dmmd", "utils.records"]
 
 
+def test_public_names_count_as_imports_from_the_modules_that_define_them():
+    source = "from dmmd_lite import Transformer, Uniform, __version__, evaluate\n"
+    source += "from dmmd_lite.models import Model\n"
+    assert modules_of(source) == ["networks.transformer", "processes", "models.evaluation", "models.model"]
+
+
 def test_records_are_noted_while_a_page_runs(tmp_path, monkeypatch):
     """Every function that reads records notes them; a page that a person runs leaves no note."""
     monkeypatch.delenv("DMMD_PAGE_OUT", raising=False)

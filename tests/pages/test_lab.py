@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory):
-    """A function from a path of the server's interface to what it answers."""
+    """A function that returns the server's answer for a path of its interface."""
     folder = tmp_path_factory.mktemp("lab")
     settings = {"JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
     [assignment, command] = re.search(
@@ -64,7 +64,7 @@ def test_a_page_is_a_notebook_with_a_kernel(ask):
 
 
 def test_the_first_page_runs_in_a_minute_from_what_ships(tmp_path, monkeypatch):
-    """At the size a reader has it, with a cache in which nothing lies, and nothing is trained into it."""
+    """The page runs at the size that a reader sees, with an empty cache, and trains nothing into it."""
     monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path / "cache"))
     about = json.loads(run_page("intro", tmp_path / "out").read_text())["metadata"]["dmmd_lite"]
     assert about["scale"] == "laptop" and about["seconds"] < 60

@@ -18,7 +18,7 @@ TEX = re.compile(r"\\[a-zA-Z]{2,}|\\[\[\]()]|\$\$|\$(?!DMMD_)[^$]+\$")  # $DMMD_
 
 
 class Page(HTMLParser):
-    """One HTML file: its elements, its anchors, and the text a reader sees outside code and formulas."""
+    """One HTML file: its elements, its anchors, and the text that a reader sees outside code and formulas."""
 
     def __init__(self, path: Path):
         super().__init__()
