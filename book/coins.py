@@ -86,12 +86,12 @@ records = []
 for name in LABELS:
     for seed in train_seeds if "dmmd" in name else [0]:
         model = load_model(name, seed=seed)
-        records += [r.to_dict() for r in evaluate(model, METRICS, steps=1)]
+        records += evaluate(model, METRICS, steps=1)
 committed = load_results("coins")
 
 # %%
 table = pd.DataFrame(committed)
-table["seed"] = [r["provenance"].get("training_seed", "–") for r in committed]
+table["seed"] = [r.provenance.get("training_seed", "–") for r in committed]
 table.pivot_table(index=["model", "seed"], columns="name", values="value", sort=False)[METRICS].round(3)
 
 # %% [markdown]

@@ -53,7 +53,12 @@ from dmmd_lite.pages.sphinx_markdown import to_markdown
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.recipes.world_settings import settings_of
-from dmmd_lite.report.collapse import clamp_curve, clamp_table, laws_on_the_way, stacked_laws
+from dmmd_lite.report.collapse import (
+    clamp_curve,
+    clamp_table,
+    distributions_over_training,
+    stacked_distributions,
+)
 from dmmd_lite.report.leaderboard import (
     NAMES,
     committed_records,
@@ -66,13 +71,13 @@ from dmmd_lite.report.text import text_frontier
 from dmmd_lite.studies.comparison import students, teacher
 from dmmd_lite.studies.sdtt_clamp import grids, one_round
 from dmmd_lite.studies.theory.limits import best_mixture
-from dmmd_lite.studies.trajectories import record_laws
-from dmmd_lite.utils.records import from_text, load_results, save_records, select, table, to_text
+from dmmd_lite.studies.trajectories import record_distributions
+from dmmd_lite.utils.records import decode_tokens, encode_tokens, load_results, save_records, select, table
 from dmmd_lite.worlds import get_world
 
 TO_THE_END = {"training.validate_every": 0}  # the change to a recipe that keeps the last checkpoint
 loaded = load_results("collapse")
-finished = [r for r in loaded if TO_THE_END.items() <= r["details"].get("changes", {}).items()]
+finished = [r for r in loaded if TO_THE_END.items() <= r.details.get("changes", {}).items()]
 committed = [r for r in loaded if r not in finished]
 everything = committed_records()
 coins = get_world("coins")
@@ -94,7 +99,7 @@ for name, _ in students("coins", [1]):
     laws[f"{NAMES[recipe.role]}, {recipe.process}"] = law
 
 show(
-    stacked_laws(laws, coins),
+    stacked_distributions(laws, coins),
     "Stacked bars: the share of HH, HT, TH and TT that the world, the teachers and each method's student emit",
 )
 
@@ -139,22 +144,22 @@ methods_table(everything, "coins", "total_variation", steps=[1])
 
 # %%
 records = [
-    record_laws(get_recipe(name, scale), frames, seed=train_seed, draws=noise_draws).to_dict()
+    record_distributions(get_recipe(name, scale), frames, seed=train_seed, draws=noise_draws)
     for name in watched
 ]
-films = {r["model"]: r["details"]["film"] for r in committed + records if "film" in r["details"]}
-films = {
-    f"{NAMES[get_recipe(name).role]}, {get_recipe(name).process}": strip for name, strip in films.items()
+recorded = {r.model: r.details["film"] for r in committed + records if "film" in r.details}
+recorded = {
+    f"{NAMES[get_recipe(name).role]}, {get_recipe(name).process}": strip for name, strip in recorded.items()
 }
 alt = "Probability of two heads, of two tails and of mixed pairs while every method trains; dotted: the world"
-show(laws_on_the_way(films, coins), alt)
+show(distributions_over_training(recorded, coins), alt)
 
 
 # %%
 def frame(part):
     """All laws at a part of the training."""
-    at = {name: strip["laws"][round(part * len(strip["laws"])) - 1] for name, strip in films.items()}
-    return stacked_laws(at, coins)
+    at = {name: strip["laws"][round(part * len(strip["laws"])) - 1] for name, strip in recorded.items()}
+    return stacked_distributions(at, coins)
 
 
 parts = [round(k / 12, 2) for k in range(1, 13)]
@@ -166,15 +171,14 @@ filmstrip(frame, parts, "part of the training", "Every method's law over HH, HT,
 # SDTT's student is one product law, and its target for a position is what the teacher says of it in one of two
 # sub-steps: before the other coin is known (0.6 heads) or after (certain). Reverse KL takes the geometric mean of
 # these, in which a certain target beats any doubt, so what a certain target's *other* class is worth decides: the bound
-# put on log-probabilities. The line is the least loss by direct minimisation, the points are trained students of one
+# put on log-probabilities. The line is the minimum of the loss by direct minimisation, the points are trained students of one
 # round. Forward KL takes the plain mean, and ends at the product of the marginals.
 
 # %%
 trained_here = [one_round(clamp, updates=sdtt_updates, seed=train_seed) for clamp in clamps]
 trained_here.append(one_round(clamps[0], "forward_kl", updates=sdtt_updates, seed=train_seed))
-rounds = [r.to_dict() for r in trained_here]
 alt = "Probability of heads at which one round of SDTT ends, against the clamp on the target's probabilities"
-show(clamp_curve(committed, rounds, coins), alt)
+show(clamp_curve(committed, trained_here, coins), alt)
 
 # %%
 clamp_table(committed, coins).style.hide()
@@ -215,15 +219,8 @@ table(select(finished, model="digits-masked-sdtt-4", training_seed=0), ["model",
 
 # %%
 limits = {m: best_mixture(coins, m)[0] for m in components}
-mixtures = [r for r in committed if r["name"] == "total_variation" and "components" in r["details"]]
-trained = {
-    m: ", ".join(
-        f"{r['value']:.4f} [{r['low']:.4f}, {r['high']:.4f}]"
-        for r in mixtures
-        if r["details"]["components"] == m
-    )
-    for m in components
-}
+mixtures = [r for r in committed if r.name == "total_variation" and "components" in r.details]
+trained = {m: ", ".join(r.text(4) for r in mixtures if r.details["components"] == m) for m in components}
 columns = {"best of so many product laws": limits, "Di4C, trained (seed 0)": trained}
 pd.DataFrame(columns).rename_axis("components").round(4)
 
@@ -260,7 +257,7 @@ show(methods_against_steps(everything, "permutations", ["total_variation"], ["to
 markov, metrics = get_world("markov"), ["ngram_divergence", "log_likelihood"]
 of_chain = select(everything, world="markov", name="ngram_divergence")
 truth = {
-    "ngram_divergence": of_chain[0]["details"]["floor"],
+    "ngram_divergence": of_chain[0].details["floor"],
     "log_likelihood": -markov.entropy() / markov.length,
 }
 alt = "Trigram divergence and log-likelihood on Markov text against sampling steps for exact teachers and all methods"
@@ -290,13 +287,13 @@ def measured(name, steps):
     model = load_model(name, scale)
     drawn = model.sample(n_digits, steps)
     found = evaluate(model, list(settings_of("digits").judged_by), steps=steps, num=n_digits, samples=drawn)
-    details = {"samples": to_text(drawn.tokens[:16])}
+    details = {"samples": encode_tokens(drawn.tokens[:16])}
     return [
         replace(r, details={**r.details, **details} if "shares" in r.details else r.details) for r in found
     ]
 
 
-drawn_here = [r.to_dict() for name in digit_students for r in measured(name, get_recipe(name).method.steps)]
+drawn_here = [r for name in digit_students for r in measured(name, get_recipe(name).method.steps)]
 digits = get_world("digits")
 compared = {f"teacher, {process}": (teacher("digits", process), 4) for process in PROCESSES}
 for name, k in students("digits", [4]) + students("digits", [1], ["dimo"]):
@@ -304,10 +301,10 @@ for name, k in students("digits", [4]) + students("digits", [1], ["dimo"]):
 shown = {}
 for label, (name, k) in compared.items():
     found = select(drawn_here + committed, name="class_histogram", model=name, steps=k)
-    shown |= {label: found[0]["details"]} if found else {}
+    shown |= {label: found[0].details} if found else {}
 
 show(
-    rows_of_images({label: digits.show(from_text(d["samples"])) for label, d in shown.items()}),
+    rows_of_images({label: digits.show(decode_tokens(d["samples"])) for label, d in shown.items()}),
     "Sixteen digits sampled by each of these, a row each: " + "; ".join(shown),
 )
 
@@ -359,7 +356,7 @@ table(select(committed, greedy_tail=True, name="frechet"), ["model", "training_s
 # nothing.
 
 # %%
-tried = [r for r in committed if "tried" in r["details"]]
+tried = [r for r in committed if "tried" in r.details]
 table(tried, ["model", "training_seed", "steps", "temperature", "changes"], digits=3)
 
 # %% [markdown]
@@ -372,19 +369,19 @@ table(tried, ["model", "training_seed", "steps", "temperature", "changes"], digi
 # after which each seed's was chosen. D-MMD's stand below for comparison.
 
 # %%
-ended = [r for r in finished if r["details"]["changes"] == TO_THE_END]
+ended = [r for r in finished if r.details["changes"] == TO_THE_END]
 metrics = ["frechet", "coverage", "class_histogram"]
 last_against_chosen(ended, everything, metrics).style.hide()
 
 # %%
 at_end = {f"teacher, {process}": shown[f"teacher, {process}"] for process in PROCESSES}
-for name, k in dict.fromkeys((r["model"], r["steps"]) for r in ended):
+for name, k in dict.fromkeys((r.model, r.steps) for r in ended):
     (first, *_) = select(ended, name="class_histogram", model=name, steps=k, training_seed=0)
     if k <= 4:
         recipe = get_recipe(name)
-        at_end[f"{NAMES[recipe.role]}, {recipe.process}, {k} step{'s' * (k > 1)}"] = first["details"]
+        at_end[f"{NAMES[recipe.role]}, {recipe.process}, {k} step{'s' * (k > 1)}"] = first.details
 show(
-    rows_of_images({label: digits.show(from_text(d["samples"])) for label, d in at_end.items()}),
+    rows_of_images({label: digits.show(decode_tokens(d["samples"])) for label, d in at_end.items()}),
     "Sixteen digits at the end of training, a row each: " + "; ".join(at_end),
 )
 
@@ -436,4 +433,4 @@ for role, name in NAMES.items():
     display(Markdown(f"**{name}**\n\n{to_markdown(deviations(role))}"))
 
 # %%
-save_records("collapse", records + rounds + drawn_here)
+save_records("collapse", records + trained_here + drawn_here)

@@ -96,7 +96,7 @@ def real_words(model, k):
 
 
 records += [real_words(model, k) for model, k in [(teacher, steps), (teacher, 8), (again, steps)]]
-table([r.to_dict() for r in records], ["model", "steps"], digits=3)
+table(records, ["model", "steps"], digits=3)
 
 # %% [markdown]
 # Read the three together. A student of this length of training usually spells more words than its teacher does, in
@@ -183,10 +183,10 @@ their_records = [
         real_words(model, k),
     ]
 ]
-table([r.to_dict() for r in their_records], ["model", "steps"], digits=3)
+table(their_records, ["model", "steps"], digits=3)
 
 # %%
 from dmmd_lite.utils.records import save_records
 
-save_records("distil_your_own", [r.to_dict() for r in records + their_records])
+save_records("distil_your_own", records + their_records)
 removed_at_the_end.cleanup()

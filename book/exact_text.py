@@ -41,7 +41,7 @@ from dmmd_lite.models.evaluation import evaluate
 from dmmd_lite.models.store import load_model
 from dmmd_lite.pages.display import show
 from dmmd_lite.report.plots import interval_line, log_steps
-from dmmd_lite.utils.records import field_of, load_results, save_records, select, table
+from dmmd_lite.utils.records import load_results, save_records, select, table
 
 METRICS = ["ngram_divergence", "log_likelihood", "sample_entropy"]
 STUDENT, FITTED = "markov-masked-dmmd-8", "markov-masked-teacher"
@@ -50,7 +50,7 @@ cells += [(FITTED, 8, 0)] + [(STUDENT, 8, seed) for seed in train_seeds]
 records = []
 for name, k, train_seed in cells:
     model = load_model(name, seed=train_seed)
-    records += [r.to_dict() for r in evaluate(model, METRICS, steps=k, num=n, seed=sampling_seed)]
+    records += evaluate(model, METRICS, steps=k, num=n, seed=sampling_seed)
 committed = load_results("exact_text")
 world = load_model("markov-masked-exact").world
 
@@ -77,17 +77,15 @@ for ax, metric in zip(axes, METRICS, strict=False):
             live=True,
         )
     for r in select(committed, name=metric, model=STUDENT):
-        label = "D-MMD student, masked" if field_of(r, "training_seed") == 0 else "_"
+        label = "D-MMD student, masked" if r.training_seed == 0 else "_"
         interval_line(ax, [r], "steps", label, 2)
     interval_line(
         ax, select(records, name=metric, model=STUDENT), "steps", f"student, here (n = {n})", 2, live=True
     )
     interval_line(ax, select(committed, name=metric, model=FITTED), "steps", "the network it starts from", 3)
-    log_steps(ax, {r["steps"] for r in committed + records})
+    log_steps(ax, {r.steps for r in committed + records})
 floor = select(committed, name="ngram_divergence", model="markov-masked-exact")[0]
-axes[0].axhline(
-    floor["details"]["floor"], color="black", linestyle=":", label=f"exact samples (n = {floor['n']})"
-)
+axes[0].axhline(floor.details["floor"], color="black", linestyle=":", label=f"exact samples (n = {floor.n})")
 axes[0].set_ylabel("trigram divergence (total variation)")
 axes[1].axhline(-world.entropy() / world.length, color="black", linestyle=":", label="the chain itself")
 axes[1].set_ylabel("log-likelihood, nats per character")
@@ -113,16 +111,14 @@ table(committed, ["model", "training_seed", "steps", "n"], digits=3)[METRICS]
 
 # %%
 def excess(record):
-    return record["value"] - record["details"]["floor"]
+    return record.value - record.details["floor"]
 
 
 divergences = select(committed, name="ngram_divergence", steps=8)
 exact = select(divergences, model="markov-masked-exact")[0]
 for r in select(divergences, model=lambda name: name in (STUDENT, FITTED)):
-    seed = field_of(r, "training_seed")
-    print(
-        f"{r['model']:22s} seed {seed}: {excess(r):.4f} against {excess(exact):.4f}, {excess(r) / excess(exact):.2f}"
-    )
+    share = excess(r) / excess(exact)
+    print(f"{r.model:22s} seed {r.training_seed}: {excess(r):.4f} against {excess(exact):.4f}, {share:.2f}")
 
 # %% [markdown]
 # ## Samples side by side

@@ -70,12 +70,12 @@ from dmmd_lite.models.store import load_model
 from dmmd_lite.pages.display import show
 from dmmd_lite.report.paper import TABLE_2, TABLE_2_AUTOREGRESSIVE
 from dmmd_lite.report.plots import interval_line, log_steps
-from dmmd_lite.utils.records import best_top_p, field_of, load_results, save_records, select, table
+from dmmd_lite.utils.records import best_top_p, load_results, save_records, select, table
 from dmmd_lite.worlds import get_world
 
 METRICS = ["gradient_moment", "perplexity", "sample_entropy", "distinct_4grams", "duplicates"]
 committed = load_results("fig1_steps_text")
-seen = {r["provenance"]["measured"]["corpus_sha256"] for r in committed}
+seen = {r.provenance["measured"]["corpus_sha256"] for r in committed}
 here = get_world("docstrings").provenance
 print("text here:     ", here["corpus_sha256"][:16], here["corpus_versions"])
 print(
@@ -99,7 +99,7 @@ for name in names:
     steps = tune_steps if name.endswith("teacher") else None
     for top_p in tune_top_ps:
         sampling = {"steps": steps, "num": n, "top_p": top_p, "seed": sampling_seed + 1, "split": "valid"}
-        records += [r.to_dict() for r in evaluate(load_model(name), ["gradient_moment"], **sampling)]
+        records += evaluate(load_model(name), ["gradient_moment"], **sampling)
 source = records if tune_top_ps else committed
 top_ps = {name: best_top_p(source, name) for name in names}
 tried = select(source, name="gradient_moment", split="valid")
@@ -113,24 +113,21 @@ table(tried, ["model", "steps", "n"], columns="top_p").sort_index(axis=1)
 # real training windows in the place of samples.
 
 # %%
-records += [
-    r.to_dict()
-    for r in evaluate_real(get_world("docstrings"), METRICS, of="train", num=n, seed=sampling_seed)
-]
+records += evaluate_real(get_world("docstrings"), METRICS, of="train", num=n, seed=sampling_seed)
 cells = [(f"docstrings-{p}-teacher", k, 0) for p in ("masked", "uniform") for k in teacher_steps]
 cells += [(f"docstrings-{student}", None, seed) for student in students for seed in train_seeds]
 cells += [("docstrings-ar-baseline", None, 0)] * baseline
 for name, steps, train_seed in cells:
     model = load_model(name, seed=train_seed)
     sampling = {"steps": steps, "num": n, "top_p": top_ps[name], "seed": sampling_seed}
-    records += [r.to_dict() for r in evaluate(model, METRICS, **sampling)]
+    records += evaluate(model, METRICS, **sampling)
 
 
 # %%
 def rows(source, metric, family, seed=0):
     """Test records of one metric, one training seed, and the models whose name is or begins with `family`."""
     mine = select(source, name=metric, split="test", training_seed=seed)
-    return [r for r in mine if r["model"] == family or r["model"].startswith(family + "-")]
+    return [r for r in mine if r.model == family or r.model.startswith(family + "-")]
 
 
 VARIANTS = {"": "D-MMD student", "-p85": "from a teacher of top-p 0.85"}
@@ -146,19 +143,15 @@ for ax, process in zip(axes, ("masked", "uniform"), strict=True):
             split="test",
             model=partial(re.fullmatch, rf"docstrings-{process}-dmmd-\d+{variant}"),
         )
-        for seed in sorted({field_of(r, "training_seed") for r in mine}):
+        for seed in sorted({r.training_seed for r in mine}):
             interval_line(ax, select(mine, training_seed=seed), "steps", label if seed == 0 else "_", k + 1)
     live = [r for s in train_seeds for r in rows(records, "gradient_moment", f"docstrings-{process}", s)]
     interval_line(ax, live, "steps", f"computed here (n = {n})", 7, live=True)
     for r in rows(committed, "gradient_moment", "docstrings-ar-baseline"):
-        ax.axhline(r["value"], color="black", linestyle=":", label="autoregressive, 128 evaluations")
+        ax.axhline(r.value, color="black", linestyle=":", label="autoregressive, 128 evaluations")
     for r in rows(committed, "gradient_moment", "real text, train split"):
-        ax.axhline(
-            max(r["value"], 1e-4), color="black", linewidth=1, label="real text of the training modules"
-        )
-    log_steps(
-        ax, {r["steps"] for r in committed + live if r["name"] == "gradient_moment" and r["steps"]} or {16}
-    )
+        ax.axhline(max(r.value, 1e-4), color="black", linewidth=1, label="real text of the training modules")
+    log_steps(ax, {r.steps for r in committed + live if r.name == "gradient_moment" and r.steps} or {16})
     ax.set_title(process)
 axes[0].set_ylabel("gradient moment, test modules")
 axes[0].set_yscale("log")
@@ -188,29 +181,27 @@ table(select(committed, split="test"), ["model", "training_seed", "steps", "eval
 # %%
 def beside(source, metric, record, seed):
     """The value of another metric for the samples behind a record."""
-    same = {field: record[field] for field in ("model", "steps", "top_p")}
+    same = {"model": record.model, "steps": record.steps, "top_p": record.top_p}
     (found,) = select(source, name=metric, split="test", training_seed=seed, **same)
-    return found["value"]
+    return found.value
 
 
 for process in ("masked", "uniform"):
     teachers = rows(committed, "gradient_moment", f"docstrings-{process}-teacher")
     for seed in range(3):
         for r in rows(committed, "gradient_moment", f"docstrings-{process}-dmmd", seed):
-            print(
-                f"{r['model']}, seed {seed}, {r['steps']} steps: {r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
-            )
+            print(f"{r.model}, seed {seed}, {r.steps} steps: {r.text(3)}")
             for t in teachers:
-                if t["steps"] in (16, 32, 128):
-                    verdict = "below" if r["value"] < t["value"] else "not below"
-                    apart = "apart" if r["high"] < t["low"] or t["high"] < r["low"] else "overlapping"
+                if t.steps in (16, 32, 128):
+                    verdict = "below" if r.value < t.value else "not below"
+                    apart = "apart" if r.high < t.low or t.high < r.low else "overlapping"
                     variety, copies = (
                         f"{beside(committed, metric, r, seed):.3f} against {beside(committed, metric, t, 0):.3f}"
                         for metric in ("distinct_4grams", "duplicates")
                     )
                     print(
-                        f"    {verdict} its teacher at {t['steps']:3d} steps, {t['value']:.3f} [{t['low']:.3f}, "
-                        f"{t['high']:.3f}], intervals {apart}; distinct 4-grams {variety}, duplicates {copies}"
+                        f"    {verdict} its teacher at {t.steps:3d} steps, {t.text(3)}, intervals {apart}; "
+                        f"distinct 4-grams {variety}, duplicates {copies}"
                     )
 
 # %% [markdown]

@@ -109,10 +109,8 @@ for title, model in models.items():
         nominal = 128 if "128" in title else steps
         sampling = {"steps": nominal, "num": 64, "seed": seed, "top_p": top_p}
         for r in evaluate(model, ["gradient_moment", "perplexity"], **sampling):
-            records.append(r.to_dict())
-            print(
-                f"{title:20s} {r.name:16s} {r.value:.4f} [{r.low:.4f}, {r.high:.4f}], {r.evaluations:.0f} evaluations"
-            )
+            records.append(r)
+            print(f"{title:20s} {r.name:16s} {r.text(4)}, {r.evaluations:.0f} evaluations")
 
 # %%
 save_records("fig2_sample", records)

@@ -45,8 +45,8 @@ from dmmd_lite.utils.records import load_results, save_records, select, table
 model = load_model(model_name)
 judge = load_judge(None, model.world, model.recipe.scale)
 sampling = {"judge": judge, "steps": steps, "num": n, "seed": sampling_seed}
-records = [r.to_dict() for r in frontier(model, temperatures, **sampling)]
-records += [r.to_dict() for r in frontier(model, top_ps=top_ps, **sampling)]
+records = frontier(model, temperatures, **sampling)
+records += frontier(model, top_ps=top_ps, **sampling)
 committed = load_results("fig3_perplexity_vs_gradient_moment")
 LABELS = {
     "perplexity": "perplexity under the judge",
@@ -68,7 +68,7 @@ for row, metric in enumerate(LABELS):
         ax = axes[row, column]
         interval_line(ax, rows(committed, metric, knob), knob, "committed records", row)
         interval_line(ax, rows(records, metric, knob), knob, f"here (n = {n})", row, live=True)
-        real = [r["details"] for r in rows(committed, metric, knob)[:1]]
+        real = [r.details for r in rows(committed, metric, knob)[:1]]
         for name in ("reference", "real"):
             for details in real:
                 if name in details:
@@ -88,16 +88,16 @@ show(fig, "Perplexity, gradient moment and distinct 4-grams against temperature 
 
 # %%
 for knob in ("temperature", "top_p"):
-    curve = sorted(rows(committed, "gradient_moment", knob), key=lambda r: r[knob])
-    falls = sorted(rows(committed, "perplexity", knob), key=lambda r: r[knob])
+    curve = sorted(rows(committed, "gradient_moment", knob), key=lambda r: getattr(r, knob))
+    falls = sorted(rows(committed, "perplexity", knob), key=lambda r: getattr(r, knob))
     if curve:
-        monotone = all(a["value"] < b["value"] for a, b in zip(falls, falls[1:], strict=False))
-        best, sharp, plain = min(curve, key=lambda r: r["value"]), curve[0], curve[-1]
+        monotone = all(a.value < b.value for a, b in zip(falls, falls[1:], strict=False))
+        best, sharp, plain = min(curve, key=lambda r: r.value), curve[0], curve[-1]
         print(
             f"{knob}: perplexity {'falls all the way' if monotone else 'does not fall all the way'} as sampling sharpens"
         )
         for r, label in ((sharp, "sharpest"), (best, "least"), (plain, "widest")):
-            print(f"    {label:9s} {knob} {r[knob]:.2f}: {r['value']:.4f} [{r['low']:.4f}, {r['high']:.4f}]")
+            print(f"    {label:9s} {knob} {getattr(r, knob):.2f}: {r.text(4)}")
 
 # %% [markdown]
 # ## The text beside the numbers
@@ -112,9 +112,9 @@ def frame(temperature):
     found = [
         select(committed + records, name=metric, **at)[:1] for metric in ("perplexity", "gradient_moment")
     ]
-    told = ", ".join(f"{r['name'].replace('_', ' ')} {r['value']:.3g}" for part in found for r in part)
+    values = ", ".join(f"{r.name.replace('_', ' ')} {r.value:.3g}" for part in found for r in part)
     fig = plt.figure(figsize=(11, 1.9))
-    lines = [f"temperature {temperature}   {told}", "", *model.world.show(drawn.tokens)]
+    lines = [f"temperature {temperature}   {values}", "", *model.world.show(drawn.tokens)]
     fig.text(0.01, 0.97, "\n".join(lines), family="monospace", fontsize=9, va="top")
     return fig
 
@@ -131,7 +131,7 @@ filmstrip(frame, frames, "temperature", "Samples of the masked teacher")
 
 # %%
 weak = load_model("docstrings-masked-teacher").sample(calibration_n, 4, seed=sampling_seed).tokens
-calibrated = [r.to_dict() for r in calibration(model.world, judge, calibration_n, sampling_seed, weak=weak)]
+calibrated = calibration(model.world, judge, calibration_n, sampling_seed, weak=weak)
 table(calibrated, ["model", "n"])
 
 # %%

@@ -63,7 +63,7 @@ for model in models.values():
             "temperature": temperature,
             "top_p": top_p,
         }
-        records += [r.to_dict() for r in evaluate(model, METRICS, **sampling)]
+        records += evaluate(model, METRICS, **sampling)
 committed = load_results("fig4_sampling_temperature")
 
 # %% [markdown]
@@ -103,7 +103,7 @@ table(select(committed, name="frechet"), ["temperature", "top_p"], columns="mode
 # ## What was expected, and what came out
 #
 # The least distance inside the range tried, against both its ends: as claimed by values, and with 95 % intervals (over
-# samples, of one training each) apart from both. What the paper shows is held against the same records on
+# samples, of one training each) apart from both. What the paper shows is compared with the same records on
 # [the paper against us](paper_against_us.py).
 
 # %%

@@ -33,19 +33,9 @@ train_seeds: list[int] = [0]  # training seeds of what is measured now
 n: int = 500  # samples per cell measured now
 
 # %%
-import matplotlib.pyplot as plt
-import pandas as pd
-
 from dmmd_lite.pages.display import show
-from dmmd_lite.report.studies import (
-    by_world,
-    level_shares,
-    study_lines,
-    study_samples,
-    study_table,
-    verdict_table,
-)
-from dmmd_lite.studies.definitions import STUDIES
+from dmmd_lite.report.plots import grid
+from dmmd_lite.report.studies import by_world, level_shares, show_study, study_lines
 from dmmd_lite.studies.run import measure
 from dmmd_lite.utils.records import load_results, save_records
 
@@ -56,70 +46,38 @@ committed = load_results(STUDY)
 # %% [markdown]
 # ## Quality against the teacher's temperature
 #
-# Means over training seeds with bars from the least to the most of them, where there is more than one; dotted is the
+# Means over training seeds with bars from minimum to maximum, where there is more than one; dotted is the
 # network that the students start from, the teacher itself, in as many steps.
 
 # %%
-fig, axes = plt.subplots(2, 3, figsize=(12, 7), sharex=True, layout="constrained")
 titles = {"frechet": "Fréchet distance", "coverage": "coverage", "output_entropy": "output entropy, nats"}
-for row, students_of_world in zip(axes, by_world(STUDY), strict=True):
+worlds = by_world(STUDY)
+fig, axes = grid(len(worlds), len(titles), (4, 3.5), sharex=True)
+for row, (world, of_world) in zip(axes, worlds.items(), strict=True):
     for ax, (metric, title) in zip(row, titles.items(), strict=True):
-        for student in students_of_world:
-            study_lines(
-                ax, committed, student, metric, lambda changes: changes.get("method.temperature", 1.0)
-            )
-        ax.set_title(f"{student.split('-')[0]}: {title}")
-for ax in axes[1]:
+        for student in of_world:
+            study_lines(ax, committed, student, metric, lambda change: change.get("method.temperature", 1.0))
+        ax.set_title(f"{world}: {title}")
+for ax in axes[-1]:
     ax.set_xlabel("temperature of the teacher")
 axes[0, 0].legend(fontsize=8)
 alt = "Fréchet distance, coverage and output entropy of students against the temperature of their teacher, digits and glyphs."
 show(fig, alt)
 
 # %% [markdown]
-# ## What was expected, and what came out
-#
-# Written down before the runs. Training seeds differ by more than samples do, so a verdict asks whether every seed of one
-# side is below every seed of the other: "confirmed" or "refuted" with three seeds of both, "seen" or "not seen" with
-# fewer, which is an observation and no claim; "undecided" is anything between.
-
-# %%
-pd.set_option("display.max_colwidth", None, "display.max_rows", None)
-verdict_table(STUDY, committed)
-
-# %% [markdown]
-# ## What the pictures look like
-#
-# The first samples of every variant, training seed 0, nothing picked.
-
-# %%
-for student in STUDIES[STUDY].students:
-    show(study_samples(committed, student), f"First samples of every variant of {student}, a row each.")
-
-# %% [markdown]
 # ## What sharpening takes away
 #
 # The share of pixels at the level that is most frequent in the test images, blank in both worlds, with 95 % intervals over
-# images: all of the test images, and the first 16 samples of a variant, training seed 0. It is the likeliest level at most pixels, so a teacher that is sharpened asks for more of it at every step, of the
-# student's own samples as well: of the glyphs, blank for the most part, little is left then.
+# images: all of the test images, and the first 16 samples of a variant, training seed 0. It is the likeliest level at most
+# pixels, so a sharpened teacher asks for more of it at every step, on the student's samples as well: of the glyphs, blank
+# for the most part, little is left then.
 
 # %%
 level_shares(STUDY, committed)
 
 # %% [markdown]
-# ## All numbers
-#
-# Each line is a training run, with 95 % intervals over samples. It is made again, at the commit its record names, by
-# `dmmd-lite train STUDENT --set KEY=VALUE --seed SEED --out FOLDER`, with the changes of its line, and `dmmd-lite evaluate
-# FOLDER --num N`, with its n.
+# ## Verdicts, samples, numbers
 
 # %%
-study_table(committed)
-
-# %% [markdown]
-# What this page measured, with few samples:
-
-# %%
-study_table(records)
-
-# %%
+show_study(STUDY, committed, records)
 save_records(STUDY, records)

@@ -32,22 +32,12 @@ train_seeds: list[int] = [0]  # training seeds of what is measured now
 n: int = 500  # samples per cell measured now
 
 # %%
-import matplotlib.pyplot as plt
-import pandas as pd
-
 from dmmd_lite.pages.display import show
-from dmmd_lite.report.studies import (
-    by_world,
-    level_shares,
-    study_lines,
-    study_samples,
-    study_table,
-    verdict_table,
-)
-from dmmd_lite.studies.definitions import STUDIES
+from dmmd_lite.report.plots import grid
+from dmmd_lite.report.studies import by_world, level_shares, show_study, study_lines
 from dmmd_lite.studies.run import measure
 from dmmd_lite.studies.study import DIVERGED
-from dmmd_lite.utils.records import field_of, load_results, save_records, select
+from dmmd_lite.utils.records import load_results, save_records, select
 
 STUDY = "fig6_teacher_top_p"
 records = measure(STUDY, students, now, train_seeds, n)
@@ -56,7 +46,7 @@ committed = load_results(STUDY)
 # %% [markdown]
 # ## Quality against the teacher's top-p, and against what exclusion costs
 #
-# Means over training seeds with bars from the least to the most of them, where there is more than one. Dotted is the
+# Means over training seeds with bars from minimum to maximum, where there is more than one. Dotted is the
 # network that the students start from, the teacher itself, in as many steps: a student above its line is worse than no
 # distillation.
 
@@ -67,47 +57,26 @@ def top_p(changes):
 
 
 def delta(changes):
-    """What diverged has no distance; if 10^20 has one somewhere, it stands at 16."""
+    """Return the place on the axis. A diverged training has no distance; if 10^20 has one, it stands at 16."""
     if not changes:
         return 0
     return min(changes["method.delta"], 16) if changes["method.top_p"] == 0.85 else None
 
 
-fig, axes = plt.subplots(2, 2, figsize=(11, 7), sharex="col", sharey="row", layout="constrained")
-for row, students_of_world in zip(axes, by_world(STUDY), strict=True):
-    for student in students_of_world:
+worlds = by_world(STUDY)
+fig, axes = grid(len(worlds), 2, sharex="col", sharey="row")
+for row, (world, of_world) in zip(axes, worlds.items(), strict=True):
+    for student in of_world:
         study_lines(row[0], committed, student, "frechet", top_p)
         study_lines(row[1], committed, student, "frechet", delta)
-    row[0].set_ylabel(f"{students_of_world[0].split('-')[0]}: Fréchet distance")
-    row[0].set_yscale("log")
-axes[1, 0].set_xlabel("top-p of the teacher, Δ = 2")
-axes[1, 1].set_xlabel("Δ at top-p 0.85; $10^{20}$ stands at 16")
+    row[0].set(ylabel=f"{world}: Fréchet distance", yscale="log")
+axes[-1, 0].set_xlabel("top-p of the teacher, Δ = 2")
+axes[-1, 1].set_xlabel("Δ at top-p 0.85; $10^{20}$ stands at 16")
 axes[0, 0].legend(fontsize=8)
 alt = "Fréchet distance of students against their teacher's top-p, and against delta at top-p 0.85, digits and glyphs."
 show(fig, alt)
 for r in select(committed, name=DIVERGED):
-    seed = field_of(r, "training_seed")
-    print(f"{r['model']}, training seed {seed}: the loss is not finite after {r['value']:g} updates")
-
-# %% [markdown]
-# ## What was expected, and what came out
-#
-# Written down before the runs. Training seeds differ by more than samples do, so a verdict asks whether every seed of one
-# side is below every seed of the other: "confirmed" or "refuted" with three seeds of both, "seen" or "not seen" with
-# fewer, which is an observation and no claim; "undecided" is anything between.
-
-# %%
-pd.set_option("display.max_colwidth", None, "display.max_rows", None)
-verdict_table(STUDY, committed)
-
-# %% [markdown]
-# ## What the pictures look like
-#
-# The first samples of every variant, training seed 0, nothing picked.
-
-# %%
-for student in STUDIES[STUDY].students:
-    show(study_samples(committed, student), f"First samples of every variant of {student}, a row each.")
+    print(f"{r.model}, training seed {r.training_seed}: the loss is not finite after {r.value:g} updates")
 
 # %% [markdown]
 # ## What sharpening takes away
@@ -119,20 +88,8 @@ for student in STUDIES[STUDY].students:
 level_shares(STUDY, committed)
 
 # %% [markdown]
-# ## All numbers
-#
-# Each line is a training run, with 95 % intervals over samples. It is made again, at the commit its record names, by
-# `dmmd-lite train STUDENT --set KEY=VALUE --seed SEED --out FOLDER`, with the changes of its line, and `dmmd-lite evaluate
-# FOLDER --num N`, with its n.
+# ## Verdicts, samples, numbers
 
 # %%
-study_table(committed)
-
-# %% [markdown]
-# What this page measured, with few samples:
-
-# %%
-study_table(records)
-
-# %%
+show_study(STUDY, committed, records)
 save_records(STUDY, records)

@@ -78,11 +78,8 @@ for world in worlds:
     cells += [(*cell, seed) for cell in students(world, steps, methods) for seed in train_seeds]
     for name, k, seed in cells:
         sampling = {"steps": k, "num": n or settings_of(world).samples, "top_p": top_p_of(name, k)}
-        measured = evaluate(load_model(name, seed=seed), list(settings_of(world).judged_by), **sampling)
-        records += [r.to_dict() for r in measured]
-tried = [
-    try_out(name, trial).to_dict() for name in tuned for trial in trials_of(BEFORE_TUNING[name]("laptop"))
-]
+        records += evaluate(load_model(name, seed=seed), list(settings_of(world).judged_by), **sampling)
+tried = [try_out(name, trial) for name in tuned for trial in trials_of(BEFORE_TUNING[name]("laptop"))]
 everything = committed_records() + records
 
 # %% [markdown]

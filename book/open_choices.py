@@ -33,11 +33,10 @@ train_seeds: list[int] = [0]  # training seeds of what is measured now
 n: int = 500  # samples per cell measured now
 
 # %%
-import pandas as pd
-
 from dmmd_lite.pages.display import show
+from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.recipes.world_settings import settings_of
-from dmmd_lite.report.studies import study_dots, study_samples, study_table, swings_on_the_way, verdict_table
+from dmmd_lite.report.studies import averaging_curves, show_study, study_dots
 from dmmd_lite.studies.definitions import STUDIES
 from dmmd_lite.studies.run import measure
 from dmmd_lite.utils.records import load_results, save_records
@@ -57,11 +56,9 @@ committed = load_results(STUDY)
 
 # %%
 for student in STUDIES[STUDY].students:
-    metric = settings_of(student.split("-")[0]).judged_by[0]
-    show(
-        study_dots(committed, STUDY, student, metric),
-        f"{metric.replace('_', ' ')} of {student} for every variant of its recipe.",
-    )
+    metric = settings_of(get_recipe(student).world).judged_by[0]
+    alt = f"{metric.replace('_', ' ')} of {student} for every variant of its recipe."
+    show(study_dots(committed, STUDY, student, metric), alt)
 
 # %% [markdown]
 # ## Do raw weights swing more than averaged ones?
@@ -71,47 +68,15 @@ for student in STUDIES[STUDY].students:
 # at which a run stops; where a recipe validates, the best averaged checkpoint is kept.
 
 # %%
-watched = [r for r in committed if "swings" in r["details"]]
-show(swings_on_the_way(watched), "Metric of raw and of averaged weights while students train.")
+monitored = [r for r in committed if "swings" in r.details]
+show(averaging_curves(monitored), "Metric of raw and of averaged weights while students train.")
 
 # %% [markdown]
-# ## What was expected, and what came out
+# ## Verdicts, samples, numbers
 #
-# Written down before the runs, but for the last but one on the digits, written after three seeds of it. Training seeds differ
-# by more than samples do, so a verdict asks whether every seed of one side is below every seed of the other: "confirmed" or
-# "refuted" with three seeds of both, "seen" or "not seen" with fewer, which is an observation and no claim; "undecided" is
-# anything between.
+# One expectation was not written down before the runs: the last but one on the digits, written after three seeds of it.
+# Pictures are of the digits.
 
 # %%
-pd.set_option("display.max_colwidth", None, "display.max_rows", None)
-verdict_table(STUDY, committed)
-
-# %% [markdown]
-# ## What the pictures look like
-#
-# The first samples of every variant on the digits, training seed 0, nothing picked.
-
-# %%
-show(
-    study_samples(committed, "digits-masked-dmmd-4"),
-    "First samples of every variant of the digits' students, a row each.",
-)
-
-# %% [markdown]
-# ## All numbers
-#
-# Each line is a training run, with 95 % intervals over samples. It is made again, at the commit its record names, by
-# `dmmd-lite train STUDENT --set KEY=VALUE --seed SEED --out FOLDER`, with the changes of its line, and `dmmd-lite evaluate
-# FOLDER --num N`, with its n.
-
-# %%
-study_table(committed)
-
-# %% [markdown]
-# What this page measured, with few samples:
-
-# %%
-study_table(records)
-
-# %%
+show_study(STUDY, committed, records)
 save_records(STUDY, records)

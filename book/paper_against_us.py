@@ -55,5 +55,5 @@ HTML("".join(claim_section(claim, found[claim]) for claim in dict.fromkeys(chose
 # %%
 HTML(
     f"The comparisons are in {code_link('report.claims')}, the paper's numbers and what it claims in {code_link('report.paper')}. "
-    "The statements that pages make beyond these are held against the same records by <code>tests/test_claims.py</code>."
+    "The statements that pages make beyond these are compared with the same records by <code>tests/report/test_claims.py</code>."
 )

@@ -123,7 +123,7 @@ for k in steps:
     drawn, due = entropy(drawn_law(zipf, revealed)), entropy(zipf)
     details, made = {"due": due, "vocabulary": vocabulary}, {"measured": machine()}
     record = Record("drawn_entropy", drawn, None, None, 0, "entropy due", details, steps=k, provenance=made)
-    records.append(record.to_dict())
+    records.append(record)
     rows[k] = {
         "entropy drawn": round(drawn, 3),
         "entropy due": round(due, 3),
@@ -174,8 +174,8 @@ def judge(label, samples):
     """Perplexity of some samples, as a record and in the table."""
     [r] = evaluate(model, ["perplexity"], steps=teacher_steps, num=n, seed=seed, samples=samples)
     r = replace(r, details={**r.details, "sampler": label})
-    records.append(r.to_dict())
-    rows[label] = {"perplexity": f"{r.value:.2f} [{r.low:.2f}, {r.high:.2f}]"}
+    records.append(r)
+    rows[label] = {"perplexity": r.text(2)}
     return r
 
 
@@ -191,7 +191,7 @@ for bits in [None, *cuts]:
     found = {"value": mean, "low": mean - 2 * error, "high": mean + 2 * error, "n": len(surprise)}
     details = {"sampler": label, "expected": float(due)}
     excess = replace(judged, name="excess_surprise", reference="entropy due", details=details, **found)
-    records.append(excess.to_dict())
+    records.append(excess)
 judge("this package", model.sample(n, teacher_steps, seed=seed))
 pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("sampler")
 

@@ -188,7 +188,7 @@ def invalid(z):
     return 1 - sum(share), share
 
 
-records = []
+distances = []
 for name, denoiser, steps in [("teacher", teacher, 2), ("teacher", teacher, 64), ("student", average, 2)]:
     wrong, share = invalid(sample(denoiser, steps, n_samples))
     distance = 0.5 * (wrong + sum(abs(v - 0.25) for v in share))
@@ -196,16 +196,7 @@ for name, denoiser, steps in [("teacher", teacher, 2), ("teacher", teacher, 64),
     print(
         f"{name:8s} {steps:3d} steps: valid outcomes {shares}, odd sums {wrong:.3f}, total variation {distance:.3f}"
     )
-    records.append(
-        {
-            "name": "total_variation",
-            "value": distance,
-            "n": n_samples,
-            "model": name,
-            "steps": steps,
-            "seed": seed,
-        }
-    )
+    distances.append((name, steps, distance))
 
 # %% [markdown]
 # The teacher's two steps put a large part of the mass on odd sums, because each step draws three bits
@@ -243,6 +234,12 @@ for name, (ours, terms) in pairs.items():
     assert abs(ours.item() - theirs.item()) < 1e-6 and apart < 1e-6
 
 # %%
-from dmmd_lite.utils.records import save_records
+from dmmd_lite.utils.records import Record, save_records
 
+records = [
+    Record(
+        "total_variation", distance, None, None, n_samples, "the world's law", model=name, steps=k, seed=seed
+    )
+    for name, k, distance in distances
+]
 save_records("standalone", records)

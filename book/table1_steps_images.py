@@ -60,7 +60,7 @@ from dmmd_lite.models.store import load_model
 from dmmd_lite.pages.display import show
 from dmmd_lite.report.paper import TABLE_1
 from dmmd_lite.report.plots import image_grid, interval_line, log_steps
-from dmmd_lite.utils.records import field_of, load_results, save_records, select, table
+from dmmd_lite.utils.records import load_results, save_records, select, table
 
 PROCESSES = ("uniform", "masked")
 METRICS = ["frechet", "frechet_floor", "kernel_distance", "coverage", "density"]
@@ -82,8 +82,7 @@ records = []
 for name, steps, train_seed in cells:
     model = load_model(name, seed=train_seed)
     copies = [] if model.world.endless else ["nearest_training"]
-    found = evaluate(model, METRICS + copies, steps=steps, num=n, seed=sampling_seed)
-    records += [r.to_dict() for r in found]
+    records += evaluate(model, METRICS + copies, steps=steps, num=n, seed=sampling_seed)
 committed = load_results("table1_steps_images")
 
 
@@ -91,7 +90,7 @@ committed = load_results("table1_steps_images")
 def rows(source, metric, family):
     """Records of a metric whose model is `family` or begins with it, noise-free variants only by full name."""
     mine = select(source, name=metric, model=lambda name: name.startswith(family))
-    return [r for r in mine if r["model"] == family or "nonoise" not in r["model"]]
+    return [r for r in mine if r.model == family or "nonoise" not in r.model]
 
 
 fig, axes = plt.subplots(2, 2, figsize=(11, 8), sharex=True, sharey="row", layout="constrained")
@@ -104,9 +103,9 @@ for row, world in zip(axes, LIVE, strict=True):
             interval_line(ax, mine, "steps", f"D-MMD student, seed {seed}", 1 + seed)
         here = rows(records, "frechet", model)
         interval_line(ax, here, "steps", f"computed here (n = {n})", 5, live=True)
-        floor = rows(committed, "frechet_floor", model)[0]["value"]
+        floor = rows(committed, "frechet_floor", model)[0].value
         ax.axhline(floor, color="black", linestyle=":", label="real images")
-        log_steps(ax, {r["steps"] for r in committed + records if r["name"] == "frechet"})
+        log_steps(ax, {r.steps for r in committed + records if r.name == "frechet"})
         ax.set_yscale("log")
         ax.set_title(f"{world}, {process}")
     row[0].set_ylabel("Fréchet distance, classifier features")
@@ -147,26 +146,26 @@ def found(metric, model, steps, seed):
 
 
 def value(*cell):
-    return found(*cell)["value"]
+    return found(*cell).value
 
 
 def compared(mine, other):
     """By the 95 % intervals."""
-    if mine["high"] < other["low"]:
+    if mine.high < other.low:
         return "below"
-    return "above" if mine["low"] > other["high"] else "level by intervals"
+    return "above" if mine.low > other.high else "level by intervals"
 
 
-floor_large = rows(committed, "frechet_floor", "digits")[0]["value"]
+floor_large = rows(committed, "frechet_floor", "digits")[0].value
 for world, process, k in [(w, p, k) for w in LIVE for p in PROCESSES for k in (8, 16)]:
     teacher, student = f"{world}-{process}-teacher", f"{world}-{process}-dmmd-{k}"
     best, cover = found("frechet", teacher, 256, 0), found("coverage", teacher, 256, 0)
-    for seed in sorted({field_of(r, "training_seed") for r in rows(committed, "frechet", student)}):
+    for seed in sorted({r.training_seed for r in rows(committed, "frechet", student)}):
         mine, covered = found("frechet", student, k, seed), found("coverage", student, k, seed)
         print(
-            f"{world} {process:7s} {k:2d} steps, seed {seed}: Fréchet {mine['value']:.2f} against the teacher's "
-            f"{best['value']:.2f} at 256 steps ({compared(mine, best)}), coverage {covered['value']:.3f} against "
-            f"{cover['value']:.3f}"
+            f"{world} {process:7s} {k:2d} steps, seed {seed}: Fréchet {mine.value:.2f} against the teacher's "
+            f"{best.value:.2f} at 256 steps ({compared(mine, best)}), coverage {covered.value:.3f} against "
+            f"{cover.value:.3f}"
         )
 for process in PROCESSES:
     teacher = value("frechet", f"digits-{process}-teacher", 8, 0)

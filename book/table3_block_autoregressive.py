@@ -44,7 +44,7 @@ committed = load_results("table3_block_autoregressive")
 records = []
 for name, steps in [(TEACHER, k) for k in teacher_steps] + [(STUDENT.format(k), k) for k in students]:
     sampling = {"steps": steps, "num": n, "top_p": top_p, "seed": sampling_seed}
-    records += [r.to_dict() for r in evaluate(load_model(name), METRICS, **sampling)]
+    records += evaluate(load_model(name), METRICS, **sampling)
 
 # %% [markdown]
 # ## The table
@@ -69,8 +69,8 @@ measured = select(committed, name="gradient_moment")
 for teacher in select(measured, model=TEACHER, steps=64):
     for student in select(measured, model=STUDENT.format(16)):
         print(
-            f"student at 16 steps a block: {student['value']:.4f}, upper limit {student['high']:.4f}; teacher at 64: "
-            f"{teacher['value']:.4f}; quotient of the upper limit {student['high'] / teacher['value']:.2f}"
+            f"student at 16 steps a block: {student.value:.4f}, upper limit {student.high:.4f}; teacher at 64: "
+            f"{teacher.value:.4f}; quotient of the upper limit {student.high / teacher.value:.2f}"
         )
 
 # %% [markdown]

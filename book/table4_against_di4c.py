@@ -81,7 +81,7 @@ for label, cells in models.items():
     for model, k in cells:
         drawn = model.sample(n, k, seed=sampling_seed)
         sampling = {"steps": k, "num": n, "seed": sampling_seed, "samples": drawn}
-        records += [r.to_dict() for r in evaluate(model, list(settings_of("digits").judged_by), **sampling)]
+        records += evaluate(model, list(settings_of("digits").judged_by), **sampling)
         title = f"{label} in {k} steps"
         show(image_grid(model.world.show(drawn.tokens[:16]), title=title), f"Sixteen digits by {title}")
 

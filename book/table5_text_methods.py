@@ -47,7 +47,7 @@ for name, steps, train_seed in cells:
     model = load_model(name, seed=train_seed)
     for top_p in top_ps:
         sampling = {"steps": steps, "num": n, "top_p": top_p, "seed": sampling_seed}
-        records += [r.to_dict() for r in evaluate(model, METRICS, **sampling)]
+        records += evaluate(model, METRICS, **sampling)
 committed = load_results("table5_text_methods")
 
 # %%

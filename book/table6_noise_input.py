@@ -38,14 +38,7 @@ from IPython.display import HTML
 from dmmd_lite.pages.display import show
 from dmmd_lite.report.paper import TABLE_6
 from dmmd_lite.report.paper_tables import claims_on
-from dmmd_lite.report.studies import (
-    noise_input_lines,
-    noise_ratios,
-    study_samples,
-    study_table,
-    verdict_table,
-)
-from dmmd_lite.studies.definitions import STUDIES
+from dmmd_lite.report.studies import noise_input_lines, noise_ratios, show_study
 from dmmd_lite.studies.run import measure
 from dmmd_lite.utils.records import load_results, save_records
 
@@ -56,7 +49,7 @@ committed = load_results(STUDY)
 # %% [markdown]
 # ## With and without
 #
-# Means over training seeds with bars from the least to the most of them, where there is more than one; dotted the teacher
+# Means over training seeds with bars from minimum to maximum, where there is more than one; dotted the teacher
 # in as many steps.
 
 # %%
@@ -64,36 +57,16 @@ alt = "Fréchet distance and output entropy of students with and without noise i
 show(noise_input_lines(STUDY, committed), alt + " Digits above, glyphs below.")
 
 # %% [markdown]
-# What a student with noise input has of what one without it has, mean over training seeds: below 1 noise helps the
+# The ratio of a student with noise input to one without it, mean over training seeds: below 1 noise helps the
 # distance and lowers the entropy. The question about uniform students is whether their distances are within 0.9 and 1.1.
 
 # %%
 noise_ratios(STUDY, committed)
 
 # %% [markdown]
-# ## What was expected, and what came out
-#
-# Written down before the runs. Training seeds differ by more than samples do, so a verdict asks whether every seed of one
-# side is below every seed of the other: "confirmed" or "refuted" with three seeds of both, "seen" or "not seen" with
-# fewer, which is an observation and no claim; "undecided" is anything between.
-
-# %%
-pd.set_option("display.max_colwidth", None, "display.max_rows", None)
-verdict_table(STUDY, committed)
-
-# %% [markdown]
-# ## What the pictures look like
-#
-# The first samples of every variant, training seed 0, nothing picked.
-
-# %%
-for student in STUDIES[STUDY].students:
-    show(study_samples(committed, student), f"First samples of every variant of {student}, a row each.")
-
-# %% [markdown]
 # ## The paper's statements
 #
-# What Table 6 says, held against all committed records as on [the paper against us](paper_against_us.py).
+# What Table 6 says, compared with all committed records as on [the paper against us](paper_against_us.py).
 
 # %%
 HTML(claims_on("Table 6"))
@@ -107,20 +80,8 @@ HTML(claims_on("Table 6"))
 pd.DataFrame(TABLE_6).T.rename_axis(columns="steps")
 
 # %% [markdown]
-# ## All numbers
-#
-# Each line is a training run, with 95 % intervals over samples. It is made again, at the commit its record names, by
-# `dmmd-lite train STUDENT --set KEY=VALUE --seed SEED --out FOLDER`, with the changes of its line, and `dmmd-lite evaluate
-# FOLDER --num N`, with its n.
+# ## Verdicts, samples, numbers
 
 # %%
-study_table(committed)
-
-# %% [markdown]
-# What this page measured, with few samples:
-
-# %%
-study_table(records)
-
-# %%
+show_study(STUDY, committed, records)
 save_records(STUDY, records)

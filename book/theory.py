@@ -278,20 +278,18 @@ pd.DataFrame(
 # %%
 exact = load_model(f"{world_name}-{process_name}-exact")
 steps = [1, 2, 4, 8, 16, 32, 64, 128]
-records = [r.to_dict() for k in steps for r in evaluate(exact, ["total_variation"], steps=k)]
+records = [r for k in steps for r in evaluate(exact, ["total_variation"], steps=k)]
 pd.DataFrame(
     {
         "steps": steps,
-        "total variation": [f"{r['value']:.4f}" for r in records],
-        "steps times it": [f"{r['steps'] * r['value']:.3f}" for r in records],
+        "total variation": [f"{r.value:.4f}" for r in records],
+        "steps times it": [f"{r.steps * r.value:.3f}" for r in records],
     }
 )
 
 # %%
 assert 3 < apart[-2] / apart[-1] < 5, "the kernels do not approach each other as dt squared"
-assert 1.5 < records[-2]["value"] / records[-1]["value"] < 2.5, (
-    "the law does not approach the world's as 1 / K"
-)
+assert 1.5 < records[-2].value / records[-1].value < 2.5, "the law does not approach the world's as 1 / K"
 
 # %% [markdown]
 # ## Appendix D beside the main form
@@ -350,9 +348,7 @@ for form in ("cross_entropy", "reverse_kernel") if train_steps else ():
     changes = {"training.steps": train_steps, "method.form": form}
     student = model_of(get_recipe("coins-uniform-dmmd-1", changes=changes), seed)
     measured = evaluate(student, ["total_variation", "invalid_mass"], steps=1)
-    records += [
-        {**r.to_dict(), "details": {**r.details, "form": form, "updates": train_steps}} for r in measured
-    ]
+    records += [replace(r, details={**r.details, "form": form, "updates": train_steps}) for r in measured]
     rows[form] = {r.name: round(r.value, 3) for r in measured}
 pd.DataFrame.from_dict(rows, orient="index")
 

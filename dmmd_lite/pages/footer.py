@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 from dmmd_lite.pages.links import code_link, link, record_link
-from dmmd_lite.utils.records import load_results
+from dmmd_lite.utils.records import Record, load_results
 
 STAGES = ("measured", "provenance")  # of a record: of the measurement, of the training
 
@@ -37,28 +37,28 @@ def closing_section(page: Path, run: dict, computed: Path | None) -> str:
     return "\n".join(lines)
 
 
-def records_table(files: dict[str, list[dict]]) -> str:
+def records_table(files: dict[str, list[Record]]) -> str:
     """A Markdown table of files of records: how many, of which models (recipes), measured and trained when
     and on what. One row for each file and machine."""
     lines = ["| file | records | measured on | models | trained on |", "|---|---|---|---|---|"]
     for name, records in files.items():
-        groups: dict[tuple, list[dict]] = {}
+        groups: dict[tuple, list[Record]] = {}
         for r in records:
             groups.setdefault(tuple(_facts(r, stage).get("hardware") for stage in STAGES), []).append(r)
         for mine in groups.values():
-            models = ", ".join(f"`{model}`" for model in dict.fromkeys(r["model"] for r in mine))
+            models = ", ".join(f"`{model}`" for model in dict.fromkeys(r.model for r in mine))
             measured, trained = (_made(mine, stage) for stage in STAGES)
             cells = [record_link(name), str(len(mine)), measured, models, trained]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _facts(record: dict, stage: str) -> dict:
+def _facts(record: Record, stage: str) -> dict:
     """What `records.machine` said when a record was measured, or its model trained; {} where neither was."""
-    return record["provenance"].get(stage, {})
+    return record.provenance.get(stage, {})
 
 
-def _made(records: list[dict], stage: str) -> str:
+def _made(records: list[Record], stage: str) -> str:
     """Machine and dates of records that share the machine; "–" where there was none."""
     facts = [_facts(r, stage) for r in records]
     if not facts[0]:

@@ -14,31 +14,34 @@ from dmmd_lite.recipes.students import PLANS
 from dmmd_lite.report.leaderboard import NAMES
 from dmmd_lite.studies.comparison import students
 from dmmd_lite.utils.paths import data_dir
-from dmmd_lite.utils.records import select
+from dmmd_lite.utils.records import Record, read_records, select
 
-HIDDEN_SETTINGS = ("ratio", "threads", "device")  # of a benchmark's settings: its name and machine say so
+HIDDEN_SETTINGS = ("ratio", "threads", "device")  # settings that a benchmark's name and machine already tell
 
 
-def costs(records: list[dict], world: str, steps: int, scale: str = "laptop") -> DataFrame:
-    """What the methods take on a world: updates, sequences evaluated, networks beside student and teacher,
-    the minutes that the runs behind the records took, on whatever machine, and the floor on probabilities of
-    a teacher that is exact. One-step methods stand with their one-step students."""
+def costs(records: Iterable[Record], world: str, steps: int, scale: str = "laptop") -> DataFrame:
+    """Return what the methods take on a world; one-step methods are listed with their one-step students.
+
+    Counted are updates, evaluated sequences, networks beside student and teacher, and operations; measured
+    are the minutes of the runs behind the records, on the machines they ran on. The last column is the floor
+    on probabilities of an exact teacher.
+    """
     rows = []
     one_step = [role for role, plan in PLANS.items() if plan.why_one_step]
     for name, _ in dict.fromkeys(students(world, [steps]) + students(world, [1], one_step)):
         recipe = get_recipe(name, scale)
-        runs = [r["provenance"]["training"]["seconds"] / 60 for r in select(records, model=name)]
+        training, method = recipe.training, METHODS[recipe.role]
+        forwards = method.forwards(recipe.method)
+        runs = [r.provenance["training"]["seconds"] / 60 for r in select(records, model=name)]
         rows.append(
             {
                 "noise": recipe.process,
                 "method": NAMES[recipe.role],
-                "updates": recipe.training.steps,
-                "batch": recipe.training.batch_size,
-                "forward passes an update": round(_forwards(recipe), 2),
-                "sequences": round(recipe.training.steps * recipe.training.batch_size * _forwards(recipe)),
-                "networks beside student and teacher": len(recipe.training.lr)
-                - 1
-                + METHODS[recipe.role].copies,
+                "updates": training.steps,
+                "batch": training.batch_size,
+                "forward passes an update": round(forwards, 2),
+                "sequences": round(training.steps * training.batch_size * forwards),
+                "networks beside student and teacher": len(training.lr) - 1 + method.copies,
                 "operations": f"{cost(recipe)['flop']:.1e}",
                 "minutes": f"{min(runs):.1f} to {max(runs):.1f}" if runs else "",
                 "teacher's floor": f"{recipe.floor:g}" if recipe.teacher.endswith("-exact") else "no floor",
@@ -47,12 +50,8 @@ def costs(records: list[dict], world: str, steps: int, scale: str = "laptop") ->
     return pd.DataFrame(rows).set_index(["noise", "method"])
 
 
-def _forwards(recipe: Recipe) -> float:
-    return METHODS[recipe.role].forwards(recipe.method)
-
-
 def costs_table(scale: str, names: Iterable[str]) -> DataFrame:
-    """What recipes take at a scale, counted (`cost`)."""
+    """Return what recipes take at a scale, as `cost` counts it."""
     rows = {}
     for name in names:
         counted = cost(recipe := get_recipe(name, scale))
@@ -69,11 +68,11 @@ def costs_table(scale: str, names: Iterable[str]) -> DataFrame:
 
 
 def costs_of_released() -> DataFrame:
-    """What training the released models took, as measured: time, machine, date; and operations a second."""
+    """Return what training the released models took: time, machine, date, operations per second."""
     rows = {}
     for path in sorted((data_dir() / "models").glob("*.json")):
         facts = json.loads(path.read_text())
-        if "role" not in facts["recipe"]:  # a feature extractor
+        if "role" not in facts["recipe"]:  # this file belongs to a feature extractor
             continue
         recipe, training = Recipe.from_dict(facts["recipe"]), facts["training"]
         rows[facts["name"]] = {
@@ -89,24 +88,21 @@ def costs_of_released() -> DataFrame:
 
 
 def measured_ratios() -> DataFrame:
-    """What the benchmarks found, in the records `bench_*.json` there are: medians over rounds of ratios
-    measured in one run, with 95 % intervals."""
+    """Return what the benchmarks found, from the records `bench_*.json`.
+
+    Ratios are medians over rounds of times measured in one run, with 95 % intervals.
+    """
     rows = []
     for path in sorted((data_dir() / "results").glob("bench_*.json")):
-        for r in json.loads(path.read_text())["records"]:
-            between = "" if r["low"] is None else f" [{r['low']:.2f}, {r['high']:.2f}]"
-            at = [
-                f"{k} {v}"
-                for k, v in r["details"].items()
-                if isinstance(v, str | int) and k not in HIDDEN_SETTINGS
-            ]
+        for r in read_records(path):
+            settings = {k: v for k, v in r.details.items() if k not in HIDDEN_SETTINGS}
             rows.append(
                 {
-                    "measured": r["name"],
-                    "at": ", ".join(at),
-                    "ratio": f"{r['value']:.2f}{between}",
-                    "rounds": r["n"],
-                    "machine": r["provenance"]["measured"]["hardware"],
+                    "measured": r.name,
+                    "at": ", ".join(f"{k} {v}" for k, v in settings.items() if isinstance(v, str | int)),
+                    "ratio": r.text(2),
+                    "rounds": r.n,
+                    "machine": r.provenance["measured"]["hardware"],
                 }
             )
     frame = DataFrame(rows, columns=["measured", "at", "ratio", "rounds", "machine"])

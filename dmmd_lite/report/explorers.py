@@ -1,4 +1,4 @@
-"""What the explorers of the pages show: samplers, trajectories, predictions, live training."""
+"""Contents of the pages' explorers: samplers, trajectories, predictions, live training."""
 
 import html
 import tempfile
@@ -22,13 +22,17 @@ from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.worlds import get_world
 
 MASKED = "·"  # how a masked position is shown
-LEAST = 64  # samples that metrics are worth showing for
+MIN_SAMPLES = 64  # metrics of fewer samples are not shown
 
 
 def sampler(models: dict[str, Model], metrics: list[str], num: int = 512, seed: int = 0) -> tuple:
-    """(first, longer) of image models: a few samples at once, then `metrics` on up to `num` of them.
+    """Return (first, longer) for image models: a few samples at once, then metrics on more of them.
 
-    Both take model (a name of `models`), steps, temperature and top_p.
+    Both functions take model (a name of `models`), steps, temperature and top_p.
+
+    Args:
+    metrics: names of metrics.
+    num: maximum number of samples.
     """
 
     def draw(model: str, steps: int, temperature: float, top_p: float, count: int, at: int) -> Tensor:
@@ -37,7 +41,7 @@ def sampler(models: dict[str, Model], metrics: list[str], num: int = 512, seed: 
 
     @lru_cache(maxsize=8)
     def begin(model: str, steps: int, temperature: float, top_p: float) -> Tensor:
-        """At most 16 samples, and fewer where they take many steps, so that they are there at once."""
+        """Draw at most 16 samples, and fewer where they take many steps, so that they appear at once."""
         return draw(model, steps, temperature, top_p, max(4, min(16, 128 // steps)), 0)
 
     def shown(model: str, tokens: Tensor, note: str) -> str:
@@ -49,17 +53,15 @@ def sampler(models: dict[str, Model], metrics: list[str], num: int = 512, seed: 
 
     def longer(model: str, steps: int, temperature: float, top_p: float) -> Iterator[tuple[float, str]]:
         world, tokens = models[model].world, begin(model, steps, temperature, top_p)
-        said, due, chunk = "", LEAST, max(8, min(32, 256 // steps))
+        text, due, chunk = "", MIN_SAMPLES, max(8, min(32, 256 // steps))
         while len(tokens) < num:
             more = draw(model, steps, temperature, top_p, min(chunk, num - len(tokens)), len(tokens))
             tokens = torch.cat([tokens, more])
-            if len(tokens) >= max(LEAST, min(due, num)):  # intervals take a while: not for every part
+            if len(tokens) >= max(MIN_SAMPLES, min(due, num)):  # intervals are slow: not for every chunk
                 found, due = evaluate_samples(tokens, world, metrics, seed), 3 * len(tokens) // 2
-                values = [
-                    f"{r.name.replace('_', ' ')} {r.value:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in found
-                ]
-                said = "; ".join([*values, f"n = {len(tokens)}"])
-            yield len(tokens) / num, shown(model, tokens, said or f"n = {len(tokens)}")
+                values = [f"{r.name.replace('_', ' ')} {r.text(3)}" for r in found]
+                text = "; ".join([*values, f"n = {len(tokens)}"])
+            yield len(tokens) / num, shown(model, tokens, text or f"n = {len(tokens)}")
 
     return first, longer
 
@@ -67,8 +69,10 @@ def sampler(models: dict[str, Model], metrics: list[str], num: int = 512, seed: 
 def trajectory(
     model: Model, steps: int, num: int = 6, seed: int = 0, top_p: float = 1.0
 ) -> Callable[[int], str]:
-    """The reverse process of a model step by step: a function of the step, 0 to `steps`, that gives z at its
-    end for `num` sequences, with the tokens that changed in it marked and counted."""
+    """Return a function of the step, 0 to `steps`, that shows the reverse process of a model as HTML.
+
+    It shows z of `num` sequences at the end of the step; the tokens that changed are marked and counted.
+    """
     drawn = model.sample(num, steps, seed=seed, top_p=top_p, trajectory=True)
     path = drawn.trajectory.cpu()  # [steps + 1, num, L]
     letters = [*model.world.show(torch.arange(model.world.vocab_size)[:, None]), MASKED]
@@ -82,19 +86,20 @@ def trajectory(
             )
             for row, news in zip(path[after_step].tolist(), changed.tolist(), strict=True)
         ]
-        said = (
-            f"t = {1 - after_step / steps:.3f}; {int(changed.sum())} of {changed.numel()} tokens changed here"
-        )
-        return f"<pre>{chr(10).join(lines)}</pre>{said}"
+        count = f"{int(changed.sum())} of {changed.numel()} tokens changed here"
+        return f"<pre>{chr(10).join(lines)}</pre>t = {1 - after_step / steps:.3f}; {count}"
 
     return first
 
 
 def predictions(recipe: Recipe, teacher: Denoiser, states: dict[str, tuple[list[int], float]]) -> Probe:
-    """A look at what the players of a D-MMD run, and its teacher, predict at one position of some states.
+    """Return a probe of what the players of a D-MMD run, and its teacher, predict in some states, as HTML.
 
-    states: name -> (symbols z [L], time); all predictions are of the first position, the generator's averaged
-    over input noise. Returns HTML, a row a state.
+    All predictions are of the first position; the generator's are averaged over input noise. There is one row
+    for each state and player.
+
+    Args:
+    states: name -> (symbols z [L], time).
     """
     classes = get_world(recipe.world).vocab_size
 
@@ -109,7 +114,7 @@ def predictions(recipe: Recipe, teacher: Denoiser, states: dict[str, tuple[list[
         )
         return f"<tr><td>{html.escape(name)}</td>{cells}</tr>"
 
-    def look(players: dict) -> str:
+    def probe(players: dict) -> str:
         rows = [
             row(f"{who}, {called}", denoiser, z, t)
             for called, (z, t) in states.items()
@@ -118,44 +123,44 @@ def predictions(recipe: Recipe, teacher: Denoiser, states: dict[str, tuple[list[
         head = "".join(f"<th>class {c}</th>" for c in range(classes))
         return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
 
-    return look
+    return probe
 
 
 class Live:
-    """A training watched while it runs, in a thread of its own: a button to begin, one to stop, progress.
+    """A training shown while it runs in a separate thread, with buttons to begin and to stop, and progress.
 
-    look(players) gives HTML from the averaged players; it is called every `every` loop steps.
+    Args:
+    probe: averaged players -> HTML.
+    every: loop steps between two calls of the probe.
     """
 
-    def __init__(self, recipe: Recipe, look: Probe, every: int, seed: int = 0):
-        self.recipe, self.look, self.every, self.seed = recipe, look, every, seed
+    def __init__(self, recipe: Recipe, probe: Probe, every: int, seed: int = 0):
+        self.recipe, self.probe, self.every, self.seed = recipe, probe, every, seed
         self.thread, self.stopped = None, False
         self.result, self.bar = widgets.HTML(), widgets.FloatProgress(max=1.0)
-        self.begin, self.stop = (
-            widgets.Button(description="train"),
-            widgets.Button(description="stop", disabled=True),
-        )
+        self.begin = widgets.Button(description="train")
+        self.stop = widgets.Button(description="stop", disabled=True)
         self.begin.on_click(lambda _: self.start())
         self.stop.on_click(lambda _: self.cancel())
         self.box = widgets.VBox([widgets.HBox([self.begin, self.stop, self.bar]), self.result])
 
     def start(self) -> None:
-        """Begin to train."""
+        """Start the training."""
         self.stopped, self.begin.disabled, self.stop.disabled = False, True, False
         self.thread = threading.Thread(target=self._train, daemon=True)
         self.thread.start()
 
     def cancel(self) -> None:
-        """Stop at the next look; what was shown last stays."""
+        """Stop the training at the next probe; the last result stays visible."""
         self.stopped = True
 
     def _train(self) -> None:
         seen = 0
 
-        def watch(players: dict) -> float:
+        def validate(players: dict) -> float:
             nonlocal seen
             seen += self.every
-            self.result.value, self.bar.value = self.look(players), seen / self.recipe.training.steps
+            self.result.value, self.bar.value = self.probe(players), seen / self.recipe.training.steps
             if self.stopped:
                 raise _Stopped
             return 0.0
@@ -163,10 +168,10 @@ class Live:
         watched = self.recipe.with_changes({"training.validate_every": self.every})
         try:
             with tempfile.TemporaryDirectory() as folder:
-                train_recipe(watched, folder, seed=self.seed, validate=watch)
+                train_recipe(watched, folder, seed=self.seed, validate=validate)
         except _Stopped:
             pass
-        except Exception as error:  # it would end in the thread, unseen
+        except Exception as error:  # an error would end in the thread, unseen
             self.result.value = error_html(error)
         finally:
             self.begin.disabled, self.stop.disabled = False, True

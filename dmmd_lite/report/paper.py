@@ -1,7 +1,6 @@
-"""The paper (arXiv 2603.20155v1): its numbers as printed, its claims, and where the book takes them up.
+"""The paper (arXiv 2603.20155v1): its numbers as printed, its claims, and the pages about them.
 
-None of the numbers was measured here. The curves of Figures 1, 3, 4, 5 and 6 are pictures; of those no number
-is known.
+None of the numbers was measured here. The curves of Figures 1, 3, 4, 5 and 6 are pictures without numbers.
 """
 
 from dataclasses import dataclass
@@ -85,7 +84,13 @@ TABLE_6 = {  # CIFAR-10, masked D-MMD by sampling steps: FID, and entropy of the
 
 @dataclass(frozen=True)
 class Item:
-    """A figure, a table or another part of the paper. page: that of the book, "" where there is none."""
+    """A figure, a table or another part of the paper.
+
+    Args:
+    name: "Figure 1".
+    shows: its subject.
+    page: name of the page of the book, "" where there is none.
+    """
 
     name: str
     shows: str
@@ -93,17 +98,17 @@ class Item:
 
 
 def items() -> list[Item]:
-    """Every figure and table of the paper and what it has besides, with the page that takes it up."""
+    """Return every figure, table and other part of the paper with its page."""
     return [Item(name, shows, _page(prefix)) for name, shows, prefix in PARTS]
 
 
 def claims_of(item: Item) -> list[Claim]:
-    """The claims about a part of the paper."""
+    """Return the claims about a part of the paper."""
     return [claim for claim in CLAIMS if item.name in claim.source]
 
 
 def _page(prefix: str) -> str:
-    """The first page whose name is `prefix` or has it among its words; "" where there is none."""
+    """Return the first page whose name is `prefix` or contains it as a word; "" where there is none."""
     return next((name for name in page_names() if f"_{prefix}_" in f"_{name}_"), "")
 
 
@@ -127,16 +132,16 @@ PARTS = [  # name, what it shows, how the name of its page begins
 
 
 def _at(row: dict[int, float], *steps: int) -> str:
-    """ "4.1 at 16, 3.7 at 32" """
+    """Return the values of a row at some steps, "4.1 at 16, 3.7 at 32"."""
     return ", ".join(f"{row[k]:g} at {k}" for k in steps)
 
 
 def _method(name: str, steps: int, column: int) -> float:
-    """A cell of Table 4 or 5."""
+    """Return a cell of Table 4 or 5."""
     return next(row[column] for row in TABLE_4 + TABLE_5 if row[:2] == (name, steps))
 
 
-IMAGES, TEXT = "frechet", "gradient_moment"  # what stands here for FID and the paper's own gradient moment
+IMAGES, TEXT = "frechet", "gradient_moment"  # metrics that replace the paper's FID and its gradient moment
 _UNIFORM_TEACHER, _UNIFORM, _MASKED_TEACHER, _MASKED = TABLE_2.values()
 _BLOCK_TEACHER, _BLOCK = TABLE_3.values()
 _FID_WITHOUT, _FID_WITH, _ENTROPY_WITHOUT, _ENTROPY_WITH = TABLE_6.values()

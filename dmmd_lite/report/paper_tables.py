@@ -1,4 +1,4 @@
-"""Tables that hold the paper's claims against the committed records."""
+"""Tables that compare the paper's claims with the committed records."""
 
 from collections import Counter
 
@@ -12,12 +12,12 @@ from dmmd_lite.report.paper import claims_of, items
 
 
 def parts_table(found: dict[Claim, list[Finding]]) -> DataFrame:
-    """Every part of the paper: its page in the book, and how its claims came out at which scales."""
+    """Return every part of the paper with its page in the book and the outcomes of its claims by scale."""
     rows = []
     for part in items():
-        mine = claims_of(part)
-        count = Counter(verdict(found[claim]) for claim in mine)
-        scales = dict.fromkeys(f.scale for claim in mine for f in found[claim])
+        claims = claims_of(part)
+        count = Counter(verdict(found[claim]) for claim in claims)
+        scales = dict.fromkeys(f.scale for claim in claims for f in found[claim])
         done = page_link(part.page, part.page.replace("_", " ")) if part.page else "not done yet"
         rows.append(
             {
@@ -32,7 +32,7 @@ def parts_table(found: dict[Claim, list[Finding]]) -> DataFrame:
 
 
 def claim_section(claim: Claim, findings: list[Finding]) -> str:
-    """A claim as HTML: what the paper says, what came out, and a table of the comparisons behind it."""
+    """Return a claim as HTML: the paper's words, the outcome, and a table of the comparisons behind it."""
     rows = [
         {
             "compared": f.where,
@@ -44,12 +44,12 @@ def claim_section(claim: Claim, findings: list[Finding]) -> str:
         }
         for f in findings
     ]
-    said = f"<p><b>{claim.source}.</b> {claim.text} <b>{verdict(findings).capitalize()}.</b><br>"
-    said += f"<i>The paper's numbers:</i> {claim.paper}.</p>"
-    return said + (as_html(pd.DataFrame(rows)) if rows else "")
+    text = f"<p><b>{claim.source}.</b> {claim.text} <b>{verdict(findings).capitalize()}.</b><br>"
+    text += f"<i>The paper's numbers:</i> {claim.paper}.</p>"
+    return text + (as_html(pd.DataFrame(rows)) if rows else "")
 
 
 def claims_on(part: str) -> str:
-    """The claims about a part of the paper, "Table 6", held against all committed records, as HTML."""
+    """Return the claims about a part of the paper ("Table 6") and all committed records on them, as HTML."""
     claims = claims_of(next(item for item in items() if item.name == part))
     return "".join(claim_section(claim, claim.findings()) for claim in claims)

@@ -1,8 +1,8 @@
-"""The comparison of methods: who takes part on a world, what decides there, which command repeats a cell.
+"""The comparison of methods: who takes part on a world, and trials of their settings.
 
 Every student of a world and a noise starts from the same network and learns from the same teacher; its
 networks evaluate as many sequences (a backward pass counts two) as those of D-MMD, within a tenth (see
-`students`).
+`recipes.students`).
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from dmmd_lite.models.evaluation import evaluate
 from dmmd_lite.models.store import model_of
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.processes import PROCESSES
-from dmmd_lite.recipes.catalogue import BEFORE_TUNING, get_recipe
+from dmmd_lite.recipes.catalogue import BEFORE_TUNING, RECIPES, get_recipe
 from dmmd_lite.recipes.students import student_for
 from dmmd_lite.recipes.trials import trials_of
 from dmmd_lite.recipes.world_settings import compared_worlds, settings_of
@@ -23,35 +23,38 @@ from dmmd_lite.utils.records import Record
 STEPS = (1, 4, 16)
 
 
-def teacher(world: str, process: str) -> str:
-    """Name of the recipe that every student of a world and process is distilled from."""
-    return get_recipe(f"{world}-{process}-dmmd-1").teacher
+def teacher(world: str, process: str) -> str | None:
+    """Return the recipe from which a world's students under a noise are distilled; None without students."""
+    student = f"{world}-{process}-dmmd-1"
+    return get_recipe(student).teacher if student in RECIPES else None
 
 
 def students(
     world: str, steps: Iterable[int] = STEPS, roles: Iterable[str] = tuple(METHODS)
 ) -> list[tuple[str, int]]:
-    """The students that take part on a world, (recipe's name, sampling steps), by process, method and steps.
+    """Return the students that take part on a world, (recipe's name, sampling steps).
 
-    A method whose training knows no number of steps has one student for several.
+    They are ordered by process, method and steps. A method whose training does not depend on the number of
+    steps has one student for several. ValueError for a world without a comparison.
     """
     check_choice("world", world, compared_worlds())
-    cells = (
-        (student_for(role, world, process, k), k) for process, role, k in product(PROCESSES, roles, steps)
-    )
-    return [(name, k) for name, k in cells if name]
+    cells = product(PROCESSES, roles, steps)
+    found = ((student_for(role, world, process, k), k) for process, role, k in cells)
+    return [(name, k) for name, k in found if name in RECIPES]
 
 
 def try_out(name: str, trial: str, *, num: int = 2000, seed: int = 1) -> Record:
-    """Train a student's trial (training seed 0, kept in the cache) and measure it on validation data
-    by its world's first metric.
+    """Train a student's trial (training seed 0, kept in the cache) and measure it on validation data.
 
-    num: samples, where the metric draws any; seed: of the samples. ValueError for an unknown trial.
+    The metric is the first of its world. ValueError for an unknown trial.
+
+    Args:
+    num: samples, where the metric draws any.
+    seed: of the samples.
     """
     recipe = BEFORE_TUNING[name]("laptop")
     changes = trials_of(recipe)
-    if trial not in changes:
-        raise ValueError(f"trial: {trial!r} is not allowed; choose from {list(changes)}")
+    check_choice("trial", trial, changes)
     model = model_of(recipe.with_changes(changes[trial]))
     (record,) = evaluate(model, [settings_of(recipe.world).judged_by[0]], num=num, seed=seed, split="valid")
     return replace(record, details={**record.details, "trial": trial, "changes": changes[trial]})

@@ -5,16 +5,19 @@ from typing import Any
 
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.processes import PROCESSES
+from dmmd_lite.recipes.catalogue import RECIPES
 from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.studies.study import BASELINE, NO_NOISE_INPUT, TEACHER_NETWORK, Expectation, Study, Variants
 
 
 def temperature_name(temperature: float) -> str:
+    """Return the name of the variant with a teacher's temperature."""
     return f"τ = {temperature:g}"
 
 
 def top_p_name(top_p: float, delta: float = 2) -> str:
+    """Return the name of the variant with a teacher's top-p and delta."""
     return f"p = {top_p:g}, Δ = {delta:g}"
 
 
@@ -23,7 +26,7 @@ def _temperatures(recipe: Recipe) -> Variants:
 
 
 def _exclusions(recipe: Recipe) -> Variants:
-    """Teacher top-p at Δ = 2, as published, and other Δ at the published top-p; 1e20 excludes for good."""
+    """Vary the teacher's top-p at Δ = 2, as published, and Δ at the published top-p; 1e20 excludes fully."""
     settings = [(p, 2) for p in (0.5, 0.7, 0.85, 0.95)] + [(0.85, d) for d in (0.5, 8, 1e20)]
     return {top_p_name(p, d): {"method.top_p": p, "method.delta": float(d)} for p, d in settings}
 
@@ -33,7 +36,7 @@ def _noise(recipe: Recipe) -> Variants:
 
 
 def _choices(recipe: Recipe) -> Variants:
-    """What the paper leaves open; of text, where a run takes longest, only whose turn it is."""
+    """Vary what the paper leaves open; on text, where a run takes longest, only the order of updates."""
     rates, average = recipe.training.lr, recipe.training.ema["generator"]
     other = {"alternating": "fused", "fused": "alternating"}[recipe.method.updates]
     turns: Variants = {
@@ -65,30 +68,36 @@ def _choices(recipe: Recipe) -> Variants:
 
 
 def _as_often(recipe: Recipe, changes: dict[str, Any]) -> dict[str, Any]:
-    """Changes of whose turn it is, with so many steps that the generator is updated as often as before."""
-    return _stretched(recipe, changes, _steps_a_turn(recipe.with_changes(changes)) / _steps_a_turn(recipe))
+    """Return changes to the order of updates, with steps for as many updates of the generator as before."""
+    before, after = (_steps_per_update(r) for r in (recipe, recipe.with_changes(changes)))
+    return _stretched(recipe, changes, after / before)
 
 
 def _as_long(recipe: Recipe, changes: dict[str, Any]) -> dict[str, Any]:
-    """The same with so many steps that as many forward passes' worth of work is done as before."""
+    """Return changes to the order of updates, with steps for as many forward passes' worth of work."""
     before, after = (METHODS[r.role].forwards(r.method) for r in (recipe, recipe.with_changes(changes)))
     return _stretched(recipe, changes, before / after)
 
 
 def _stretched(recipe: Recipe, changes: dict[str, Any], length: float) -> dict[str, Any]:
-    """Changes, and a run so many times as long, validated as often."""
+    """Return changes and a run `length` times as long, validated as often."""
     steps, validate = recipe.training.steps, recipe.training.validate_every
     longer = {"training.steps": round(length * steps), "training.validate_every": round(length * validate)}
     return changes | {key: value for key, value in longer.items() if value}
 
 
-def _steps_a_turn(recipe: Recipe) -> int:
-    """Loop steps for each update of the generator."""
+def _steps_per_update(recipe: Recipe) -> int:
+    """Return the loop steps for each update of the generator."""
     return recipe.method.auxiliary_updates + (recipe.method.updates == "alternating")
 
 
-_IMAGES = tuple(f"{w}-{p}-dmmd-{k}" for (w, k), p in product({"digits": 8, "glyphs": 16}.items(), PROCESSES))
-_STEPS = {"digits": (1, 4, 8, 16), "glyphs": (4, 8, 16, 32)}
+def _students(steps: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Return the D-MMD students of worlds, world -> steps, under every noise that the catalogue has."""
+    names = (f"{w}-{p}-dmmd-{k}" for w, all_steps in steps.items() for p, k in product(PROCESSES, all_steps))
+    return tuple(name for name in names if name in RECIPES)
+
+
+_IMAGES = _students({"digits": (8,), "glyphs": (16,)})
 STUDIES = {
     "fig5_teacher_temperature": Study(
         _IMAGES,
@@ -119,7 +128,7 @@ STUDIES = {
         ),
     ),
     "table6_noise_input": Study(
-        tuple(f"{w}-{p}-dmmd-{k}" for w in _STEPS for p, k in product(PROCESSES, _STEPS[w])),
+        _students({"digits": (1, 4, 8, 16), "glyphs": (4, 8, 16, 32)}),
         _noise,
         (
             Expectation("Noise input helps masked students.", BASELINE, NO_NOISE_INPUT, process="masked"),

@@ -1,7 +1,7 @@
 """SDTT in one round on the two coins: where the clamp on its targets' probabilities lets it end.
 
-The limits are by direct minimisation (`metrics.limits.one_step_sdtt`), this trains students to stand beside
-them.
+The limits come from direct minimisation (`theory.limits.one_step_sdtt`); this module trains students to
+compare with them.
 """
 
 import tempfile
@@ -19,10 +19,11 @@ from dmmd_lite.utils.records import Record
 
 
 def one_round(clamp: float, divergence: str = "reverse_kl", *, updates: int, seed: int = 0) -> Record:
-    """Total variation of a one-round, one-step student of the coins at a clamp; nothing else is kept of it.
+    """Train a one-round, one-step student of the coins at a clamp and return its total variation.
 
-    Its details hold the probability of heads of either coin, and what of the recipe `coins-masked-sdtt-1` was
-    changed. The teacher's floor is far below every clamp. ValueError for an unknown divergence or clamp.
+    The model is not kept. The record's details hold the probability of heads of either coin and the changes
+    to the recipe `coins-masked-sdtt-1`. The teacher's floor is far below every clamp. ValueError for an
+    unknown divergence or clamp.
     """
     changes = {
         "method.rounds": 1,
@@ -37,23 +38,23 @@ def one_round(clamp: float, divergence: str = "reverse_kl", *, updates: int, see
     (record,) = evaluate(model, ["total_variation"], steps=1)
     law = mean_law(model.denoiser, model.process, model.world, 1)
     heads = [float(law[:2].sum()), float(law[::2].sum())]
-    return replace(
-        record, details={"clamp": clamp, "divergence": divergence, "heads": heads, "changes": changes}
-    )
+    details = {"clamp": clamp, "divergence": divergence, "heads": heads, "changes": changes}
+    return replace(record, details=details)
 
 
 def grids(dt: float, times: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)) -> dict[str, dict[float, str]]:
-    """SDTT's grids at some times t: where the two sub-steps of length dt start, and how many of the masked
-    positions the first one reveals under linear masked noise: grid -> t -> words."""
-    t = torch.tensor(times)
+    """Return SDTT's grids at some times t in words: grid -> t -> "0.50, 0.38; reveals 25%".
+
+    The numbers are the starts of the two sub-steps of length dt, and the share of masked positions that the
+    first sub-step reveals under linear masked noise.
+    """
     found = {}
     for grid in GRIDS:
-        first, second = sub_step_times(t, dt, grid)
+        first, second = sub_step_times(torch.tensor(times), dt, grid)
         revealed = (dt / first).clamp(max=1)
+        columns = (times, first.tolist(), second.tolist(), revealed.tolist())
         found[grid] = {
-            time: f"{a:.2f}, {max(b, 0):.2f}; reveals {share:.0%}"
-            for time, a, b, share in zip(
-                times, first.tolist(), second.tolist(), revealed.tolist(), strict=True
-            )
+            t: f"{a:.2f}, {max(b, 0):.2f}; reveals {share:.0%}"
+            for t, a, b, share in zip(*columns, strict=True)
         }
     return found

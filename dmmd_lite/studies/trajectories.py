@@ -1,4 +1,4 @@
-"""Watching a student learn: anything about its players after every few updates, such as its exact law."""
+"""Trajectories of a training: probes of its players after every few updates, such as exact distributions."""
 
 import tempfile
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.utils.records import Record
 from dmmd_lite.worlds import get_world
 
-Probe = Callable[[dict[str, nn.Module]], Any]  # from the averaged players by name
-DRAWS = 4096  # of the noise, for a law
+Probe = Callable[[dict[str, nn.Module]], Any]  # a function of the averaged players by name
+DRAWS = 4096  # draws of the input noise behind a student's distribution
 
 
 def monitor(recipe: Recipe, every: int, probe: Probe, *, seed: int = 0) -> tuple[dict[int, Any], dict]:
-    """Train a recipe from the start and keep what look(players) says every `every` updates and at the end.
+    """Train a recipe from the start and keep probe(players) after every `every` updates and at the end.
 
-    Returns {update: what was said} and the provenance of the model; nothing else is kept of the training.
+    Returns {update: result of the probe} and the provenance of the model, which itself is not kept.
     """
     seen: dict[int, Any] = {}
 
@@ -31,16 +31,16 @@ def monitor(recipe: Recipe, every: int, probe: Probe, *, seed: int = 0) -> tuple
         seen[min(every * (len(seen) + 1), recipe.training.steps)] = probe(players)
         return 0.0
 
-    watched = recipe.with_changes({"training.validate_every": every})
+    monitored = recipe.with_changes({"training.validate_every": every})
     with tempfile.TemporaryDirectory() as folder:
-        model = read_model(train_recipe(watched, folder, seed=seed, validate=validate))
+        model = read_model(train_recipe(monitored, folder, seed=seed, validate=validate))
     return seen, model.provenance
 
 
 def distribution_of_student(recipe: Recipe, draws: int = DRAWS) -> Callable[[dict[str, nn.Module]], Tensor]:
-    """A look at the law of a student of an enumerable world in the sampling steps it is for.
+    """Return a probe of the distribution of a student of an enumerable world, at its number of steps.
 
-    The law is [V^L], in the order of the world's sequences, the mean over `draws` noise draws.
+    The distribution is [V^L], in the order of the world's sequences, the mean over `draws` noise draws.
     """
     task, student = task_of(recipe), METHODS[recipe.role].student
 
@@ -50,37 +50,39 @@ def distribution_of_student(recipe: Recipe, draws: int = DRAWS) -> Callable[[dic
     return probe
 
 
-def record_laws(recipe: Recipe, frames: int, *, seed: int = 0, draws: int = DRAWS) -> Record:
-    """A student watched `frames` times at equal distances, as a record: the total variation it ends at, with
-    the laws on the way in details["film"] = {"updates": [...], "laws": [...]}."""
+def record_distributions(recipe: Recipe, frames: int, *, seed: int = 0, draws: int = DRAWS) -> Record:
+    """Train a student and record its distribution `frames` times at equal distances.
+
+    Returns the final total variation, with details["film"] = {"updates": [...], "laws": [...]}.
+    """
     every = max(1, recipe.training.steps // frames)
-    laws, provenance = monitor(recipe, every, distribution_of_student(recipe, draws), seed=seed)
-    last = float(total_variation(laws[max(laws)], get_world(recipe.world)))
-    strip = {"updates": list(laws), "laws": [[round(p, 5) for p in law.tolist()] for law in laws.values()]}
-    return _record(recipe, "total_variation", last, draws, {"film": strip}, provenance)
+    found, provenance = monitor(recipe, every, distribution_of_student(recipe, draws), seed=seed)
+    last = float(total_variation(found[max(found)], get_world(recipe.world)))
+    laws = [[round(probability, 5) for probability in law.tolist()] for law in found.values()]
+    film = {"film": {"updates": list(found), "laws": laws}}
+    return _record(recipe, "total_variation", last, draws, film, provenance)
 
 
-def record_averaging(recipe: Recipe, looks: int, *, seed: int = 0) -> Record:
-    """How much a student's raw weights swing and its averaged ones do not, looked at `looks` times.
+def record_averaging(recipe: Recipe, frames: int, *, seed: int = 0) -> Record:
+    """Record the metric of a student's raw and of its averaged weights `frames` times while it trains.
 
     The recipe is trained twice from the same seed, the second time without averaging, which changes nothing
-    in the training itself. What is looked at is what its checkpoints are chosen by, on validation data, or
-    the total variation on an enumerable world. The record has the last averaged value; details["swings"] =
+    in the training itself. The metric is the one that chooses its checkpoints, on validation data, or the
+    total variation on an enumerable world. Returns the last averaged value, with details["swings"] =
     {"updates": [...], "averaged": [...], "raw": [...]}.
     """
-    world, chosen, every = get_world(recipe.world), recipe.validation, max(1, recipe.training.steps // looks)
-    probe = validator_of(task_of(recipe)) or _distance(recipe)
+    task, metric, every = task_of(recipe), recipe.validation, max(1, recipe.training.steps // frames)
+    probe = validator_of(task) or _distance(recipe)
     averaged, provenance = monitor(recipe, every, probe, seed=seed)
     raw, _ = monitor(recipe.with_changes({"training.ema.generator": 0.0}), every, probe, seed=seed)
     seen = {"updates": list(averaged), "averaged": list(averaged.values()), "raw": list(raw.values())}
-    metric, num = (
-        (chosen, validation_num(recipe.scale, world, chosen)) if chosen else ("total_variation", DRAWS)
-    )
-    return _record(recipe, metric, averaged[max(averaged)], num, {"swings": seen}, provenance)
+    num = validation_num(recipe.scale, task.world, metric) if metric else DRAWS
+    last = averaged[max(averaged)]
+    return _record(recipe, metric or "total_variation", last, num, {"swings": seen}, provenance)
 
 
 def _record(recipe: Recipe, metric: str, value: float, num: int, details: dict, provenance: dict) -> Record:
-    """What a watched training ended at: an exact distance to the world's law, or a validation."""
+    """Return the final value of a monitored training: an exact distance, or a validation."""
     reference = "the world's law"
     if metric == recipe.validation:
         reference, details = f"{recipe.world}, validation data", details | {"split": "valid"}
@@ -90,5 +92,6 @@ def _record(recipe: Recipe, metric: str, value: float, num: int, details: dict, 
 
 
 def _distance(recipe: Recipe) -> Probe:
-    law = distribution_of_student(recipe)
-    return lambda players: float(total_variation(law(players), get_world(recipe.world)))
+    """Return a probe of a student's total variation from its world."""
+    distribution = distribution_of_student(recipe)
+    return lambda players: float(total_variation(distribution(players), get_world(recipe.world)))

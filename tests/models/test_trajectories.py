@@ -2,11 +2,16 @@ import pytest
 import torch
 
 from dmmd_lite.recipes.catalogue import get_recipe
-from dmmd_lite.studies.trajectories import distribution_of_student, monitor, record_averaging, record_laws
-from dmmd_lite.utils.records import from_text, to_text
+from dmmd_lite.studies.trajectories import (
+    distribution_of_student,
+    monitor,
+    record_averaging,
+    record_distributions,
+)
+from dmmd_lite.utils.records import decode_tokens, encode_tokens
 
 
-def test_watching_gives_a_law_after_every_few_updates_and_the_last():
+def test_monitoring_gives_a_distribution_after_every_few_updates_and_the_last():
     recipe = get_recipe("coins-masked-dmmd-1", "smoke")
     laws, provenance = monitor(recipe, 8, distribution_of_student(recipe, draws=64), seed=2)
     assert provenance["training_seed"] == 2
@@ -15,8 +20,8 @@ def test_watching_gives_a_law_after_every_few_updates_and_the_last():
     assert not torch.equal(laws[8], laws[20])
 
 
-def test_a_film_is_a_record_of_the_last_law():
-    record = record_laws(get_recipe("coins-masked-sdtt-1", "smoke"), 4, draws=64, seed=3)
+def test_a_record_of_distributions_has_the_last_value():
+    record = record_distributions(get_recipe("coins-masked-sdtt-1", "smoke"), 4, draws=64, seed=3)
     strip = record.details["film"]
     last = torch.tensor(strip["laws"][-1])
     truth = torch.tensor([0.6, 0.0, 0.0, 0.4])
@@ -25,7 +30,7 @@ def test_a_film_is_a_record_of_the_last_law():
 
 
 @pytest.mark.parametrize("name", ["coins-uniform-dmmd-1", "digits-masked-dmmd-4"])
-def test_swings_are_of_one_training_with_and_without_averaging(name, tmp_path, monkeypatch):
+def test_averaging_is_recorded_for_one_training_with_and_without_it(name, tmp_path, monkeypatch):
     monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path))
     recipe = get_recipe(name, "smoke")
     record = record_averaging(recipe, 4, seed=5)
@@ -38,6 +43,6 @@ def test_swings_are_of_one_training_with_and_without_averaging(name, tmp_path, m
 
 def test_samples_survive_as_text():
     tokens = torch.randint(17, (5, 64), generator=torch.Generator().manual_seed(1))
-    assert torch.equal(from_text(to_text(tokens)), tokens)
+    assert torch.equal(decode_tokens(encode_tokens(tokens)), tokens)
     with pytest.raises(ValueError, match="tokens: 36 is not allowed"):
-        to_text(torch.tensor([[36]]))
+        encode_tokens(torch.tensor([[36]]))

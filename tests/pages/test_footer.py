@@ -1,5 +1,7 @@
 """The section that closes a page: its code, its records, where and when they were made."""
 
+from dataclasses import replace
+
 import pytest
 from helpers import ROOT
 
@@ -49,14 +51,11 @@ def test_links_lead_to_pages_on_the_site_and_to_files_in_a_checkout(monkeypatch)
 
 def test_records_of_two_machines_take_two_rows():
     (record,) = load_results("coins")[:1]
-    made = record["provenance"]["measured"]
-    other = {
-        **record,
-        "model": "big",
-        "provenance": {"measured": {**made, "hardware": "NVIDIA H200", "date": "2027-01-02"}},
-    }
-    other["provenance"]["provenance"] = {"hardware": "NVIDIA H200", "date": "2026-12-31"}
-    later = {**record, "provenance": {"measured": {**made, "date": "2999-01-01"}}}
+    made = record.provenance["measured"]
+    there = {"measured": {**made, "hardware": "NVIDIA H200", "date": "2027-01-02"}}
+    there["provenance"] = {"hardware": "NVIDIA H200", "date": "2026-12-31"}
+    other = replace(record, model="big", provenance=there)
+    later = replace(record, provenance={"measured": {**made, "date": "2999-01-01"}})
     head, _, here, there = records_table({"coins": [record, other, later]}).splitlines()
     assert "measured on" in head and "trained on" in head
     assert f"{made['hardware']}, {made['date']} to 2999-01-01" in here and "| 2 |" in here

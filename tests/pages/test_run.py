@@ -17,7 +17,8 @@ from dmmd_lite.pages.run import PageError, fingerprint, run_page, up_to_date
 from dmmd_lite.pages.site import pages_dir, toc_pages
 from dmmd_lite.pages.source import page_names, page_parameters, parse_value, resolve_parameters
 from dmmd_lite.utils import records
-from dmmd_lite.utils.records import load_results, save_records
+from dmmd_lite.utils.files import write_json
+from dmmd_lite.utils.records import Record, load_results, save_records
 from dmmd_lite.utils.scales import SCALES
 
 SOURCE = """# ---
@@ -250,17 +251,22 @@ def test_records_are_saved_only_where_a_run_asks(tmp_path, monkeypatch):
     monkeypatch.delenv("DMMD_PAGE_OUT", raising=False)
     save_records("page", [])
     monkeypatch.setenv("DMMD_PAGE_OUT", str(tmp_path))
-    save_records("page", [{"value": 1}], claim=True)
+    record = Record("coverage", 0.5, None, None, 8, "test images")
+    save_records("page", [record, {"value": 1}], claim=True)
     assert [path.name for path in tmp_path.iterdir()] == ["page.json"]
-    expected = {"page": "page", "records": [{"value": 1}], "claim": True}
+    expected = {"page": "page", "records": [record.to_dict(), {"value": 1}], "claim": True}
     assert json.loads((tmp_path / "page.json").read_text()) == expected
 
 
 def test_results_load_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "data_dir", lambda: tmp_path)
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "known.json").write_text('{"page": "known", "records": [{"value": 1}]}')
-    assert load_results("known") == [{"value": 1}]
+    record = Record("coverage", 0.5, None, None, 8, "test images")
+    write_json(tmp_path / "results" / "known.json", {"page": "known", "records": [record.to_dict()]})
+    assert load_results("known") == [record]
+    write_json(tmp_path / "results" / "other.json", {"page": "other", "records": [{"colour": "red"}]})
+    with pytest.raises(ValueError, match="record key: 'colour' is not allowed"):
+        load_results("other")
     with pytest.raises(ValueError, match="'unknown'.*known"):
         load_results("unknown")
 

@@ -1,4 +1,4 @@
-"""What the book claims, held against the committed records, for every training seed.
+"""What the book claims, compared with the committed records, for every training seed.
 
 What holds for some seeds only is no claim; pages print it seed by seed.
 """
@@ -10,7 +10,7 @@ from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.report.claims import diverges, falls_with_fewer_steps, noise_input
 from dmmd_lite.studies.comparison import teacher as teacher_of
 from dmmd_lite.studies.theory.limits import one_step_sdtt
-from dmmd_lite.utils.records import load_results
+from dmmd_lite.utils.records import load_results, select
 from dmmd_lite.worlds import get_world
 
 OTHERS = [role for role in PLANS if role != "dmmd"]
@@ -20,11 +20,7 @@ NEAREST += [("markov", steps) for steps in (1, 4)]
 
 def values(page: str, metric: str, model: str, steps: int) -> list[float]:
     """Values of a metric in a page's committed records, one for each training seed."""
-    return [
-        r["value"]
-        for r in load_results(page)
-        if (r["name"], r["model"], r["steps"]) == (metric, model, steps)
-    ]
+    return [r.value for r in select(load_results(page), name=metric, model=model, steps=steps)]
 
 
 def only(page: str, metric: str, model: str, steps: int) -> float:
@@ -202,12 +198,8 @@ def test_no_dmmd_sample_is_likelier_than_the_chains_own(process):
 
 def at_the_end(role: str, process: str, steps: int) -> list[float]:
     """Fréchet distances of digits students at their last checkpoints."""
-    return [
-        r["value"]
-        for r in load_results("collapse")
-        if r["details"].get("changes") == {"training.validate_every": 0} and r["name"] == "frechet"
-        if r["model"] == student_for(role, "digits", process, steps) and r["steps"] == steps
-    ]
+    mine = {"name": "frechet", "model": student_for(role, "digits", process, steps), "steps": steps}
+    return [r.value for r in select(load_results("collapse"), changes="training.validate_every = 0", **mine)]
 
 
 def test_progressive_methods_end_behind_their_teachers_on_digits_and_dmmd_does_not():
@@ -249,13 +241,13 @@ def test_masked_idlm_loses_classes_of_digits_at_any_number_of_steps():
 
 def test_one_round_of_sdtt_ends_where_its_clamp_says():
     """Within 0.02 of the probability of heads at which the loss is least, by direct minimisation."""
-    records = [r for r in load_results("collapse") if "divergence" in r["details"]]
-    assert {r["details"]["clamp"] for r in records} == {1e-3, 1e-6, 1e-10, 1e-20}
-    assert len({r["provenance"]["training_seed"] for r in records}) == 5
+    records = [r for r in load_results("collapse") if "divergence" in r.details]
+    assert {r.details["clamp"] for r in records} == {1e-3, 1e-6, 1e-10, 1e-20}
+    assert len({r.provenance["training_seed"] for r in records}) == 5
     for r in records:
-        clamp, divergence = r["details"]["clamp"], r["details"]["divergence"]
+        clamp, divergence = r.details["clamp"], r.details["divergence"]
         least = float(one_step_sdtt(get_world("coins"), clamp, divergence)[0, 0])
-        assert r["details"]["heads"] == pytest.approx([least, least], abs=0.02)
+        assert r.details["heads"] == pytest.approx([least, least], abs=0.02)
 
 
 def test_the_exact_text_teacher_errs_less_with_more_steps():
@@ -268,13 +260,13 @@ def test_the_exact_text_teacher_errs_less_with_more_steps():
 
 def test_the_exact_text_student_halves_the_excess_of_the_exact_teacher():
     """Trigram divergence above the floor of equally many exact samples, in 8 steps, five training seeds."""
-    records = [r for r in load_results("exact_text") if r["name"] == "ngram_divergence" and r["steps"] == 8]
+    records = [r for r in load_results("exact_text") if r.name == "ngram_divergence" and r.steps == 8]
 
     def excess(model):
-        return [r["value"] - r["details"]["floor"] for r in records if r["model"] == model]
+        return [r.value - r.details["floor"] for r in records if r.model == model]
 
     (teacher,), students = excess("markov-masked-exact"), excess("markov-masked-dmmd-8")
-    assert len(students) == 5 and min(r["n"] for r in records) >= 10_000
+    assert len(students) == 5 and min(r.n for r in records) >= 10_000
     assert max(students) <= 0.5 * teacher
 
 
@@ -284,42 +276,42 @@ def test_perplexity_keeps_falling_where_the_gradient_moment_turns():
     for knob, other in (("temperature", "top_p"), ("top_p", "temperature")):
 
         def along(metric, knob=knob, other=other):
-            mine = [r for r in records if r["name"] == metric and r[other] == 1]
-            return sorted(mine, key=lambda r: r[knob])
+            mine = [r for r in records if r.name == metric and getattr(r, other) == 1]
+            return sorted(mine, key=lambda r: getattr(r, knob))
 
-        perplexities = [r["value"] for r in along("perplexity")]
+        perplexities = [r.value for r in along("perplexity")]
         assert len(perplexities) >= 5 and perplexities == sorted(perplexities)
         curve = along("gradient_moment")
-        least = min(curve, key=lambda r: r["value"])
-        assert curve[0]["low"] > least["high"] and curve[-1]["low"] > least["high"]
+        least = min(curve, key=lambda r: r.value)
+        assert curve[0].low > least.high and curve[-1].low > least.high
 
 
 def test_masked_text_students_of_a_sharpened_teacher_beat_it_at_equal_steps():
     """Gradient moment at each model's own top-p."""
-    records = [r for r in load_results("fig1_steps_text") if r["name"] == "gradient_moment"]
-    records = [r for r in records if r["details"]["split"] == "test" and r["steps"] == 16]
-    (teacher,) = [r for r in records if r["model"] == "docstrings-masked-teacher"]
-    students = [r for r in records if r["model"] == "docstrings-masked-dmmd-16-p85"]
+    records = [r for r in load_results("fig1_steps_text") if r.name == "gradient_moment"]
+    records = [r for r in records if r.details["split"] == "test" and r.steps == 16]
+    (teacher,) = [r for r in records if r.model == "docstrings-masked-teacher"]
+    students = [r for r in records if r.model == "docstrings-masked-dmmd-16-p85"]
     assert len(students) == 3
-    assert max(r["high"] for r in students) < teacher["low"]
+    assert max(r.high for r in students) < teacher.low
 
 
 def test_uniform_text_students_beat_their_teacher_at_twice_the_steps():
     """Gradient moment at each model's own top-p."""
-    records = [r for r in load_results("fig1_steps_text") if r["name"] == "gradient_moment"]
-    records = [r for r in records if r["details"]["split"] == "test"]
-    (teacher,) = [r for r in records if (r["model"], r["steps"]) == ("docstrings-uniform-teacher", 32)]
-    students = [r for r in records if r["model"] == "docstrings-uniform-dmmd-16"]
+    records = [r for r in load_results("fig1_steps_text") if r.name == "gradient_moment"]
+    records = [r for r in records if r.details["split"] == "test"]
+    (teacher,) = [r for r in records if (r.model, r.steps) == ("docstrings-uniform-teacher", 32)]
+    students = [r for r in records if r.model == "docstrings-uniform-dmmd-16"]
     assert len(students) == 3
-    assert max(r["high"] for r in students) < teacher["low"]
+    assert max(r.high for r in students) < teacher.low
 
 
 def test_the_block_student_keeps_up_with_its_teacher_at_four_times_the_steps():
     """One training seed: guards the committed records, and is no claim of the book."""
-    records = [r for r in load_results("table3_block_autoregressive") if r["name"] == "gradient_moment"]
-    (teacher,) = [r for r in records if "teacher" in r["model"] and r["steps"] == 64]
-    (student,) = [r for r in records if "dmmd-16" in r["model"] and r["steps"] == 16]
-    assert student["high"] <= 1.1 * teacher["value"]
+    records = [r for r in load_results("table3_block_autoregressive") if r.name == "gradient_moment"]
+    (teacher,) = [r for r in records if "teacher" in r.model and r.steps == 64]
+    (student,) = [r for r in records if "dmmd-16" in r.model and r.steps == 16]
+    assert student.high <= 1.1 * teacher.value
 
 
 def test_a_hard_exclusion_diverges_under_both_noises():

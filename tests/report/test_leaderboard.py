@@ -1,10 +1,12 @@
 import shlex
+from dataclasses import replace
 
 import pytest
 
 from dmmd_lite import cli
 from dmmd_lite.metrics.suite import metrics_for
 from dmmd_lite.objectives import METHODS
+from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import BEFORE_TUNING, get_recipe
 from dmmd_lite.recipes.students import PLANS
 from dmmd_lite.recipes.trials import trials_of
@@ -16,32 +18,22 @@ from dmmd_lite.report.leaderboard import (
     command,
     committed_records,
     last_against_chosen,
+    methods_against_steps,
     methods_table,
     seeds_table,
     winners_table,
 )
+from dmmd_lite.report.studies import noise_input_lines
 from dmmd_lite.studies.comparison import students, teacher, try_out
-from dmmd_lite.utils.records import load_results
+from dmmd_lite.utils.records import Record, load_results
 from dmmd_lite.worlds import get_world
 
 
 def record(model="coins-masked-sdtt-1", value=0.25, train_seed=0, best_step=None, **fields):
     training = {"steps": 100, "seconds": 60.0 * (1 + train_seed), "best_step": best_step}
-    return {
-        "name": "total_variation",
-        "model": model,
-        "world": model.split("-")[0],
-        "value": value,
-        "low": None,
-        "high": None,
-        "steps": 1,
-        "n": 0,
-        "seed": 0,
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "details": {},
-        "provenance": {"training_seed": train_seed, "training": training},
-    } | fields
+    about = {"model": model, "world": model.split("-")[0], "steps": 1, "seed": 0}
+    about["provenance"] = {"training_seed": train_seed, "training": training}
+    return replace(Record("total_variation", value, None, None, 0, "the world's law", **about), **fields)
 
 
 @pytest.mark.parametrize("world", compared_worlds())
@@ -86,9 +78,9 @@ def test_a_command_says_what_its_record_was():
     program, *words = shlex.split(command(found))
     assert program == "dmmd-lite"
     arguments = cli.make_parser().parse_args(words)
-    assert (arguments.model, arguments.train_seed, arguments.steps) == (found["model"], 2, 4)
+    assert (arguments.model, arguments.train_seed, arguments.steps) == (found.model, 2, 4)
     assert (arguments.num, arguments.seed, arguments.top_p, arguments.temperature) == (64, 5, 0.9, 0.8)
-    assert found["name"] in arguments.metrics.split(",")
+    assert found.name in arguments.metrics.split(",")
     assert "--num" not in command(record())
     assert "--greedy-tail" in command(record(details={"greedy_tail": True}))
     assert "--greedy-tail" not in command(found)
@@ -97,8 +89,25 @@ def test_a_command_says_what_its_record_was():
 def test_every_committed_record_has_a_command_that_measures_it():
     for found in committed_records():
         arguments = cli.make_parser().parse_args(shlex.split(command(found))[1:])
-        assert (arguments.model, arguments.steps) == (found["model"], found["steps"])
-        assert found["name"] in arguments.metrics.split(",")
+        assert (arguments.model, arguments.steps) == (found.model, found.steps)
+        assert found.name in arguments.metrics.split(",")
+
+
+def test_a_process_without_students_has_empty_lines(monkeypatch):
+    """As many columns and lines as there are processes; a third one has no recipes yet."""
+    monkeypatch.setitem(PROCESSES, "third", PROCESSES["masked"])
+    records = [record(), record("coins-masked-dmmd-1", 0.1)]
+    table = methods_table(records, "coins", "total_variation", [1])
+    assert table.loc[("masked", "SDTT"), "1 step"] == "0.250"
+    assert set(table.loc["third"]["1 step"]) == {"–"}
+    assert (winners_table(records, ["coins"], [1]).loc["coins", "third"] == "").all()
+    assert set(as_recommended([record("coins-masked-dimo-1")], "coins", "total_variation")["noise"]) == {
+        "masked"
+    }
+    assert not any("third" in name for name, _ in students("coins"))
+    axes = methods_against_steps(records, "coins", ["total_variation"]).axes
+    assert [ax.get_title() for ax in axes] == ["coins, masked", "coins, uniform", "coins, third"]
+    assert len(noise_input_lines("table6_noise_input", []).axes) == 4
 
 
 def test_measuring_a_seed_again_makes_no_second_seed():
@@ -139,9 +148,11 @@ def test_winners_say_by_how_much_and_in_how_many_seeds():
     table = winners_table([*sdtt, *dmmd, record("coins-masked-exact", 0.48)], ["coins"], [1, 4])
     assert table.loc[cell] == "D-MMD 0.17, then SDTT 0.25 (on average)"
     assert table.loc[("coins", "uniform"), "1 step"] == table.loc[("coins", "masked"), "4 steps"] == ""
-    table = winners_table([*sdtt, dmmd[0], dmmd[1] | {"value": 0.15}], ["coins"], [1])
+    table = winners_table([*sdtt, dmmd[0], replace(dmmd[1], value=0.15)], ["coins"], [1])
     assert table.loc[cell] == "D-MMD 0.125, then SDTT 0.25 (in every seed)"
-    lost = winners_table([*sdtt, dmmd[0] | {"value": 0.9}, record("coins-masked-exact", 0.1)], ["coins"], [1])
+    lost = winners_table(
+        [*sdtt, replace(dmmd[0], value=0.9), record("coins-masked-exact", 0.1)], ["coins"], [1]
+    )
     assert lost.loc[cell] == "teacher 0.1, then SDTT 0.25 (in every seed)"
     few = winners_table([*dmmd, sdtt[1], record("coins-masked-exact", 0.48)], ["coins"], [1])
     assert few.loc[cell] == "D-MMD 0.17, then SDTT 0.3 (one seed)"
@@ -207,17 +218,17 @@ def test_every_committed_best_trial_is_the_recipe():
     """What was best on validation is what the catalogue has, for every method that was tuned."""
     found = {}
     for r in load_results("tuning"):
-        found.setdefault(r["model"], []).append(r)
+        found.setdefault(r.model, []).append(r)
     assert found
     for name, records in found.items():
         assert len(records) == 4
-        best = min(records, key=lambda r: r["value"])["details"]["trial"]
+        best = min(records, key=lambda r: r.value).details["trial"]
         base = BEFORE_TUNING[name]("laptop")
         assert get_recipe(name) == base.with_changes(trials_of(base)[best])
 
 
 def test_an_unknown_trial_is_refused():
-    with pytest.raises(ValueError, match="trial: 'more' is not allowed; choose from"):
+    with pytest.raises(ValueError, match="trial: 'more' is not allowed; choose one of"):
         try_out("coins-masked-sdtt-1", "more")
 
 

@@ -1,5 +1,7 @@
 """The paper against us: claims are decided by records, and would come out otherwise with others."""
 
+from dataclasses import replace
+
 import pytest
 
 from dmmd_lite.pages.source import page_names
@@ -24,16 +26,16 @@ from dmmd_lite.report.claims import (
     verdict,
 )
 from dmmd_lite.report.paper import CLAIMS, TABLE_1, TABLE_2, TABLE_4, TABLE_5, TABLE_6, claims_of, items
-from dmmd_lite.utils.records import load_results
+from dmmd_lite.utils.records import Record, load_results
 from dmmd_lite.utils.scales import SCALES
 
 
 def record(model, steps, value, seed=0, name="frechet", width=0.1, split="test", **fields):
     """A record with the fields that claims read; its interval reaches `width` to both sides."""
     world = fields.pop("world", model.split("-")[0])
-    values = {"name": name, "model": model, "steps": steps, "value": value, "world": world, "top_p": 1.0}
-    values |= {"low": value - width, "high": value + width, "temperature": 1.0, "details": {"split": split}}
-    return values | {"provenance": {"training_seed": seed}} | fields
+    fields = {"details": {"split": split}, "provenance": {"training_seed": seed}} | fields
+    context = {"model": model, "steps": steps, "world": world} | fields
+    return Record(name, value, value - width, value + width, 100, "test data", **context)
 
 
 def counts(findings) -> list[tuple[int, int, int]]:
@@ -58,7 +60,7 @@ def test_a_verdict_asks_for_every_seed_and_for_intervals_apart(findings, words):
     assert verdict(findings) == words
 
 
-def test_students_are_held_against_their_teacher_seed_by_seed():
+def test_students_are_compared_with_their_teacher_seed_by_seed():
     teacher = record("digits-masked-teacher", 16, 2.0)
     students = [record("digits-masked-dmmd-16", 16, value, s) for s, value in enumerate((1.0, 1.9, 2.1))]
     check = against_teacher("frechet", most=False)
@@ -151,7 +153,7 @@ def test_a_turn_is_a_least_value_inside(values, dull, expected):
         for name, value in zip(("gradient_moment", "perplexity"), pair, strict=True)
     ]
     assert counts(turns("gradient_moment", always="perplexity")(records)) == [expected]
-    seeds = [{**records[0], "provenance": {"training_seed": s}} for s in range(3)]
+    seeds = [replace(records[0], provenance={"training_seed": s}) for s in range(3)]
     assert not list(turns("gradient_moment")(seeds)), "three seeds are no curve"
 
 
@@ -168,8 +170,7 @@ def test_a_dropped_face_is_neither_a_product_of_marginals_nor_a_good_student(dis
 
 def of_delta(delta, value, name="frechet", seed=0, student="digits-masked-dmmd-8"):
     details = {"variant": f"Δ = {delta:g}", "changes": {"method.top_p": 0.85, "method.delta": delta}}
-    made = record(f"{student}: {details['variant']}", 8, value, name=name)
-    return made | {"details": details, "provenance": {"training_seed": seed}}
+    return record(f"{student}: {details['variant']}", 8, value, name=name, seed=seed, details=details)
 
 
 @pytest.mark.parametrize(("far", "near"), [(2.1, 1), (2.3, 0)])
@@ -180,10 +181,10 @@ def test_delta_hardly_matters_within_a_tenth_in_every_seed(far, near):
 
 
 def test_divergence_is_no_finite_loss_or_worse_than_before():
-    before = of_delta(0.0, 3.0) | {"model": "digits-masked-dmmd-8: before distillation"}
+    details = {"variant": "before distillation", "changes": {}}
+    before = record("digits-masked-dmmd-8: before distillation", 8, 3.0, details=details)
     stopped = of_delta(1e20, 1, name="updates_before_divergence")
     worse, better = of_delta(1e20, 3.5, seed=1), of_delta(1e20, 2.5, seed=2)
-    before["details"] = {"variant": "before distillation", "changes": {}}
     assert counts(diverges("frechet")([before, stopped, worse, better])) == [(2, 2, 3)]
     assert not list(diverges("frechet")([before, of_delta(8.0, 4.0)]))
 
@@ -191,8 +192,13 @@ def test_divergence_is_no_finite_loss_or_worse_than_before():
 def test_studies_count_under_their_models_own_names():
     """Table 6: with noise input and without it, of the same student."""
     records = [
-        record(f"digits-masked-dmmd-4: {variant}", 4, value, name="output_entropy")
-        | {"details": {"variant": variant, "changes": {}}}
+        record(
+            f"digits-masked-dmmd-4: {variant}",
+            4,
+            value,
+            name="output_entropy",
+            details={"variant": variant, "changes": {}},
+        )
         for variant, value in (("as it is", 1.0), ("without noise input", 1.2))
     ]
     assert [f.seeds for f in noise_input("output_entropy")(records)] == [1]
@@ -216,7 +222,7 @@ def test_findings_name_their_file_and_scale():
     found = claim.findings()
     assert found and {(f.file, f.scale) for f in found} >= {("table1_steps_images", "laptop")}
     for f in found:
-        assert any(f.where.startswith(r["model"]) for r in load_results(f.file))
+        assert any(f.where.startswith(r.model) for r in load_results(f.file))
 
 
 def test_every_figure_and_table_has_its_line_and_every_claim_its_part():

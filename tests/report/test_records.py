@@ -1,23 +1,40 @@
 """Reading records: picking, tabulating, choosing."""
 
+import json
+from dataclasses import replace
+
 import pandas as pd
 import pytest
+from helpers import ROOT
 
-from dmmd_lite.utils.records import Record, best_top_p, field_of, select, table
+from dmmd_lite.utils.records import Record, best_top_p, read_records, select, table
 
 
 def record(value, **fields):
     made = Record("gradient_moment", value, value - 1, value + 1, 10, "real text", model="m", steps=4)
-    return {**made.to_dict(), **fields}
+    return replace(made, **fields)
 
 
 def test_fields_include_the_training_seed_and_the_split():
     plain, valid = record(1.0), record(1.0, details={"split": "valid"}, provenance={"training_seed": 3})
-    assert [field_of(plain, f) for f in ("training_seed", "split", "steps")] == [0, "test", 4]
-    assert [field_of(valid, f) for f in ("training_seed", "split")] == [3, "valid"]
-    assert field_of(plain, "changes") == "none"
-    changed = {"details": {"changes": {"method.grid": "released", "training.validate_every": 0}}}
-    assert field_of(changed, "changes") == "method.grid = released, training.validate_every = 0"
+    assert (plain.training_seed, plain.split, plain.steps) == (0, "test", 4)
+    assert (valid.training_seed, valid.split) == (3, "valid")
+    assert plain.changes == "none" and plain.variant is None and plain.greedy_tail is None
+    changes = {"method.grid": "released", "training.validate_every": 0}
+    changed = record(1.0, details={"changes": changes, "variant": "released grid", "greedy_tail": True})
+    assert changed.changes == "method.grid = released, training.validate_every = 0"
+    assert changed.variant == "released grid" and changed.greedy_tail
+
+
+def test_an_interval_is_a_point_where_the_value_is_exact():
+    assert record(1.0).interval == (0.0, 2.0) and record(1.0).text(1) == "1.0 [0.0, 2.0]"
+    exact = record(1.0, low=None, high=None)
+    assert exact.interval == (1.0, 1.0) and exact.text(2) == "1.00"
+
+
+def test_every_committed_record_is_read_and_written_unchanged():
+    for path in sorted((ROOT / "data/results").glob("*.json")):
+        assert [r.to_dict() for r in read_records(path)] == json.loads(path.read_text())["records"]
 
 
 def test_select_compares_values_and_asks_functions():
@@ -25,7 +42,7 @@ def test_select_compares_values_and_asks_functions():
     assert select(records, steps=4, model="m") == records[:1]
     assert select(records, model=lambda name: name.startswith("o")) == records[2:]
     assert select(records) == records
-    with pytest.raises(KeyError):
+    with pytest.raises(AttributeError, match="colour"):
         select(records, colour="red")
 
 

@@ -3,19 +3,22 @@
 import re
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
+from dmmd_lite.report import studies as report
 from dmmd_lite.report.studies import (
+    averaging_curves,
     level_shares,
     noise_ratios,
     records_of_student,
+    show_study,
     study_dots,
     study_lines,
     study_samples,
     study_table,
-    swings_on_the_way,
     verdicts,
 )
 from dmmd_lite.studies import run as studies
@@ -23,6 +26,7 @@ from dmmd_lite.studies.definitions import STUDIES
 from dmmd_lite.studies.run import run, variants, varied
 from dmmd_lite.studies.study import BASELINE, DIVERGED, NO_NOISE_INPUT, TEACHER_NETWORK, Expectation, Study
 from dmmd_lite.training.loop import NonFiniteLoss
+from dmmd_lite.utils.records import Record, load_results
 from dmmd_lite.worlds import get_world
 
 ALL = [(study, student) for study in STUDIES for student in STUDIES[study].students]
@@ -90,14 +94,13 @@ def test_a_run_leaves_whole_records(tmp_path, monkeypatch):
         assert r.model == "digits-uniform-dmmd-8: τ = 0.8" and r.model not in RECIPES
         assert r.details["changes"] == {"method.temperature": 0.8} and r.steps == 8
         assert r.provenance["training_seed"] == 3 and len(r.details["samples"]) == 16
-    records = [r.to_dict() for r in found]
-    assert len(study_samples([r | {"provenance": {"training_seed": 0}} for r in records],
-                             "digits-uniform-dmmd-8").axes) == 16  # fmt: skip
+    records = [replace(r, provenance={"training_seed": 0}) for r in found]
+    assert len(study_samples(records, "digits-uniform-dmmd-8").axes) == 16
     with pytest.raises(
-        ValueError, match=re.escape("variant: 'τ = 9' is not allowed; choose from ['as it is', ")
+        ValueError, match=re.escape("variant: 'τ = 9' is not allowed; choose one of ['as it is', ")
     ):
         run(name, "digits-uniform-dmmd-8", "τ = 9")
-    with pytest.raises(ValueError, match="student: 'coins-masked-dmmd-1' is not allowed in fig5"):
+    with pytest.raises(ValueError, match="student of fig5_.*: 'coins-masked-dmmd-1' is not allowed"):
         run(name, "coins-masked-dmmd-1", BASELINE)
 
 
@@ -117,7 +120,7 @@ def test_a_training_that_diverges_leaves_a_record(monkeypatch):
     monkeypatch.setattr(studies, "model_of", fail)
     (record,) = run("fig6_teacher_top_p", "digits-uniform-dmmd-8", "p = 0.85, Δ = 1e+20", seed=1)
     assert (record.name, record.value, record.world) == (DIVERGED, 7, "digits")
-    (last,) = verdicts_of("fig6_teacher_top_p", [record.to_dict(), made(TEACHER_NETWORK, 3.0)])
+    (last,) = verdicts_of("fig6_teacher_top_p", [record, made(TEACHER_NETWORK, 3.0)])
     assert last == "seen: 3 against inf"
 
 
@@ -129,7 +132,7 @@ def test_level_shares_are_those_of_the_samples():
         made("τ = 0.6", 1.0, name=name),
     ]
     for r, row in zip(records, ("0" * 16 + "8" * 48, "1" * 64, "0" * 64), strict=True):
-        r["details"]["samples"] = [row] * 4
+        r.details["samples"] = [row] * 4
     shares = level_shares("fig5_teacher_temperature", records)[f"{student}: level 0"]
     assert shares[BASELINE] == "0.250 [0.250, 0.250]" and shares["τ = 0.6"] == "1.000 [1.000, 1.000]"
     test = get_world("digits").split("test")
@@ -143,11 +146,9 @@ def verdicts_of(study, records):
 
 
 def made(variant, value, half=0.1, seed=0, student="digits-uniform-dmmd-8", name="frechet", **changes):
-    return {
-        "name": name, "model": f"{student}: {variant}", "value": value, "low": value - half, "n": 100,
-        "high": value + half, "details": {"variant": variant, "changes": changes}, "steps": 8,
-        "provenance": {"training_seed": seed},
-    }  # fmt: skip
+    context = {"model": f"{student}: {variant}", "steps": 8, "provenance": {"training_seed": seed}}
+    details = {"variant": variant, "changes": changes}
+    return Record(name, value, value - half, value + half, 100, "test data", details, **context)
 
 
 def test_verdicts_ask_every_seed(monkeypatch):
@@ -175,7 +176,7 @@ def test_verdicts_ask_every_seed(monkeypatch):
         "not run yet",
         "confirmed: 1.9 to 2.2 (3 seeds) against 3",
     ]
-    assert records_of_student(records, "digits-uniform-dmmd-8", "frechet")["a"][2]["value"] == 1.2
+    assert records_of_student(records, "digits-uniform-dmmd-8", "frechet")["a"][2].value == 1.2
 
 
 def test_noise_ratios_are_of_seeds_that_both_have():
@@ -200,5 +201,18 @@ def test_figures_and_tables_of_studies_show_every_variant():
     assert list(ax.lines[0].get_xdata()) == [0, 1] and list(ax.lines[0].get_ydata()) == [2.0, 3.0]
     assert len(study_table(records)) == 3
     seen = {"updates": [1, 2], "raw": [3.0, 2.0], "averaged": [3.0, 2.5]}
-    watched = {"name": "frechet", "model": student, "details": {"swings": seen}, "provenance": {}}
-    assert len(swings_on_the_way([watched, watched]).axes) == 2
+    monitored = Record("frechet", 2.5, None, None, 100, "validation", {"swings": seen}, student)
+    assert len(averaging_curves([monitored, monitored]).axes) == 2
+
+
+def test_a_study_shows_verdicts_samples_and_numbers(monkeypatch):
+    """Committed records, as on the pages; worlds without images have no samples."""
+    shown, alts = [], []
+    monkeypatch.setattr(report, "display", lambda *content: shown.extend(content))
+    monkeypatch.setattr(report, "show", lambda figure, alt: alts.append(alt))
+    committed = load_results("open_choices")
+    show_study("open_choices", committed, committed[:4])
+    assert alts == ["First samples of every variant of digits-masked-dmmd-4, a row each."]
+    tables = [part for part in shown if isinstance(part, pd.DataFrame)]
+    assert [len(t) for t in tables][0] == len(verdicts("open_choices", committed)) and len(tables) == 3
+    assert len(tables[1]) > 50 > len(tables[2])

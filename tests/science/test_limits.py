@@ -1,5 +1,7 @@
 """Limits of mixtures of product laws, against what is known of them, and of SDTT in one round."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -67,14 +69,17 @@ def test_the_seed_decides_the_starts_only():
 
 def test_a_round_of_sdtt_stands_beside_its_limit():
     coins = get_world("coins")
-    records = [one_round(clamp, updates=3).to_dict() for clamp in (1e-3, 1e-6)]
+    records = [one_round(clamp, updates=3) for clamp in (1e-3, 1e-6)]
     for clamp, r in zip((1e-3, 1e-6), records, strict=True):
-        assert r["details"]["changes"]["method.clamp"] == r["details"]["clamp"] == clamp
-        assert r["provenance"]["training"]["steps"] == 3
-        assert all(0 < p < 1 for p in r["details"]["heads"])
+        assert r.details["changes"]["method.clamp"] == r.details["clamp"] == clamp
+        assert r.provenance["training"]["steps"] == 3
+        assert all(0 < p < 1 for p in r.details["heads"])
     table = clamp_table([records[0], records[0], records[1]], coins)
-    assert list(table["seeds"]) == [2, 1] and list(table["heads at the least loss"]) == ["0.657", "0.730"]
-    assert clamp_table([{**records[0], "details": {}}], coins).empty
+    assert list(table["seeds"]) == [2, 1] and list(table["heads at the minimum of the loss"]) == [
+        "0.657",
+        "0.730",
+    ]
+    assert clamp_table([replace(records[0], details={})], coins).empty
 
 
 def test_the_released_grid_of_sdtt_reveals_less_in_between():

@@ -6,33 +6,38 @@ from torch import Tensor
 from dmmd_lite.denoisers.exact import log_posterior
 from dmmd_lite.objectives.terms import clamped, divergence_between
 from dmmd_lite.processes.masked import Masked
+from dmmd_lite.utils.checks import check_whole
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 
 
 def best_mixture(
     world: EnumerableWorld, components: int, restarts: int = 64, steps: int = 600, seed: int = 0
 ) -> tuple[float, Tensor]:
-    """Least total variation that an equal mixture of `components` product laws can have from the world's law.
+    """Compute the minimum total variation of an equal mixture of product laws from the world's law.
 
     One component is all that one masked step without noise can emit; V^L components are the starting states
     of one step under uniform noise; a student with M values of lambda emits M from one start. Adam on the
-    logits from random starts with a decaying rate: an upper limit, above the least by less than 1e-3 where
-    that is known. Returns the distance and the law [V^L], in the order of `world.all_sequences`.
+    logits from random starts with a decaying rate gives an upper limit, less than 1e-3 above the minimum
+    where that is known. Returns the distance and the law [V^L], in the order of `world.all_sequences`.
+
+    Args:
+    components: number of product laws.
+    restarts: number of random starts.
+    steps: updates of Adam.
     """
-    if components < 1:
-        raise ValueError(f"components: {components!r} is not allowed; choose a whole number of at least 1")
+    check_whole("components", components)
     generator = torch.Generator().manual_seed(seed)
     shape = (restarts, components, world.length, world.vocab_size)
     logits = (2 * torch.randn(shape, generator=generator, dtype=torch.float64)).requires_grad_()
 
     def laws(logits: Tensor, sequences: Tensor) -> Tensor:
-        """Probabilities of sequences [N, L] under mixtures [..., M, L, V], [..., N]."""
+        """Return probabilities of sequences [N, L] under mixtures [..., M, L, V], [..., N]."""
         log_p = logits.log_softmax(-1)
         joint = sum(log_p[..., position, x] for position, x in enumerate(sequences.T))
         return joint.exp().mean(-2)
 
     def distances() -> Tensor:
-        """What the mixtures lack of the world's outcomes, which is the total variation, [restarts]."""
+        """Return what the mixtures lack of the world's outcomes, the total variation, [restarts]."""
         return (world.probs - laws(logits, world.outcomes)).clamp(min=0).sum(-1)
 
     optimizer = torch.optim.Adam([logits], lr=0.2)
@@ -49,12 +54,13 @@ def best_mixture(
 
 
 def one_step_sdtt(world: EnumerableWorld, clamp: float, divergence: str = "reverse_kl") -> Tensor:
-    """The product law [L, V] at which SDTT's loss for one-step students is least, by direct minimisation.
+    """Compute the product law [L, V] at the minimum of SDTT's loss for one-step students.
 
-    One round from exact posteriors: z_1 is all MASK, the first sub-step reveals every position with
-    probability 1/2, alone; every z after it is enumerated. Targets are cut below `clamp` (see
-    `objectives.sdtt`). For the coins of P(HH) = 0.6 reverse KL puts 0.66, 0.73, 0.81, 0.93 on H with a clamp
-    of 1e-3, 1e-6, 1e-10, 1e-20; forward KL puts 0.6, the data's marginal, whatever the clamp.
+    It is found by direct minimisation for one round from exact posteriors: z_1 is all MASK, the first
+    sub-step reveals every position independently with probability 1/2, and every z after it is enumerated.
+    Targets are cut below `clamp` (see `objectives.sdtt`). For the coins of P(HH) = 0.6 reverse KL puts 0.66,
+    0.73, 0.81, 0.93 on H with a clamp of 1e-3, 1e-6, 1e-10, 1e-20; forward KL puts 0.6, the data's marginal,
+    at any clamp.
     """
     process = Masked(world.vocab_size)
     z = torch.cartesian_prod(*[torch.arange(process.num_symbols)] * world.length).view(-1, world.length)

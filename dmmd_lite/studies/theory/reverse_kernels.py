@@ -12,22 +12,22 @@ from dmmd_lite.worlds.enumerable import EnumerableWorld
 
 
 def all_states(process: Process, length: int) -> Tensor:
-    """Every z, [S, L], in lexicographic order."""
+    """Return every z, [S, L], in lexicographic order."""
     return torch.cartesian_prod(*[torch.arange(process.num_symbols)] * length).view(-1, length)
 
 
 def times(t: float, states: Tensor) -> Tensor:
-    """One time for every state, float64 [S]."""
+    """Return the time t for every state, float64 [S]."""
     return torch.full((len(states),), t, dtype=torch.float64)
 
 
 def noisy_law(world: EnumerableWorld, process: Process, t: float) -> Tensor:
-    """q(z_t) of every state, [S]: the world's outcomes with noise."""
+    """Return q(z_t) of every state, [S]: the world's outcomes with noise."""
     return _noisy(world, process, t).sum(1)
 
 
 def _noisy(world: EnumerableWorld, process: Process, t: float) -> Tensor:
-    """p(x) q(z_t | x) for every state and outcome, [S, N]."""
+    """Return p(x) q(z_t | x) for every state and outcome, [S, N]."""
     z = all_states(process, world.length)
     likelihood = process.likelihood(z, times(t, z))  # [S, L, V]
     per_token = one_hot(world.outcomes, world.vocab_size).double()  # [N, L, V]
@@ -35,7 +35,7 @@ def _noisy(world: EnumerableWorld, process: Process, t: float) -> Tensor:
 
 
 def true_kernel(world: EnumerableWorld, process: Process, s: float, t: float) -> Tensor:
-    """q(z_s | z_t) of the world, [S, S] with rows z_t: its outcomes, and then each position alone.
+    """Return q(z_s | z_t) of the world, [S, S] with rows z_t: a mixture of product kernels over outcomes.
 
     Rows of states that never occur are 0.
     """
@@ -48,12 +48,12 @@ def true_kernel(world: EnumerableWorld, process: Process, s: float, t: float) ->
 
 
 def product_kernel(x: Tensor, process: Process, s: float, t: float) -> Tensor:
-    """p(z_s | z_t) of a sampler that draws tokens from x [S, L, V], independently, [S, S] with rows z_t."""
+    """Return p(z_s | z_t), [S, S] with rows z_t, of a sampler with independent tokens from x [S, L, V]."""
     return _onward(x, process, s, t).sum(-1).prod(-1)
 
 
 def _onward(x: Tensor, process: Process, s: float, t: float) -> Tensor:
-    """x_c q(z_s | z_t, c) at every position, [S (z_t), S (z_s), L, V]."""
+    """Return x_c q(z_s | z_t, c) at every position, [S (z_t), S (z_s), L, V]."""
     z = all_states(process, x.shape[1])
     at_s, at_t = times(s, z), times(t, z)
     tokens = [torch.full_like(z, c) for c in range(process.vocab_size)]
@@ -65,10 +65,13 @@ def _onward(x: Tensor, process: Process, s: float, t: float) -> Tensor:
 def implied_posterior(
     x: Tensor, weight: Tensor, process: Process, s: float, t: float
 ) -> tuple[Tensor, Tensor]:
-    """What a generator with output x [S, L, V] at z_t, weighted by `weight` [S], implies at z_s.
+    """Return p(z_s) [S] and E_g[x | z_s] [S, L, V] of a generator, uniform where p(z_s) is 0.
 
-    Tokens are drawn from x, then z_s ~ q(z_s | z_t, tokens). Returns p(z_s) [S] and E_g[x | z_s] [S, L, V],
-    uniform where p(z_s) is 0.
+    Tokens are drawn from x, then z_s ~ q(z_s | z_t, tokens).
+
+    Args:
+    x: the generator's output at every z_t, [S, L, V].
+    weight: probabilities of z_t, [S].
     """
     onward = _onward(x, process, s, t)
     position = onward.sum(-1)  # [S, S, L]
@@ -81,5 +84,5 @@ def implied_posterior(
 
 
 def distance(kernel: Tensor, other: Tensor, weight: Tensor) -> float:
-    """Total variation between two kernels [S, S], averaged over rows by `weight` [S]."""
+    """Return the total variation between two kernels [S, S], averaged over rows by `weight` [S]."""
     return float(weight @ (kernel - other).abs().sum(1) / 2)

@@ -1,4 +1,4 @@
-"""What drawing categories from single-precision uniforms does to small probabilities (arXiv 2409.02908).
+"""The bias of categories drawn with single-precision uniforms at small probabilities (arXiv 2409.02908).
 
 A common sampler takes the class with the largest p_c / (-log U_c), a fresh uniform for every class. In
 float32 U_c is a multiple of 2^-24, so -log U_c is never below 2^-24, and a class of probability q comes out
@@ -15,25 +15,31 @@ from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.schedules import time_grid
 from dmmd_lite.utils.rng import uniform
 
-BITS = 24  # of a float32 uniform
+BITS = 24  # random bits of a float32 uniform
 
 
 def kept_share(q: Tensor, bits: int = BITS) -> Tensor:
-    """The share of its probability q (above 0) with which a class is drawn, any shape, float64."""
+    """Return the share of its probability q > 0 with which a class is drawn, in the shape of q, float64."""
     a = 2.0**-bits / q.double()
     return torch.where(a > 0, a / torch.expm1(a), 1)
 
 
 def drawn_law(p: Tensor, revealed: float, bits: int = BITS) -> Tensor:
-    """The law of tokens [..., V] that this sampler draws for p [..., V] where a position is revealed with
-    probability `revealed`, given that it is."""
+    """Return the law [..., V] of tokens that this sampler draws for p [..., V] where it reveals a position.
+
+    Args:
+    revealed: probability that the position is revealed.
+    """
     biased = p.double() * kept_share(p * revealed, bits)
     return biased / biased.sum(-1, keepdim=True)
 
 
 def ratio_sampler(p: Tensor, generator: torch.Generator, bits: int | None = None) -> Tensor:
-    """A class for each row of probabilities p [N, V] by that sampler, int64 [N], with uniforms in the
-    precision of p, or cut to `bits` bits."""
+    """Draw a class for each row of probabilities p [N, V] with this sampler, int64 [N].
+
+    Args:
+    bits: bits of the uniforms; None: uniforms in the precision of p.
+    """
     if bits is None:
         u = torch.rand(p.shape, generator=generator, dtype=p.dtype)
     else:
@@ -51,11 +57,14 @@ def common_samples(
     generator: torch.Generator,
     bits: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Samples of a masked model the common way: every step draws "stay masked" together with the tokens.
+    """Sample a masked model in the common way: every step draws "stay masked" together with the tokens.
 
-    bits: of the uniforms; None: float32 ones. Returns the tokens [num, length] and, for every token in the
-    order drawn, how surprising it was to the model that it was drawn from, -log p(x) less the entropy of p,
-    and what `drawn_law` expects of that, both [num * length], nats. A sampler without bias has mean 0.
+    Returns the tokens [num, length] and, for every token in the order drawn, its surprise -log p(x) less the
+    entropy of p, and the surprise that `drawn_law` predicts, both [num * length], nats. A sampler without
+    bias has mean surprise 0.
+
+    Args:
+    bits: bits of the uniforms; None: float32 uniforms.
     """
     z, grid = process.prior((num, length), generator), time_grid(steps)
     surprise, expected = [], []
