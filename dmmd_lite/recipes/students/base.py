@@ -50,8 +50,8 @@ class StudentPlan:
         return self.make(world, process, steps, scale, **options)
 
     def is_defined(self, process: str, steps: int) -> bool:
-        """Return whether the method has a meaning for a noise and a number of sampling steps."""
-        return process in self.processes and (steps == 1 or not self.why_one_step)
+        """Return whether no reason is known why the method has no meaning for a noise and a number of steps."""
+        return process not in self.why_not and (steps == 1 or not self.why_one_step)
 
     def trained_for(self, world: str) -> tuple[int, ...]:
         """Return the numbers of sampling steps that students of a world are trained for."""
@@ -59,7 +59,8 @@ class StudentPlan:
 
     def student_for(self, world: str, process: str, steps: int) -> str | None:
         """Return the name of the recipe that takes `steps` steps on a world; None where there is none."""
-        if not self.is_defined(process, steps) or steps not in settings_of(world).student_steps:
+        has_steps = steps in settings_of(world).student_steps
+        if process not in self.processes or not self.is_defined(process, steps) or not has_steps:
             return None
         if self.any_steps:
             trained = self.trained_for(world)
