@@ -50,7 +50,7 @@ class StudentPlan:
         return self.make(world, process, steps, scale, **options)
 
     def is_defined(self, process: str, steps: int) -> bool:
-        """Return whether no reason is known why the method has no meaning for a noise and a number of steps."""
+        """Return whether no reason is known that excludes the method for a noise and a number of steps."""
         return process not in self.why_not and (steps == 1 or not self.why_one_step)
 
     def trained_for(self, world: str) -> tuple[int, ...]:
