@@ -274,14 +274,14 @@ def _sample(arguments) -> None:
 
 
 def _evaluate(arguments) -> None:
-    from dmmd_lite.metrics.suite import ON_REQUEST, check_features, metrics_for
+    from dmmd_lite.metrics.suite import METRICS, check_features, metrics_for
     from dmmd_lite.models.evaluation import check_metrics, default_num, evaluate
     from dmmd_lite.models.store import recipe_of
     from dmmd_lite.worlds import get_world
 
     recipe = recipe_of(arguments.model, arguments.scale)
     names = [name for name in arguments.metrics.split(",") if name]
-    names = names or [n for n in metrics_for(get_world(recipe.world)) if n not in ON_REQUEST]
+    names = names or [n for n in metrics_for(get_world(recipe.world)) if METRICS[n].default]
     arguments.num = default_num(recipe.scale, names) if arguments.num is None else arguments.num
 
     def check(world):

@@ -19,7 +19,6 @@ from dmmd_lite.models.task import task_of
 from dmmd_lite.networks.transformer import Transformer
 from dmmd_lite.processes import PROCESSES, get_process
 from dmmd_lite.processes.base import Process
-from dmmd_lite.processes.masked import Masked
 from dmmd_lite.processes.schedules import SCHEDULES
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.training.state import TrainingResult
@@ -69,10 +68,11 @@ def count(tokens: Tensor, classes: int) -> Tensor:
     return torch.stack([row.bincount(minlength=classes) for row in tokens])
 
 
-def transition(process: Process, alpha: Tensor | float) -> Tensor:
+def transition(process: Process, alpha: Tensor | float, pi: Tensor | None = None) -> Tensor:
     """The matrix alpha I + (1 - alpha) 1 pi^T over all values of z, [S, S], rows from, columns to."""
     stay = torch.eye(process.num_symbols, dtype=torch.float64)
-    pi = stay[-1] if isinstance(process, Masked) else stay.mean(0)
+    if pi is None:
+        pi = stay[-1] if process.absorbing else stay.mean(0)
     return alpha * stay + (1 - alpha) * pi
 
 

@@ -6,10 +6,11 @@ from torch.nn.functional import log_softmax
 
 from dmmd_lite.denoisers.base import Denoiser
 from dmmd_lite.processes.base import LOG_ZERO
+from dmmd_lite.utils.checks import check_interval
 
 
 class Sharpened(Denoiser):
-    """Another denoiser at a temperature and top-p; the teacher of section 3.3 with a finite delta."""
+    """A denoiser at a temperature and top-p; with a finite delta it is the teacher of section 3.3."""
 
     def __init__(self, denoiser: Denoiser, temperature: float = 1.0, top_p: float = 1.0, delta: float = 2.0):
         super().__init__()
@@ -18,46 +19,45 @@ class Sharpened(Denoiser):
         self.per_position = denoiser.per_position
 
     def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
-        """The inner denoiser's noise."""
+        """Draw the inner denoiser's noise."""
         return self.denoiser.draw_noise(batch, generator)
 
     def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Sharpened log-probabilities, [B, L, V]."""
+        """Return sharpened log-probabilities, [B, L, V]."""
         return self.log_x(self.hidden(z, t, noise), z, t)
 
     def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The inner denoiser's."""
+        """Compute the inner denoiser's hidden vectors."""
         return self.denoiser.hidden(z, t, noise)
 
     def log_x(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """The inner denoiser's log-probabilities, sharpened."""
+        """Return the inner denoiser's log-probabilities, sharpened."""
         return sharpen(self.denoiser.log_x(h, z, t), self.temperature, self.top_p, self.delta)
 
 
 def check_sharpening(temperature: float, top_p: float) -> None:
-    """ValueError unless temperature >= 0 and 0 < top_p <= 1 (NaN is neither)."""
+    """Raise ValueError unless temperature is finite and >= 0, and 0 < top_p <= 1 (NaN is neither)."""
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"temperature: {temperature!r} is not allowed; it must be finite and at least 0")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p: {top_p!r} is not allowed; it must lie in (0, 1]")
+    check_interval("top_p", top_p, 0, 1, "(]")
 
 
 def sharpen(log_x: Tensor, temperature: float = 1.0, top_p: float = 1.0, delta: float = -LOG_ZERO) -> Tensor:
-    """log_x [B, L, V] at a temperature, then with `delta` subtracted outside the top-p set, normalised.
+    """Apply a temperature to log_x [B, L, V], then subtract `delta` outside the top-p set and normalise.
 
-    temperature 0 puts everything on the most likely class. The top-p set is the smallest set of most
-    likely classes whose probability reaches top_p. The default delta excludes for good (sampling);
+    temperature 0 puts all probability on the most likely class. The top-p set is the smallest set of most
+    likely classes whose probability reaches top_p. The default delta excludes all other classes (sampling);
     teachers in distillation use delta = 2, because a hard exclusion diverges (paper, section 3.3).
     """
     if temperature == 0:
         best = torch.full_like(log_x, LOG_ZERO)
         return best.scatter(-1, log_x.argmax(-1, keepdim=True), 0.0)
     if temperature != 1:
-        below = log_x - log_x.amax(-1, keepdim=True)  # so that a tiny temperature keeps the best class
+        below = log_x - log_x.amax(-1, keepdim=True)  # a tiny temperature keeps the best class
         log_x = log_softmax((below / temperature).clamp(min=LOG_ZERO), -1)
     if top_p < 1:
         ordered, index = log_x.sort(-1, descending=True)
-        before = ordered.exp().cumsum(-1) - ordered.exp()  # probability of all likelier classes
+        before = ordered.exp().cumsum(-1) - ordered.exp()  # the probability of all likelier classes
         penalty = torch.zeros_like(log_x).scatter(-1, index, (before >= top_p).to(log_x) * delta)
         log_x = log_softmax(log_x - penalty, -1)
     return log_x

@@ -1,11 +1,10 @@
-"""Classifiers of image worlds, whose hidden units are the features that images are compared on.
+"""Classifiers of image worlds. Their hidden units are the features that images are compared by.
 
 `python -m dmmd_lite.metrics.classifier [WORLD]` trains one, in a minute or less. Those of the digits, the
 glyphs and Fashion-MNIST are released; others are trained into the cache folder.
 """
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d, cross_entropy, max_pool2d, pad, relu, silu
 
-from dmmd_lite.utils.files import write_json
+from dmmd_lite.utils.files import made_once, sha256_of, sha256_of_json, write_json
 from dmmd_lite.utils.paths import cache_dir, data_dir
 from dmmd_lite.utils.progress import progress_bar
 from dmmd_lite.utils.provenance import machine
@@ -22,21 +21,46 @@ from dmmd_lite.utils.rng import generator_for, integers
 from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.images import ImageWorld
 
-CLASSIFIERS = ("digits", "glyphs", "fashion_mnist", "mnist", "cifar10")  # worlds with a WORLD-classifier
+RECIPE = {  # of the digits' classifier; images: the maximum number of training images
+    "seed": 0,
+    "images": 1000,
+    "features": 32,
+    "epochs": 60,
+    "batch": 50,
+    "optimizer": "AdamW",
+    "learning_rate": 3e-3,
+    "weight_decay": 0.05,
+    "schedule": "cosine to 0",
+    "shift": 1,
+}
+LARGER = RECIPE | {
+    "images": 30_000,
+    "features": 64,
+    "epochs": 2,
+    "batch": 100,
+    "least_spread": 0.1,  # relative to the median unit's; a unit that hardly varies would make outliers
+}
+CLASSIFIERS = {  # world: the recipe of its classifier; other worlds get `LARGER`
+    "digits": RECIPE,
+    "glyphs": LARGER | {"images": 50_000},
+    "fashion_mnist": LARGER,
+    "mnist": LARGER,
+    "cifar10": LARGER | {"images": 50_000, "epochs": 4, "shift": 2},
+}
 
 
 def unit_images(tokens: Tensor, world: ImageWorld) -> Tensor:
-    """Tokens [n, L] as images [n, channels, height, width] with values in [0, 1]."""
+    """Turn tokens [n, L] into images [n, channels, height, width] with values in [0, 1]."""
     images = tokens.reshape(-1, *world.image_shape).permute(0, 3, 1, 2)
     return images.float() / (world.vocab_size - 1)
 
 
 class Classifier(nn.Module):
-    """Two convolutions, a hidden layer of `dim` features, and classes.
+    """A network of two convolutions, a hidden layer of `dim` features, and class logits.
 
     Features are standardised with the mean and standard deviation of the training images, kept as buffers;
-    the deviation of a unit that hardly varies is raised (`build_features`). Smooth units, so that few of them
-    are dead, and not many: the covariance of a reference set has to be known.
+    the deviation of a unit that hardly varies is raised (`train_classifier`). Units are smooth, so that few
+    of them are dead, and few, so that the covariance of a reference set can be estimated.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, dim: int):
@@ -50,7 +74,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.ones(dim))
 
     def activations(self, images: Tensor) -> Tensor:
-        """The hidden layer before standardisation, [n, dim], of images with values in [0, 1]."""
+        """Compute the hidden layer before standardisation, [n, dim], of images with values in [0, 1]."""
         h = relu(self.conv1(images))
         if self.image_shape[0] > 8:
             h = max_pool2d(h, 2)
@@ -58,56 +82,30 @@ class Classifier(nn.Module):
         return silu(self.hidden(h.flatten(1)))
 
     def features(self, images: Tensor) -> Tensor:
-        """Standardised features [n, dim]."""
+        """Compute standardised features [n, dim]."""
         return (self.activations(images) - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits [n, classes]."""
+        """Compute class logits [n, classes]."""
         return self.out(self.activations(images))
 
 
 def extractor_files(name: str) -> tuple[Path, Path]:
-    """Weights and provenance of a released classifier."""
+    """Return the paths of weights and provenance of a released classifier."""
     folder = data_dir() / "models"
     return folder / f"{name}.safetensors", folder / f"{name}.json"
 
 
-RECIPE = {  # of the digits; images: how many to learn from, at most
-    "seed": 0,
-    "images": 1000,
-    "features": 32,
-    "epochs": 60,
-    "batch": 50,
-    "optimizer": "AdamW",
-    "learning_rate": 3e-3,
-    "weight_decay": 0.05,
-    "schedule": "cosine to 0",
-    "shift": 1,
-}
-LARGER = RECIPE | {"images": 30_000, "features": 64, "epochs": 2, "batch": 100}
-
-
-LARGER["least_spread"] = 0.1  # of the median unit's; one that hardly ever answers makes outliers of images
-
-
-RECIPES = {"digits": RECIPE, "fashion_mnist": LARGER, "mnist": LARGER}
-
-
-RECIPES["glyphs"] = LARGER | {"images": 50_000}
-
-
-RECIPES["cifar10"] = LARGER | {"images": 50_000, "epochs": 4, "shift": 2}
-
-
-def _shift(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """The whole batch moved by up to `most` pixels in each direction, blank pixels moving in."""
-    dy, dx = integers(2 * most + 1, (2,), generator).tolist()
+def _shift(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """Move the whole batch by up to `pixels` pixels in each direction, with blank pixels moving in."""
+    dy, dx = integers(2 * pixels + 1, (2,), generator).tolist()
     height, width = images.shape[-2:]
-    return pad(images, (most,) * 4)[..., dy : dy + height, dx : dx + width]
+    return pad(images, (pixels,) * 4)[..., dy : dy + height, dx : dx + width]
 
 
 def train_classifier(tokens: Tensor, labels: Tensor, world: ImageWorld, recipe: dict = RECIPE) -> Classifier:
-    """A classifier of tokens [n, L] with labels [n]: cross-entropy, AdamW, small shifts. Deterministic."""
+    """Train a classifier of tokens [n, L] with labels [n]: cross-entropy, AdamW, small shifts. It is
+    deterministic."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe["seed"])
         model = Classifier(world.image_shape, world.num_classes, recipe["features"])
@@ -137,10 +135,10 @@ def train_classifier(tokens: Tensor, labels: Tensor, world: ImageWorld, recipe: 
 
 
 def build(world_name: str, weights: Path, provenance: Path) -> dict:
-    """Train the classifier of a world with labels and store it, in half precision; returns its provenance.
+    """Train the classifier of a world with labels and store it in half precision; return its provenance.
 
-    The errors are the world's, where its images are not to be had."""
-    world, recipe = get_world(world_name), RECIPES[world_name]
+    Errors: the world's, where its images are missing."""
+    world, recipe = get_world(world_name), CLASSIFIERS.get(world_name, LARGER)
     tokens, labels = _training_set(world, recipe)
     model = train_classifier(tokens, labels, world, recipe)
     state = {key: value.half() for key, value in model.state_dict().items()}
@@ -154,7 +152,7 @@ def build(world_name: str, weights: Path, provenance: Path) -> dict:
         "world": world_name,
         "accuracy": {k: _accuracy(model, world, *v) for k, v in ({"train": (tokens, labels)} | sets).items()},
         "recipe": recipe,
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": sha256_of(content),
         "provenance": {**machine(), **world.provenance},
     }
     write_json(provenance, result)
@@ -162,22 +160,16 @@ def build(world_name: str, weights: Path, provenance: Path) -> dict:
 
 
 def cached_files(world_name: str) -> tuple[Path, Path]:
-    """Weights and provenance of a world's classifier in the cache, trained now where they are missing."""
-    from filelock import FileLock
-
-    recipe = json.dumps([RECIPES[world_name], get_world(world_name).provenance], sort_keys=True)
-    name = f"{world_name}-classifier-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    folder = cache_dir() / "features"
-    weights, provenance = folder / f"{name}.safetensors", folder / f"{name}.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{name}.lock"):
-        if not provenance.is_file():
-            build(world_name, weights, provenance)
-    return weights, provenance
+    """Return the paths of weights and provenance of a world's classifier in the cache; it is trained where
+    they are missing."""
+    key = [CLASSIFIERS.get(world_name, LARGER), get_world(world_name).provenance]
+    name = f"{world_name}-classifier-{sha256_of_json(key)[:12]}"
+    weights = cache_dir() / "features" / f"{name}.safetensors"
+    return weights, made_once(weights.with_suffix(".json"), lambda path: build(world_name, weights, path))
 
 
 def _training_set(world: ImageWorld, recipe: dict) -> tuple[Tensor, Tensor]:
-    """Tokens [n, L] and labels [n] to learn from."""
+    """Return tokens [n, L] and labels [n] to learn from."""
     generator = generator_for("cpu", recipe["seed"])
     if world.endless:
         return world.draw(recipe["images"], generator)

@@ -1,4 +1,4 @@
-"""Entropies: of a sequence's tokens, and of a denoiser's predictions."""
+"""The entropy of a sequence's tokens, and that of a denoiser's predictions."""
 
 from collections.abc import Iterable
 from itertools import product
@@ -14,9 +14,9 @@ from dmmd_lite.utils.records import Record
 
 
 def sample_entropy(tokens: Tensor, seed: int = 0) -> Record:
-    """Entropy in nats of each sequence's own token histogram, averaged over samples [n, L].
+    """Compute the entropy in nats of each sequence's token histogram, averaged over samples [n, L].
 
-    At most log L. Falls for repetitive sequences, whatever the other metrics say.
+    It is at most log L, and low for repetitive sequences, which other metrics may not notice.
     """
     x = tokens.cpu().numpy()
     p = np.stack([(x == c).mean(1) for c in np.unique(x)], 1)
@@ -28,9 +28,10 @@ def sample_entropy(tokens: Tensor, seed: int = 0) -> Record:
 def output_entropy(
     denoiser: Denoiser, process: Process, tokens: Tensor, times: Iterable[float], generator: torch.Generator
 ) -> Record:
-    """Entropy in nats per token of x_hat(z_t), at all `times`, for data tokens [n, L] diffused to them.
+    """Compute the entropy in nats per token of x_hat(z_t) for data tokens [n, L] diffused to all `times`.
 
-    Masked noise: over masked positions only, so that the noisier times weigh more. Interval over sequences.
+    Masked noise counts masked positions only, so that noisier times weigh more. The interval is over
+    sequences.
     """
     times = [float(t) for t in times]
     total, positions = [], []

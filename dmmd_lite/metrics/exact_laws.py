@@ -1,9 +1,11 @@
-"""The law of a K-step sampler on an enumerable world, and its distance to that world.
+"""The distribution ("law") of a K-step sampler on an enumerable world, and its distance to that world.
 
-The sampler moves between finitely many states z, so its law follows by pushing probabilities instead of
-sequences through the steps: from state z a step goes to z_s with probability
+The sampler moves between finitely many states z, so its law is computed by pushing probabilities instead of
+sequences through the steps: a step from state z reaches z_s with probability
 prod_l sum_x x_hat(x | z)_l q(z_s,l | z_l, x), exactly. Only a denoiser's noise input has to be drawn.
 """
+
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from dmmd_lite.utils.records import Record
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 
-KL_FLOOR = 1e-12  # least probability of an outcome in the divergence, so that a missing one stays finite
+KL_FLOOR = 1e-12  # minimum probability of an outcome in the divergence, which so stays finite
 
 
 @torch.no_grad()
@@ -30,7 +32,8 @@ def exact_law(
     groups: int = 16,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Law of the samples after `steps` steps in the order of `world.all_sequences`, float64 [groups, V^L].
+    """Compute the law of the samples after `steps` steps in the order of `world.all_sequences`, float64
+    [groups, V^L].
 
     A denoiser with noise input gets about `noise_draws` fresh noises a step, split into independent groups
     whose laws are all unbiased. Within a group the draws are shared among states in proportion to their
@@ -52,12 +55,12 @@ def exact_law(
 def mean_law(
     denoiser: Denoiser, process: Process, world: EnumerableWorld, steps: int, noise_draws: int = 4096
 ) -> Tensor:
-    """`exact_law` averaged over its groups, [V^L], with noise drawn from seed 0."""
+    """Compute `exact_law` averaged over its groups, [V^L], with noise drawn from seed 0."""
     return exact_law(denoiser, process, world, steps, noise_draws, generator_for("cpu", 0)).mean(0)
 
 
 def _posterior_table(process: Process, s: Tensor, t: Tensor) -> Tensor:
-    """q(z_s | z_t, x) of one position for every z_t and x, [symbols, V, symbols]."""
+    """Tabulate q(z_s | z_t, x) of one position for every z_t and x, [symbols, V, symbols]."""
     z, x = torch.meshgrid(torch.arange(process.num_symbols), torch.arange(process.vocab_size), indexing="ij")
     rows = z.numel()
     q = process.posterior(z.reshape(rows, 1), x.reshape(rows, 1), s.expand(rows), t.expand(rows))
@@ -65,9 +68,9 @@ def _posterior_table(process: Process, s: Tensor, t: Tensor) -> Tensor:
 
 
 def _step(p, states, draws, table, denoiser, t, generator, device) -> Tensor:
-    """The law [S] of the states one step after law p [S] at time t."""
+    """Compute the law [S] of the states one step after law p [S] at time t."""
     live = p > 0
-    calls = (p[live] * draws).ceil().long().clamp(min=1)  # of the denoiser, for every live state
+    calls = (p[live] * draws).ceil().long().clamp(min=1)  # number of denoiser calls for every live state
     z = states[live].repeat_interleave(calls, 0)
     weight = (p[live] / calls).repeat_interleave(calls)
     noise = denoiser_noise(denoiser, len(z), generator, device)
@@ -78,7 +81,7 @@ def _step(p, states, draws, table, denoiser, t, generator, device) -> Tensor:
 
 
 def _joint(onward: Tensor) -> Tensor:
-    """Product law [n, symbols^l] of l independent positions [l, n, symbols]."""
+    """Compute the product law [n, symbols^l] of l independent positions [l, n, symbols]."""
     joint = onward[0]
     for position in onward[1:]:
         joint = (joint[:, :, None] * position[:, None]).flatten(1)
@@ -86,18 +89,18 @@ def _joint(onward: Tensor) -> Tensor:
 
 
 def total_variation(law: Tensor, world: EnumerableWorld) -> Tensor:
-    """Half the summed absolute difference of laws [..., V^L] from the world's, [...]."""
+    """Compute half the summed absolute difference of laws [..., V^L] from the world's, [...]."""
     return (law - world.law()).abs().sum(-1) / 2
 
 
 def kl(law: Tensor, world: EnumerableWorld) -> Tensor:
-    """KL(world || law) in nats, [...]: what a likelihood loses. Laws [..., V^L] are floored at `KL_FLOOR`."""
+    """Compute KL(world || law) in nats, [...]; laws [..., V^L] are floored at `KL_FLOOR`."""
     truth = world.law()
     return (torch.xlogy(truth, truth) - truth * law.clamp(min=KL_FLOOR).log()).sum(-1)
 
 
 def invalid_mass(law: Tensor, world: EnumerableWorld) -> Tensor:
-    """Probability that laws [..., V^L] give to sequences the world never produces, [...]."""
+    """Compute the probability that laws [..., V^L] give to sequences the world never produces, [...]."""
     return law[..., world.law() == 0].sum(-1)
 
 
@@ -109,10 +112,11 @@ def exact_metrics(
     noise_draws: int = 16384,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    metrics: Iterable[Callable[[Tensor, EnumerableWorld], Tensor]] = (total_variation, kl, invalid_mass),
 ) -> list[Record]:
-    """total_variation, kl and invalid_mass of the K-step sampler.
+    """Measure the law of the K-step sampler, by functions of laws [..., V^L] and the world.
 
-    Their intervals are over the noise draws; there is none (and n = 0) for a denoiser without noise input.
+    Intervals are over the noise draws; there is none (and n = 0) for a denoiser without noise input.
     Finite draws bias distances upwards, total variation over N outcomes by up to 0.4 sqrt(N / noise_draws).
     """
     laws = exact_law(denoiser, process, world, steps, noise_draws, generator_for(device, seed), device=device)
@@ -120,7 +124,7 @@ def exact_metrics(
     n = noise_draws if groups > 1 else 0
     resampled = torch.from_numpy(bootstrap_weights(groups, seed, replicates=1000)) @ laws / groups
     records = []
-    for metric in (total_variation, kl, invalid_mass):
+    for metric in metrics:
         value, name = float(metric(laws.mean(0), world)), metric.__name__
         low = high = None
         if groups > 1:

@@ -1,8 +1,8 @@
-"""Distances between sets of images, on features [n, d] (float64 arrays) or classes, see `features.py`.
+"""Distances between sets of samples, on features [n, d] (float64 arrays) or classes, see `features.py`.
 
 Intervals are 95 % bootstrap intervals over the generated samples, with the reference held fixed. Distances
-between finite samples have a floor above zero: compare with `frechet_floor`. What grows with the product of
-two numbers of images is made a part at a time.
+between finite samples have a floor above zero: compare with `frechet_floor`. Matrices of all pairs of images
+are computed in chunks of rows.
 """
 
 from dataclasses import replace
@@ -15,18 +15,18 @@ from dmmd_lite.utils.records import Record
 
 NEIGHBOURS = 5  # k of coverage and density, as in their paper
 COPY_QUANTILE = 0.05  # of the distances from held-out images to their nearest training image
-FLOOR_IMAGES = 1000  # least number of training images behind a floor, where there are so many
-BOOTSTRAP_DIM = 256  # most features for which Fréchet distances are bootstrapped
-PART = 1000  # images compared with all others together
+FLOOR_IMAGES = 1000  # minimum number of training images behind a floor, if there are that many
+BOOTSTRAP_DIM = 256  # maximum number of features for which Fréchet distances are bootstrapped
+PART = 1000  # images in a chunk, which is compared with all others at once
 
 
 def frechet(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record:
-    """Squared Fréchet distance between Gaussians fitted to features [n, d] and [m, d].
+    """Compute the squared Fréchet distance between Gaussians fitted to features [n, d] and [m, d].
 
-    The formula of Heusel et al. (arXiv 1706.08500); values on other features than theirs are not comparable
-    with published ones. Biased upwards by finite samples. ValueError for n or m below d, whose covariances
-    are unknown in some directions. Of more than 256 features the interval is not bootstrapped but that of
-    the distance's linear part, see `frechet_error`.
+    The formula is that of Heusel et al. (arXiv 1706.08500); values on other features than theirs are not
+    comparable with published ones. Finite samples bias it upwards. For more than 256 features the interval is
+    not bootstrapped but computed from the distance's linear part, see `frechet_error`.
+    Errors: ValueError for n or m below d, where the covariance is unknown in some directions.
     """
     for x in (samples, reference):
         check_number(len(x), x.shape[1])
@@ -43,7 +43,7 @@ def frechet(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record
 
 
 def check_number(images: int, dim: int) -> None:
-    """ValueError for fewer images than features, too few for a Fréchet distance."""
+    """Raise ValueError for fewer images than features, which are too few for a Fréchet distance."""
     if images < dim:
         raise ValueError(
             f"samples: {images} images are not allowed; a Fréchet distance on {dim} features needs {dim} or"
@@ -52,19 +52,26 @@ def check_number(images: int, dim: int) -> None:
 
 
 def frechet_floor(training: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record:
-    """`frechet` of real training images [n, d] against the same reference.
+    """Compute `frechet` of real training images [n, d] against the same reference.
 
-    What the true law scores with n samples, and what repeating the training set scores: samples that reach
-    it are as close to the reference as the distance can tell.
+    It is the value of the true distribution with n samples, and of copying the training set: samples that
+    reach it are as close to the reference as the distance can tell.
     """
     record = frechet(training, reference, seed)
     return replace(record, name="frechet_floor", details={"samples": "training images"})
 
 
+def fid(samples: np.ndarray, training: np.ndarray, seed: int = 0) -> Record:
+    """Compute `frechet` on features of `inception.py`, against the whole training set [m, d]."""
+    return replace(frechet(samples, training, seed), name="fid", reference=f"{len(training)} training images")
+
+
 def frechet_error(
     samples: np.ndarray, m1: np.ndarray, c1: np.ndarray, m2: np.ndarray, c2: np.ndarray
 ) -> float:
-    """Standard error of `frechet_gaussian` by the delta method, for samples [n, d] with moments m1 and c1.
+    """Compute the standard error of `frechet_gaussian` by the delta method.
+
+    The samples [n, d] have moments m1 and c1.
 
     The distance's derivative is 2 (m1 - m2) in the mean and I - T in the covariance, T being the matrix that
     transports the first Gaussian to the second, C2^(1/2) (C2^(1/2) C1 C2^(1/2))^(-1/2) C2^(1/2).
@@ -77,9 +84,10 @@ def frechet_error(
 
 
 def frechet_gaussian(m1: np.ndarray, c1: np.ndarray, m2: np.ndarray, c2: np.ndarray) -> float:
-    """Squared Fréchet distance of two Gaussians: |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^(1/2).
+    """Compute the squared Fréchet distance of two Gaussians.
 
-    The eigenvalues of C1 C2 are those of the symmetric C2^(1/2) C1 C2^(1/2), which are stable to compute.
+    It is |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^(1/2). The eigenvalues of C1 C2 are those of the
+    symmetric C2^(1/2) C1 C2^(1/2), which are stable to compute.
     """
     root = _power(c2, 0.5)
     eigenvalues = np.linalg.eigvalsh(root @ c1 @ root).clip(min=0)
@@ -87,9 +95,10 @@ def frechet_gaussian(m1: np.ndarray, c1: np.ndarray, m2: np.ndarray, c2: np.ndar
 
 
 def kernel_distance(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record:
-    """Unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3; negative values are noise.
+    """Compute the unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3.
 
-    The kernel of Bińkowski et al. (arXiv 1801.01401), over all pairs instead of averaged subsets.
+    Negative values are noise. The kernel is that of Bińkowski et al. (arXiv 1801.01401), over all pairs
+    instead of averaged subsets.
     """
     n, m = len(samples), len(reference)
     among = (_without_self(_cubic(reference[rows], reference), rows).sum() for rows in _parts(m))
@@ -107,9 +116,10 @@ def kernel_distance(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -
 
 
 def coverage(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record:
-    """Fraction of reference images with a sample within the distance of their k-th nearest other reference.
+    """Compute the fraction of reference images with a sample within the distance of their k-th nearest other
+    reference.
 
-    Naeem et al. (arXiv 2002.09797). Grows with the number of samples: compare at equal n.
+    Source: Naeem et al. (arXiv 2002.09797). It grows with the number of samples: compare at equal n.
     """
     weights, radius = bootstrap_weights(len(samples), seed), _radii(reference)
     covered, replicates = 0, np.zeros(len(weights))
@@ -124,8 +134,11 @@ def coverage(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -> Recor
 
 
 def density(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record:
-    """Mean number of reference balls (see `coverage`) a sample lies in, divided by k: about 1 for samples of
-    the true law, more where they crowd the densest part (arXiv 2002.09797)."""
+    """Compute the mean number of reference balls (see `coverage`) that contain a sample, divided by k.
+
+    It is about 1 for samples of the true distribution, more where they crowd its densest part
+    (arXiv 2002.09797).
+    """
     radius = _radii(reference)
     parts = (_squared_distances(samples[rows], reference) <= radius for rows in _parts(len(samples)))
     balls = np.concatenate([inside.sum(1) for inside in parts])
@@ -135,10 +148,10 @@ def density(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record
 
 
 def class_histogram(classes: np.ndarray, reference: np.ndarray, number: int, seed: int = 0) -> Record:
-    """Total variation between the shares of classes [n] and of reference classes [m], each below `number`.
+    """Compute the total variation between the shares of classes [n] and of reference classes [m].
 
-    0 is the reference's mixture, 1 - share where every sample is of one class. Biased upwards by finite
-    samples. Both shares are in the details.
+    Classes are below `number`. Equal shares give 0, samples of one class alone 1 - its reference share.
+    Finite samples bias it upwards. Both shares are in the details.
     """
     ours, theirs = (np.bincount(x, minlength=number) / len(x) for x in (classes, reference))
     drawn = np.random.default_rng(seed).multinomial(len(classes), ours, 1000) / len(classes)
@@ -149,10 +162,11 @@ def class_histogram(classes: np.ndarray, reference: np.ndarray, number: int, see
 
 
 def nearest_training(samples: Tensor, training: Tensor, held_out: Tensor, seed: int = 0) -> Record:
-    """Fraction of samples that are near copies of training images; all arguments are tokens [., L].
+    """Compute the fraction of samples that are near copies of training images; all arguments are tokens
+    [., L].
 
     A near copy is closer (Euclidean distance of levels) to its nearest training image than 95 % of the
-    held-out images are to theirs, so about 0.05 is what a generator that copies nothing scores.
+    held-out images are to theirs, so a generator that copies nothing scores about 0.05.
     """
     samples, training, held_out = (x.cpu().numpy() for x in (samples, training, held_out))
     heldout_distance = _nearest(held_out, training)
@@ -173,7 +187,7 @@ def _held_out(reference: np.ndarray) -> str:
 
 
 def mean_and_covariance(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [d] and covariance [d, d] of rows x [n, d], row i counted weights[i] times."""
+    """Compute the mean [d] and covariance [d, d] of rows x [n, d], row i counted weights[i] times."""
     n = weights.sum()
     mean = weights @ x / n
     centred = x - mean
@@ -181,44 +195,44 @@ def mean_and_covariance(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray,
 
 
 def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Kernel matrix [n, m]."""
+    """Compute the kernel matrix [n, m]."""
     base = x @ y.T / x.shape[1] + 1
     return base * base * base
 
 
 def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distances [n, m], exact for integers."""
+    """Compute squared Euclidean distances [n, m], exact for integers."""
     x, y = x.astype(float, copy=False), y.astype(float, copy=False)
     return ((x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T).clip(min=0)
 
 
 def _nearest(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Euclidean distance from every row of x [n, L] to the nearest of y [m, L], [n]."""
-    x, least = x.astype(float), np.full(len(x), np.inf)
+    """Compute the Euclidean distance from every row of x [n, L] to the nearest of y [m, L], [n]."""
+    x, nearest = x.astype(float), np.full(len(x), np.inf)
     for part in _parts(len(y)):
-        least = np.minimum(least, _squared_distances(x, y[part]).min(1))
-    return np.sqrt(least)
+        nearest = np.minimum(nearest, _squared_distances(x, y[part]).min(1))
+    return np.sqrt(nearest)
 
 
 def _radii(reference: np.ndarray) -> np.ndarray:
-    """Squared radius of the ball of every reference [m]: to the k-th nearest other."""
+    """Compute the squared radius of the ball of every reference [m]: to its k-th nearest other."""
     parts = (_squared_distances(reference[rows], reference) for rows in _parts(len(reference)))
     return np.concatenate([np.partition(d, NEIGHBOURS, 1)[:, NEIGHBOURS] for d in parts])  # 0 is the image
 
 
 def _without_self(block: np.ndarray, rows: range) -> np.ndarray:
-    """A kernel matrix of `rows` with all, zero where a row meets itself."""
+    """Set a kernel matrix of `rows` with all to zero where a row meets itself."""
     block[np.arange(len(rows)), rows] = 0
     return block
 
 
 def _power(matrix: np.ndarray, power: float) -> np.ndarray:
-    """A power of a covariance; its eigenvalues of 0 stay 0 whatever the power."""
+    """Compute a power of a covariance; eigenvalues of 0 stay 0 for every power."""
     values, vectors = np.linalg.eigh(matrix)
     kept = values > max(1e-12 * values.max(), 0)
     return vectors[:, kept] * values[kept] ** power @ vectors[:, kept].T
 
 
 def _parts(n: int) -> list[range]:
-    """0 … n - 1 in runs of at most `PART`."""
+    """Divide 0 … n - 1 into runs of at most `PART`."""
     return [range(start, min(start + PART, n)) for start in range(0, n, PART)]

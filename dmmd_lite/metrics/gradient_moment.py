@@ -16,7 +16,7 @@ from dmmd_lite.denoisers.base import sequences_at_once
 from dmmd_lite.metrics.bootstrap import bootstrap_weights, interval
 from dmmd_lite.metrics.entropy import sample_entropy
 from dmmd_lite.metrics.judges import Judge, check_symbols
-from dmmd_lite.metrics.references import origin, reference_tokens
+from dmmd_lite.utils.checks import check_choice
 from dmmd_lite.utils.records import Record
 from dmmd_lite.utils.rng import float64_device, generator_for, uniform
 from dmmd_lite.worlds.base import World
@@ -24,14 +24,15 @@ from dmmd_lite.worlds.text import TextWorld
 
 BLOCKS, FEWEST_BLOCKS = 32, 4
 ESTIMATORS = ("all", "pairs")
-COLUMNS = 1 << 18  # of the gradients at a time in float64
-BUDGET = 1 << 32  # bytes the gradients of one set of sequences may take where nobody chose the blocks
+COLUMNS = 1 << 18  # columns of the gradients that are converted to float64 at a time
+BUDGET = 1 << 32  # maximum bytes of the gradients of one set of sequences, unless blocks are chosen
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a judge says of a set of sequences.
+    """A judge's scores of a set of sequences.
 
+    Args:
     nll: mean negative log-likelihood of every sequence, in nats per token, float64 [n].
     context: leading tokens that are read but not scored.
     """
@@ -41,15 +42,17 @@ class Scores:
     context: int
 
     def described(self) -> dict:
-        """The judge, as records name it."""
+        """Return what records say of the judge."""
         return {"judge": self.judge.name, "judge_sha256": self.judge.sha256, "context": self.context}
 
 
 @dataclass(frozen=True, eq=False)
 class BlockGradients(Scores):
-    """The same with gradients of the mean `nll` of M equal blocks of the sequences, by all P parameters.
+    """Scores with gradients of the mean `nll` of M equal blocks of the sequences, by all P parameters.
 
-    gradients: [M, P] in the judge's precision. size: sequences a block; those left over are only scored.
+    Args:
+    gradients: [M, P] in the judge's precision.
+    size: sequences in a block; the remainder is only scored.
     """
 
     gradients: Tensor
@@ -57,19 +60,19 @@ class BlockGradients(Scores):
 
     @property
     def blocks(self) -> int:
-        """M."""
+        """The number of blocks, M."""
         return len(self.gradients)
 
 
 def default_blocks(judge: Judge, num: int) -> int:
-    """32 blocks, or fewer where there are fewer sequences or the judge is so huge that they take 4 GiB."""
+    """Choose 32 blocks, or fewer for fewer sequences or where 32 gradients would take more than 4 GiB."""
     gradient = sum(p.numel() * p.element_size() for p in judge.module.parameters())
     return min(BLOCKS, num, max(FEWEST_BLOCKS, BUDGET // gradient))
 
 
 @torch.no_grad()
 def score(judge: Judge, tokens: Tensor, context: int = 0, batch_size: int | None = None) -> Scores:
-    """Scores of tokens [n, L], without gradients. ValueError for a context outside [0, L)."""
+    """Score tokens [n, L], without gradients. ValueError for a context outside [0, L)."""
     _check_context(context, tokens)
     batches = tokens.split(batch_size or _batch_size(judge, tokens))
     parts = [judge.module.nll(x.to(judge.device))[:, context:].mean(1) for x in batches]
@@ -79,11 +82,11 @@ def score(judge: Judge, tokens: Tensor, context: int = 0, batch_size: int | None
 def block_gradients(
     judge: Judge, tokens: Tensor, blocks: int = BLOCKS, context: int = 0, batch_size: int | None = None
 ) -> BlockGradients:
-    """Gradients of tokens [n, L] in `blocks` runs of n // blocks rows; the remainder has no gradient.
+    """Compute gradients of tokens [n, L] in `blocks` runs of n // blocks rows; the remainder has no gradient.
 
     context > 0 scores only log p(x | the first `context` tokens), for conditional generation. Memory beyond
-    the tokens does not grow with n: `blocks` gradients in the judge's precision and a micro-batch of
-    `batch_size` sequences (at most 32, fewer of long ones). Huge judges want fewer blocks.
+    the tokens does not grow with n: it holds `blocks` gradients in the judge's precision and a micro-batch of
+    `batch_size` sequences (at most 32, fewer of long ones). Huge judges need fewer blocks.
     Errors: ValueError for fewer than 4 blocks, fewer sequences than blocks, or a context outside [0, L).
     """
     if not FEWEST_BLOCKS <= blocks <= len(tokens):
@@ -114,16 +117,16 @@ def block_gradients(
 def gradient_moment(
     samples: BlockGradients, reference: BlockGradients | None, seed: int = 0, estimator: str = "all"
 ) -> Record:
-    """GM of samples against a reference (equation 13), or without one || E_g[grad] ||^2 ("uncentred").
+    """Compute the GM of samples against a reference (equation 13), or without one || E_g[grad] ||^2
+    ("uncentred").
 
-    Block i of the samples and block i of the reference make d_i, and E[d_i . d_j] = GM for i != j, so both
-    estimators are unbiased and may be negative: "all" averages over all pairs of blocks, "pairs" over the
-    disjoint pairs of equation 14. Interval: bootstrap over blocks (or pairs) that never pairs a block
-    with itself; near GM = 0 that of "all" is up to sqrt(3) times too wide.
+    d_i is the difference of block i of the samples and block i of the reference, and E[d_i . d_j] = GM for
+    i != j, so both estimators are unbiased and may be negative: "all" averages over all pairs of blocks,
+    "pairs" over the disjoint pairs of equation 14. The interval is a bootstrap over blocks (or pairs) that
+    never pairs a block with itself; near GM = 0 that of "all" is up to sqrt(3) times too wide.
     Errors: ValueError for sides of different judges, blocks or contexts, or an unknown estimator.
     """
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator: {estimator!r} is not allowed; choose one of {ESTIMATORS}")
+    check_choice("estimator", estimator, ESTIMATORS)
     if reference is not None:
         for name in ("judge", "blocks", "context"):
             mine, other = getattr(samples, name), getattr(reference, name)
@@ -146,7 +149,7 @@ def gradient_moment(
 
 
 def _gram(gradients: Tensor, subtracted: Tensor | None) -> np.ndarray:
-    """Inner products of the rows of gradients - subtracted, [M, M] in float64."""
+    """Compute inner products of the rows of gradients - subtracted, [M, M] in float64."""
     exact, gram = float64_device(gradients.device), 0
     for at in range(0, gradients.shape[1], COLUMNS):
         part = gradients[:, at : at + COLUMNS].to(exact).double()
@@ -157,25 +160,28 @@ def _gram(gradients: Tensor, subtracted: Tensor | None) -> np.ndarray:
 
 
 def _over_all(gram: np.ndarray, seed: int) -> tuple[float, np.ndarray]:
-    """(||sum d||^2 - sum ||d_i||^2) / (M (M - 1)), and its bootstrap replicates."""
+    """Compute (||sum d||^2 - sum ||d_i||^2) / (M (M - 1)), and its bootstrap replicates."""
     blocks = len(gram)
     weights = np.concatenate([np.ones((1, blocks)), bootstrap_weights(blocks, seed, replicates=1000)])
     products = ((weights @ gram) * weights).sum(1) - weights**2 @ gram.diagonal()
     pairs = blocks**2 - (weights**2).sum(1)
-    means = products[pairs > 0] / pairs[pairs > 0]  # few blocks: some replicates are one block alone
+    means = (
+        products[pairs > 0] / pairs[pairs > 0]
+    )  # with few blocks, some replicates consist of one block alone
     return float(means[0]), means[1:]
 
 
 def _over_pairs(gram: np.ndarray, seed: int) -> tuple[float, np.ndarray]:
-    """Mean of d_0 . d_1, d_2 . d_3, ... (equation 14), and its bootstrap replicates."""
+    """Compute the mean of d_0 . d_1, d_2 . d_3, ... (equation 14), and its bootstrap replicates."""
     products = gram.diagonal(1)[::2]
     return float(products.mean()), bootstrap_weights(len(products), seed, 1000) @ products / len(products)
 
 
 def perplexity(samples: Scores, reference: Scores | None = None, seed: int = 0) -> Record:
-    """Generative perplexity: exp of the mean token negative log-likelihood, interval over sequences.
+    """Compute the generative perplexity, exp of the mean token negative log-likelihood.
 
-    The reference's own is in the details. Less than that is not better: repetitive text has the least.
+    The interval is over sequences; the reference's perplexity is in the details. A lower one is not better:
+    repetitive text has the lowest.
     """
     nll, n = samples.nll, len(samples.nll)
     value = float(np.exp(nll.mean()))
@@ -192,19 +198,24 @@ def perplexity(samples: Scores, reference: Scores | None = None, seed: int = 0) 
 def reference_gradients(
     judge: Judge, world: World, split: str, num: int, blocks: int = BLOCKS, context: int = 0
 ) -> BlockGradients:
-    """`block_gradients` of the `reference_tokens`. The last two are kept: a sweep computes its own once."""
-    return block_gradients(judge, reference_tokens(world, split, num), blocks, context)
+    """Compute `block_gradients` of `World.reference`. The last two are kept for sweeps."""
+    return block_gradients(judge, world.reference(split, num), blocks, context)
+
+
+def origin(world: World, split: str) -> dict:
+    """Return what records say of real sequences: their split, and the corpus where that can vary."""
+    return {"split": split} | {k: v for k, v in world.provenance.items() if k == "corpus_sha256"}
 
 
 def calibration(
     world: TextWorld, judge: Judge, num: int, seed: int = 0, weak: Tensor | None = None
 ) -> list[Record]:
-    """What a judge says of text whose quality is known, against `num` real windows of the test split.
+    """Measure text whose quality is known by a judge, against `num` real windows of the test split.
 
-    Sources, in `Record.model`: "real" (as many other windows), "repeated" (one of those, over and over),
-    "shuffled" (those, the tokens of each in random order) and, if samples [n, L] of some model are given,
-    "weak". Three records each: gradient_moment, perplexity, sample_entropy. `seed` is that of the choice of
-    windows, the order of tokens and the bootstrap.
+    The sources, in `Record.model`, are "real" (`num` other windows), "repeated" (one of those, again and
+    again), "shuffled" (those, the tokens of each in random order) and, if samples [n, L] of some model are
+    given, "weak". Each gets three records: gradient_moment, perplexity, sample_entropy. `seed` determines the
+    choice of windows, the order of tokens and the bootstrap.
     Errors: ValueError for a judge of other symbols, more windows than half the split, or fewer than 4.
     """
     check_symbols(judge.name, judge.vocab_size, world)

@@ -1,10 +1,9 @@
-"""The Fréchet inception distance's own features (arXiv 1706.08500), from the package torch-fidelity.
+"""The features of the Fréchet inception distance (arXiv 1706.08500), from the package torch-fidelity.
 
-They take the extra `fid` (pip install "dmmd-lite[fid]") and weights of 91 MB, which nobody else's features
-can stand in for: without them there is no FID, only a line that says where they are to be had.
+They need the extra `fid` (pip install "dmmd-lite[fid]") and weights of 91 MB, which no other features can
+replace: without them FID is not measured, and the error says where they are found.
 """
 
-import hashlib
 import os
 from functools import cache
 from pathlib import Path
@@ -13,14 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from dmmd_lite.metrics.features import Features
+from dmmd_lite.utils.files import made_once, sha256_of
 from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
-from dmmd_lite.worlds import get_world
+from dmmd_lite.worlds.images import ImageWorld
 
-FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")  # the same
+FILES = (
+    "weights-inception-2015-12-05-6726825d.pth",
+    "pt_inception-2015-12-05-6726825d.pth",
+)  # two names of one file
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILES[0]}"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-VARIABLE = "DMMD_INCEPTION"  # names a file with the weights
-IMAGES_PER_BATCH = 50  # images, which the network enlarges to 299 x 299
+VARIABLE = "DMMD_INCEPTION"  # environment variable with the path of the weights
+IMAGES_PER_BATCH = 50  # the network enlarges every image to 299 x 299
 
 
 class Inception(nn.Module):
@@ -33,37 +36,37 @@ class Inception(nn.Module):
         self.network = network
 
     def features(self, images: Tensor) -> Tensor:
-        """Features [n, 2048] of images [n, 1 or 3, height, width] with values in [0, 1]."""
+        """Compute features [n, 2048] of images [n, 1 or 3, height, width] with values in [0, 1]."""
         (features,) = self.network((images * 255).round().to(torch.uint8).expand(-1, 3, -1, -1))
         return features
 
 
 @cache
-def load_inception(world_name: str, device: torch.device | str = "cpu") -> Features:
-    """The extractor for an image world, on a device.
+def load_inception(world: ImageWorld, device: torch.device | str = "cpu") -> Features:
+    """Load the extractor for an image world, on a device.
 
-    ValueError without torch-fidelity, without its weights, and for a file that is not the published one: the
-    package unpickles it, so nothing else is let through.
+    ValueError without torch-fidelity, without its weights, and for a file that is not the published one,
+    which would be unsafe, as the package unpickles it.
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    except (ImportError, RuntimeError) as error:  # the latter from a torchvision built for another torch
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision built for another torch
         raise ValueError(
             f"fid: torch-fidelity cannot be imported ({' '.join(str(error).split())}); pip install"
             " 'dmmd-lite[fid]', with the torchvision that belongs to your torch"
         ) from None
     weights = inception_file()
-    if hashlib.sha256(weights.read_bytes()).hexdigest() != SHA256:
+    if sha256_of(weights) != SHA256:
         raise ValueError(f"fid: {weights} is not the published file, whose sha256 is {SHA256}; get {URL}")
     network = FeatureExtractorInceptionV3(
         "inception", [str(Inception.dim)], feature_extractor_weights_path=str(weights)
     )
     name = f"inception-2015-12-05-{SHA256[:8]}"
-    return Features(Inception(network), name, get_world(world_name), device, IMAGES_PER_BATCH)
+    return Features(Inception(network), name, world, device, IMAGES_PER_BATCH)
 
 
 def inception_file() -> Path:
-    """The weights: `local_inception`, or fetched into the cache where DMMD_DOWNLOAD=1; else ValueError."""
+    """Return the path of the weights, fetched into the cache where DMMD_DOWNLOAD=1; else ValueError."""
     found = local_inception()
     if found:
         return found
@@ -72,17 +75,17 @@ def inception_file() -> Path:
             f"fid: no {FILES[0]} in DMMD_DATA_DIR; get {URL} and name it in {VARIABLE}, or set"
             " DMMD_DOWNLOAD=1"
         )
-    target = cache_dir() / "features" / FILES[0]
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(URL, str(target), hash_prefix=SHA256)
-    except (OSError, RuntimeError) as error:  # the latter for another sha256
+        return made_once(
+            cache_dir() / "features" / FILES[0],
+            lambda path: torch.hub.download_url_to_file(URL, str(path), hash_prefix=SHA256),
+        )
+    except (OSError, RuntimeError) as error:  # RuntimeError: another SHA-256
         raise ValueError(f"fid: {URL} cannot be fetched ({' '.join(str(error).split())})") from None
-    return target
 
 
 def local_inception() -> Path | None:
-    """The weights on this machine: $DMMD_INCEPTION, else in $DMMD_DATA_DIR, else downloaded before.
+    """Find the weights: $DMMD_INCEPTION, else in $DMMD_DATA_DIR, else downloaded before.
 
     ValueError where the variable names something that is not a file."""
     named = os.environ.get(VARIABLE)

@@ -1,7 +1,7 @@
 """Judges: language models with gradients, by which samples are compared with real text.
 
-A judge is one of our autoregressive models, a causal language model of Hugging Face's `transformers`, or the
-first-order chain of the Markov world. Values under different judges are not comparable.
+A judge is an autoregressive model of this package, a causal language model of Hugging Face's `transformers`,
+or the first-order chain of the Markov world. Values under different judges are not comparable.
 """
 
 import os
@@ -16,15 +16,17 @@ from dmmd_lite.utils.rng import float64_device
 from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.markov import Markov
 
-CHAIN, HUGGING_FACE = "chain", "hf:"  # names of judges that are no recipes: one, and a prefix
+CHAIN, HUGGING_FACE = "chain", "hf:"  # names of judges that are not recipes: a name, and a prefix
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A model p_theta of token sequences. Judges are equal when their name, weights and device are.
+    """A model p_theta of token sequences. Judges are equal if their names, weights and devices are.
 
-    module.nll(tokens [B, L]) gives -log p(token | the tokens before) in nats, [B, L], differentiable in
-    module.parameters(). sha256 is that of the weights.
+    Args:
+    sha256: of the weights.
+    module: module.nll(tokens [B, L]) gives -log p(token | the tokens before) in nats, [B, L], differentiable
+        in module.parameters().
     """
 
     name: str
@@ -35,15 +37,15 @@ class Judge:
 
     @classmethod
     def of(cls, name: str, module: nn.Module, vocab_size: int, device="cpu", sha256: str = "") -> "Judge":
-        """A judge that owns `module`, moved to `device`; every parameter of it counts."""
+        """Make a judge that owns `module`, moved to `device`, with gradients of every parameter."""
         digest, device = sha256 or weights_sha256(module), torch.device(device)
         return cls(name, digest, vocab_size, module.to(device).eval().requires_grad_(True), device)
 
 
 class Chain(nn.Module):
-    """The Markov world's law; parameters are log-probabilities, [V] and [V, V], float64.
+    """The distribution of a Markov world; parameters are log-probabilities, [V] and [V, V], float64.
 
-    Both are normalised in `nll`, so gradients are the scores of unconstrained logits.
+    Both are normalised in `nll`, so gradients are those of unconstrained logits.
     """
 
     def __init__(self, world: Markov):
@@ -52,33 +54,33 @@ class Chain(nn.Module):
         self.onward = nn.Parameter(world.table.log())
 
     def nll(self, tokens: Tensor) -> Tensor:
-        """-log p(token | the token before) of tokens [B, L], in nats [B, L]."""
+        """Compute -log p(token | the token before) of tokens [B, L], in nats [B, L]."""
         first = self.first.log_softmax(-1)[tokens[:, :1]]
         return -torch.cat([first, self.onward.log_softmax(-1)[tokens[:, :-1], tokens[:, 1:]]], 1)
 
 
 class CausalLM(nn.Module):
-    """A `transformers` causal language model. It reads the sequence moved one place to the right behind its
-    own first token (`bos_token_id`), so that every token is scored, the first one too."""
+    """A `transformers` causal language model. It reads its `bos_token_id` before the sequence, so that every
+    token is scored, the first one too."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
     def nll(self, tokens: Tensor) -> Tensor:
-        """-log p(token | the tokens before) of tokens [B, L], in nats [B, L]."""
+        """Compute -log p(token | the tokens before) of tokens [B, L], in nats [B, L]."""
         first = torch.full_like(tokens[:, :1], self.model.config.bos_token_id)
         logits = self.model(torch.cat([first, tokens[:, :-1]], 1), use_cache=False).logits
         return cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
 
 
 def chain_judge(world: Markov, device: torch.device | str = "cpu") -> Judge:
-    """The exact law of a Markov world as a judge; on the CPU where `device` has no float64."""
+    """Make a judge of a Markov world's exact distribution; on the CPU where `device` has no float64."""
     return Judge.of(CHAIN, Chain(world), world.vocab_size, float64_device(device))
 
 
 def transformers_judge(name: str, device: torch.device | str = "cpu", download: bool = False) -> Judge:
-    """A causal language model of `transformers`, in float32: a folder, or a name in the local hub cache.
+    """Load a causal language model of `transformers`, in float32: a folder, or a name in the hub's cache.
 
     Only safetensors are read. Nothing is downloaded unless download=True and HF_HUB_OFFLINE is unset.
     Errors: ValueError without the library or the weights, or for a model without a `bos_token_id`.
@@ -99,7 +101,7 @@ def transformers_judge(name: str, device: torch.device | str = "cpu", download: 
 
 
 def check_symbols(name: str, vocab_size: int, world: World) -> None:
-    """Raise ValueError for a judge that reads other symbols than a world's."""
+    """Raise ValueError for a judge whose vocabulary is not the size of the world's."""
     if vocab_size != world.vocab_size:
         raise ValueError(
             f"judge: {name!r} is not allowed for {world.name}; "

@@ -1,5 +1,5 @@
-"""The residual networks for CIFAR-10 of He et al. (arXiv 1512.03385, section 4.2), to be loaded with weights
-trained elsewhere. Names of weights are those of akamaster/pytorch_resnet_cifar10."""
+"""The residual networks for CIFAR-10 of He et al. (arXiv 1512.03385, section 4.2), for weights trained
+elsewhere. Names of weights are those of akamaster/pytorch_resnet_cifar10."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from torch.nn.functional import pad, relu
 
 RESNETS = {"resnet20": 3, "resnet56": 9}  # architecture: blocks in each of the three stages
 IMAGE_SHAPE = (32, 32, 3)
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what those weights expect of each channel
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of each channel in the training of those weights
 
 
 class _Block(nn.Module):
@@ -28,7 +28,7 @@ class _Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stages of 16, 32 and 64 channels; the features are the 64 averages before the last layer."""
+    """A network with stages of 16, 32 and 64 channels; features are the 64 averages before the last layer."""
 
     image_shape, dim, num_classes = IMAGE_SHAPE, 64, 10
 
@@ -46,10 +46,10 @@ class ResNet(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
 
     def features(self, images: Tensor) -> Tensor:
-        """Features [n, 64] of images [n, 3, 32, 32] with values in [0, 1]."""
+        """Compute features [n, 64] of images [n, 3, 32, 32] with values in [0, 1]."""
         h = relu(self.bn1(self.conv1((images - self.mean) / self.std)))
         return self.layer3(self.layer2(self.layer1(h))).mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits [n, 10]."""
+        """Compute class logits [n, 10]."""
         return self.linear(self.features(images))

@@ -1,88 +1,118 @@
-"""Metrics: each returns a `Record`. Here they are by name, with the worlds they apply to.
+"""The metrics by name: what each needs, which worlds it applies to, and its function.
 
-`exact_metrics` and `output_entropy` look at a denoiser; everything else judges samples, `evaluate_samples`.
-`gradient_moment` and `perplexity` need a judge, see `judges.py`; distances between sets of images need
-features, see `features.py`, and `fid` those of `inception.py`.
+`evaluate_samples` measures samples; `models.evaluation.evaluate` also measures denoisers. To add a metric,
+put a `Metric` into `METRICS`.
 """
 
-from collections.abc import Iterable
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dmmd_lite.metrics import chain, entropy, references
+from dmmd_lite.metrics import chain, diversity, entropy, exact_laws
 from dmmd_lite.metrics import feature_distances as distances
 from dmmd_lite.metrics import gradient_moment as moments
-from dmmd_lite.metrics.diversity import DIVERSITY
-from dmmd_lite.metrics.features import MOST_FEATURES, Features, OneHot, load_features
+from dmmd_lite.metrics.features import load_features
 from dmmd_lite.metrics.inception import Inception, load_inception
 from dmmd_lite.metrics.judges import Judge, check_symbols
+from dmmd_lite.utils.checks import check_choice
 from dmmd_lite.utils.records import Record
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.worlds.base import World
-from dmmd_lite.worlds.enumerable import EnumerableWorld
-from dmmd_lite.worlds.image_sets import ImageSet
-from dmmd_lite.worlds.images import ImageWorld
-from dmmd_lite.worlds.markov import Markov
-from dmmd_lite.worlds.text import SYMBOLS, TextWorld
-from dmmd_lite.worlds.tokens import TokensWorld
 
-METRICS = {  # name: the kind of world it applies to
-    "total_variation": "enumerable",
-    "kl": "enumerable",
-    "invalid_mass": "enumerable",
-    "log_likelihood": "chain",
-    "ngram_divergence": "chain",
-    "frechet": "images",
-    "frechet_floor": "images",
-    "kernel_distance": "features",
-    "coverage": "features",
-    "density": "features",
-    "class_histogram": "images",
-    "nearest_training": "finite",
-    "fid": "published",
-    "gradient_moment": "judged",
-    "perplexity": "judged",
-    "distinct_4grams": "text",
-    "distinct_words": "letters",
-    "duplicates": "text",
-    "repetition": "text",
-    "output_entropy": "any",
-    "sample_entropy": "any",
+NEEDS = {  # what a metric needs -> the arguments of its function, which returns a Record
+    "tokens": "samples [n, L], the world, the seed of the bootstrap, the split of the reference",
+    "features": "features of the samples [n, d] and of the reference [m, d], seed",
+    "training": "features of training images [n, d] and of the reference [m, d], seed",
+    "inception": "FID's features of the samples [n, d] and of all training images [m, d], seed",
+    "classes": "classes of the samples [n] and of the reference [m], the number of classes, seed",
+    "judge": "the judge's `Scores` of the samples and of the reference, seed",
+    "gradients": "the judge's `BlockGradients` of the samples and of the reference, seed",
+    "denoiser": "the denoiser, the process, data [n, L], times, a generator",
+    "law": "distributions of the sampler [..., V^L] and the world; it returns values [...]",
 }
-OF_DENOISERS = ("total_variation", "kl", "invalid_mass", "output_entropy")  # not to be had from samples
-OF_FEATURES = ("frechet", "frechet_floor", "kernel_distance", "coverage", "density", "fid")
-OF_CLASSIFIERS = ("class_histogram",)
-OF_JUDGES = ("gradient_moment", "perplexity")
-MOST_REFERENCES = 2000  # of your own sequences that samples are compared with, always the same of a split
-ON_REQUEST = ("fid",)  # measured only where they are named
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: one row of `METRICS`.
+
+    Args:
+    name: the name in records and on the command line.
+    needs: a key of `NEEDS`, which says what the function is called with.
+    trait: the trait of the worlds it applies to (`World.traits`); "any": all worlds.
+    function: computes the record.
+    default: False for a metric that is measured only where it is named.
+    """
+
+    name: str
+    needs: str
+    trait: str
+    function: Callable
+    default: bool = True
+
+    def __post_init__(self):
+        check_choice("needs", self.needs, NEEDS)
+
+    @property
+    def of_samples(self) -> bool:
+        """Whether samples are measured, not a denoiser."""
+        return self.needs not in ("denoiser", "law")
+
+
+def _on_chain(metric: Callable) -> Callable:
+    """Make a function of the needs "tokens" from one that does not read the split."""
+    return lambda x, world, seed, split: metric(x, world, seed)
+
+
+def _nearest_training(x: Tensor, world: World, seed: int, split: str) -> Record:
+    return distances.nearest_training(x, world.stored("train"), world.stored(split), seed)
+
+
+def _against_real(metric: Callable) -> Callable:
+    """Make a function of the needs "tokens" from a measure of diversity."""
+    return lambda x, world, seed, split: metric(x, seed, world.reference(split, len(x)))
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("total_variation", "law", "enumerable", exact_laws.total_variation),
+        Metric("kl", "law", "enumerable", exact_laws.kl),
+        Metric("invalid_mass", "law", "enumerable", exact_laws.invalid_mass),
+        Metric("log_likelihood", "tokens", "chain", _on_chain(chain.log_likelihood)),
+        Metric("ngram_divergence", "tokens", "chain", _on_chain(chain.ngram_divergence)),
+        Metric("frechet", "features", "images", distances.frechet),
+        Metric("frechet_floor", "training", "images", distances.frechet_floor),
+        Metric("kernel_distance", "features", "features", distances.kernel_distance),
+        Metric("coverage", "features", "features", distances.coverage),
+        Metric("density", "features", "features", distances.density),
+        Metric("class_histogram", "classes", "images", distances.class_histogram),
+        Metric("nearest_training", "tokens", "finite", _nearest_training),
+        Metric("fid", "inception", "published", distances.fid, default=False),
+        Metric("gradient_moment", "gradients", "judged", moments.gradient_moment),
+        Metric("perplexity", "judge", "judged", moments.perplexity),
+        Metric("distinct_4grams", "tokens", "text", _against_real(diversity.distinct_4grams)),
+        Metric("distinct_words", "tokens", "letters", _against_real(diversity.distinct_words)),
+        Metric("duplicates", "tokens", "text", _against_real(diversity.duplicates)),
+        Metric("repetition", "tokens", "text", _against_real(diversity.repetition)),
+        Metric("output_entropy", "denoiser", "any", entropy.output_entropy),
+        Metric(
+            "sample_entropy", "tokens", "any", lambda x, world, seed, split: entropy.sample_entropy(x, seed)
+        ),
+    )
+}
 
 
 def metrics_for(world: World) -> list[str]:
-    """Names of the metrics that apply to a world.
+    """Return the names of the metrics that apply to a world, by its traits."""
+    return [name for name, metric in METRICS.items() if metric.trait in {"any", *world.traits}]
 
-    "features" are image worlds and your own, where each token is a feature of its own, if that makes no more
-    than `MOST_FEATURES`; "finite" are image worlds with a training set that could be copied, "published" the
-    sets that FID is known of, "letters" the texts in the 27 symbols.
-    """
-    is_text = isinstance(world, TextWorld)
-    own = isinstance(world, TokensWorld) and world.length * world.vocab_size <= MOST_FEATURES
-    kinds = {
-        "any": True,
-        "enumerable": isinstance(world, EnumerableWorld),
-        "chain": isinstance(world, Markov),
-        "images": isinstance(world, ImageWorld),
-        "features": isinstance(world, ImageWorld) or own,
-        "finite": isinstance(world, ImageWorld) and not world.endless,
-        "published": isinstance(world, ImageSet),
-        "judged": is_text or isinstance(world, Markov),
-        "text": is_text,
-        "letters": is_text and world.vocab_size == len(SYMBOLS),
-    }
-    return [name for name, kind in METRICS.items() if kinds[kind]]
+
+def needing(names: Iterable[str], *needs: str) -> list[Metric]:
+    """Return the metrics among `names` that need one of `needs`; unknown names are skipped."""
+    return [METRICS[name] for name in names if name in METRICS and METRICS[name].needs in needs]
 
 
 def check_features(
@@ -92,19 +122,19 @@ def check_features(
     features: str | None = None,
     device: torch.device | str = "cpu",
 ) -> None:
-    """ValueError unless the features that the metrics `names` need are there and `num` samples are enough."""
+    """Raise ValueError unless the features that the metrics `names` need exist and `num` samples suffice."""
     names = set(names)
-    if names & {*OF_FEATURES, *OF_CLASSIFIERS} - {"fid"}:
-        extract = _extractor(world, features)
+    if needing(names, "features", "training", "classes"):
+        extract = load_features(world, features)
         if "frechet" in names:
             distances.check_number(num, extract.dim)
     elif features is not None:
         raise ValueError(
             f"features: {features!r} is not allowed; none of the metrics {sorted(names)} reads it"
         )
-    if "fid" in names:
+    if needing(names, "inception"):
         distances.check_number(num, Inception.dim)
-        load_inception(world.name, device)
+        load_inception(world, device)
 
 
 def evaluate_samples(
@@ -117,16 +147,20 @@ def evaluate_samples(
     features: str | None = None,
     device: torch.device | str = "cpu",
 ) -> list[Record]:
-    """The metrics called `names` of samples [n, L], in that order.
+    """Measure samples [n, L] by the metrics `names`; the records are in that order.
 
-    Images and text are compared with real ones of `split`, text with at most n of them, FID's always with the
-    whole training set; `seed` is that of the bootstrap. judge: of the metrics that need one; by default the
-    world's own at scale "laptop". features: of the images, see `load_features`. device: where FID's network
-    runs. A metric that is unknown, needs a denoiser or does not apply to the world is a ValueError, and so
-    are fewer than 2 samples (4 for the gradient moment), and images that are not the world's.
+    Args:
+    seed: of the bootstrap.
+    split: of the real images or text that samples are compared with, text with at most n sequences; FID
+        always compares with the whole training set.
+    judge: of the metrics that need one.
+    features: of images, see `load_features`.
+    device: where FID's network runs.
+    Errors: ValueError for a metric that is unknown, needs a denoiser or does not apply to the world,
+    no judge, fewer than 2 samples (4 for the gradient moment), and samples that are not the world's.
     """
     names = list(names)
-    allowed = [name for name in metrics_for(world) if name not in OF_DENOISERS]
+    allowed = [name for name in metrics_for(world) if METRICS[name].of_samples]
     for name in names:
         if name not in allowed:
             raise ValueError(
@@ -137,14 +171,12 @@ def evaluate_samples(
     _check_samples(tokens, world)
     records = _on_features(tokens, world, names, seed, split, features, device)
     records |= _judged(tokens, world, names, seed, split, judge)
-    for name in names:
-        if name not in records:
-            records[name] = _on_tokens(name, tokens, world, seed, split)
+    records |= {m.name: m.function(tokens, world, seed, split) for m in needing(names, "tokens")}
     return [records[name] for name in names]
 
 
 def _check_samples(tokens: Tensor, world: World) -> None:
-    images = isinstance(world, ImageWorld)
+    images = "images" in world.traits
     if tokens.shape[1] != world.length:
         size = "x".join(map(str, world.image_shape)) if images else world.length
         raise ValueError(
@@ -161,95 +193,54 @@ def _check_samples(tokens: Tensor, world: World) -> None:
 def _on_features(
     tokens: Tensor, world: World, names: list[str], seed: int, split: str, features: str | None, device
 ) -> dict[str, Record]:
-    """Records of those `names` that compare features, computed once for all of them, or classes."""
+    """Measure by those `names` that compare features, computed once for all of them, or classes."""
     check_features(names, world, len(tokens), features, device)
-    wanted = [name for name in names if name in OF_FEATURES and name != "fid"]
-    records, origin = {}, {"split": split}
-    if wanted or "class_histogram" in names:
-        extract = _extractor(world, features)
-        origin = {"extractor": extract.name, "split": split}
-    if "class_histogram" in names:
-        ours, theirs = extract.classes(tokens), extract.classes(world.stored(split))
-        records["class_histogram"] = distances.class_histogram(ours, theirs, extract.num_classes, seed)
-    if wanted:
-        samples = extract(tokens)
-        if isinstance(world, TokensWorld):
-            rows = world.split(split)
-            order = torch.randperm(len(rows), generator=generator_for("cpu", references.REFERENCE_SEED))
-            reference = extract(rows[order[:MOST_REFERENCES]])
-        else:
-            reference = _features_of(extract, world, split)
-    for name in wanted:
-        if name == "frechet_floor":
-            num = max(len(tokens), distances.FLOOR_IMAGES)
-            training = extract(world.training_images(num, generator_for("cpu", seed)))
-            records[name] = distances.frechet_floor(training, reference, seed)
-        else:
-            records[name] = getattr(distances, name)(samples, reference, seed)
-    records = {name: replace(r, details={**r.details, **origin}) for name, r in records.items()}
-    if isinstance(world, TokensWorld):
-        records = {
-            n: replace(r, reference=r.reference.replace("images", "sequences")) for n, r in records.items()
-        }
-    if "fid" in names:
-        extract = load_inception(world.name, device)
-        training = _features_of(extract, world, "train")
-        records["fid"] = replace(
-            distances.frechet(extract(tokens), training, seed),
-            name="fid",
-            reference=f"{len(training)} training images",
-            details={"extractor": extract.name, "split": "train"},
-        )
+    records, classes = {}, needing(names, "classes")
+    compared, floors = needing(names, "features"), needing(names, "training")
+    if classes or compared or floors:
+        extract = load_features(world, features)
+    if classes:
+        sides = extract.classes(tokens), extract.classes(world.reference(split))
+        records |= {m.name: m.function(*sides, extract.num_classes, seed) for m in classes}
+    if compared:
+        sides = extract(tokens), extract.reference(split)
+        records |= {m.name: m.function(*sides, seed) for m in compared}
+    if floors:
+        num = max(len(tokens), distances.FLOOR_IMAGES)
+        sides = extract(world.training_images(num, generator_for("cpu", seed))), extract.reference(split)
+        records |= {m.name: m.function(*sides, seed) for m in floors}
+    if "images" not in world.traits:
+        for name, r in records.items():
+            records[name] = replace(r, reference=r.reference.replace("images", "sequences"))
+    records = {k: _detailed(r, extractor=extract.name, split=split) for k, r in records.items()}
+    for metric in needing(names, "inception"):
+        extract = load_inception(world, device)
+        record = metric.function(extract(tokens), extract.reference("train"), seed)
+        records[metric.name] = _detailed(record, extractor=extract.name, split="train")
     return records
-
-
-def _extractor(world: World, features: str | None) -> Features | OneHot:
-    """What compares a world's samples: a classifier of images, or the tokens as they are."""
-    if not isinstance(world, TokensWorld):
-        return load_features(world.name, features)
-    if features is not None:
-        raise ValueError(f"features: {features!r} is not allowed for {world.name}, which is no image world")
-    return OneHot(world.vocab_size)
-
-
-@lru_cache(maxsize=4)
-def _features_of(extract: Features, world: ImageWorld, split: str) -> np.ndarray:
-    """Features of all images of a split, kept because sweeps ask for them again and again."""
-    return extract(world.stored(split))
 
 
 def _judged(
     tokens: Tensor, world: World, names: list[str], seed: int, split: str, judge: Judge | None
 ) -> dict[str, Record]:
-    """Records of those `names` that need a judge, from one pass over the samples."""
-    if not set(names) & set(OF_JUDGES):
+    """Measure by those `names` that need a judge, from one pass over the samples."""
+    metrics, by_gradients = needing(names, "judge", "gradients"), needing(names, "gradients")
+    if not metrics:
         return {}
     if judge is None:
-        raise ValueError(f"judge: None is not allowed for {sorted(set(names) & set(OF_JUDGES))}; give one")
+        raise ValueError(f"judge: None is not allowed for {sorted(m.name for m in metrics)}; give one")
     check_symbols(judge.name, judge.vocab_size, world)
-    real = references.reference_tokens(world, split, len(tokens))
-    if "gradient_moment" in names:
+    real = world.reference(split, len(tokens))
+    if by_gradients:
         blocks = moments.default_blocks(judge, len(real))
         reference = moments.reference_gradients(judge, world, split, len(tokens), blocks)
         samples = moments.block_gradients(judge, tokens, blocks)
-        records = [moments.gradient_moment(samples, reference, seed)]
     else:
         samples, reference = moments.score(judge, tokens), moments.score(judge, real)
-        records = []
-    records.append(moments.perplexity(samples, reference, seed))
-    return {r.name: replace(r, details={**r.details, **references.origin(world, split)}) for r in records}
+    details = moments.origin(world, split)
+    return {m.name: _detailed(m.function(samples, reference, seed), **details) for m in metrics}
 
 
-def _on_tokens(name: str, tokens: Tensor, world: World, seed: int, split: str) -> Record:
-    """The record of a metric that reads the tokens themselves."""
-    if name == "log_likelihood":
-        return chain.log_likelihood(tokens, world, seed)
-    if name == "ngram_divergence":
-        record = chain.ngram_divergence(tokens, world, seed)
-        floor = chain.ngram_divergence_floor(*tokens.shape, world, seed=seed)
-        return replace(record, details={"floor": floor})
-    if name == "nearest_training":
-        return distances.nearest_training(tokens, world.stored("train"), world.stored(split), seed)
-    if name in DIVERSITY:
-        return DIVERSITY[name](tokens, seed, references.reference_tokens(world, split, len(tokens)))
-    return entropy.sample_entropy(tokens, seed)
+def _detailed(record: Record, **details) -> Record:
+    """Return a record with more details."""
+    return replace(record, details={**record.details, **details})

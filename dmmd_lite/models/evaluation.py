@@ -6,10 +6,9 @@ from dataclasses import replace
 import torch
 
 from dmmd_lite.denoisers.sharpening import Sharpened, check_sharpening
-from dmmd_lite.metrics.entropy import output_entropy
 from dmmd_lite.metrics.exact_laws import exact_metrics
 from dmmd_lite.metrics.judges import Judge
-from dmmd_lite.metrics.suite import METRICS, OF_JUDGES, check_features, evaluate_samples, metrics_for
+from dmmd_lite.metrics.suite import METRICS, check_features, evaluate_samples, metrics_for, needing
 from dmmd_lite.models.judging import check_judge
 from dmmd_lite.models.model import Model
 from dmmd_lite.models.store import load_judge
@@ -20,30 +19,38 @@ from dmmd_lite.utils.provenance import machine
 from dmmd_lite.utils.records import Record
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.utils.scales import SCALES
-from dmmd_lite.worlds.text import TextWorld
+from dmmd_lite.worlds.base import World
 
-EXACT_METRICS = ("total_variation", "kl", "invalid_mass")
-SAMPLES, PUBLISHED_SAMPLES = 1000, 50_000  # drawn by default; the latter for FID at paper scale
+SAMPLES, PUBLISHED_SAMPLES = 1000, 50_000  # numbers of samples: by default, and for FID at scale "paper"
 FRONTIER = ("perplexity", "gradient_moment", "sample_entropy", "distinct_4grams")
 
 
 def default_num(scale: str, names: Iterable[str]) -> int:
-    """How many samples metrics are measured on: 50,000 for FID at scale "paper", else 1,000."""
+    """Return how many samples metrics are measured on: 50,000 for FID at scale "paper", else 1,000."""
     return PUBLISHED_SAMPLES if scale == "paper" and "fid" in names else SAMPLES
 
 
 def judged_at(model: Model) -> str:
-    """The scale of the judge that goes with a model: the model's, or for one of your own "laptop"."""
+    """Return the scale of a model's judge: that of its recipe, or "laptop" for a custom model."""
     return model.recipe.scale if model.recipe.scale in SCALES else "laptop"
 
 
-def check_metrics(names: list[str], world) -> None:
-    """ValueError unless every name is a metric that applies to the world."""
+def check_metrics(names: list[str], world: World) -> None:
+    """Raise ValueError unless every name is a metric that applies to the world."""
     allowed = metrics_for(world)
     for name in names:
         if name not in allowed:
             known = "does not apply to" if name in METRICS else "is not a metric for"
             raise ValueError(f"metrics: {name!r} {known} {world.name}; choose from {allowed}")
+
+
+def _loaded(
+    judge: Judge | str | None, names: Iterable[str], world: World, scale: str = "laptop", device="cpu"
+) -> Judge | None:
+    """Load the judge if one of the metrics `names` needs it; None if none does."""
+    if not needing(names, "judge", "gradients"):
+        return None
+    return judge if isinstance(judge, Judge) else load_judge(judge, world, scale, device)
 
 
 def evaluate(
@@ -62,15 +69,21 @@ def evaluate(
     features: str | None = None,
     **options,
 ) -> list[Record]:
-    """Records of the metrics `names`, in that order, for a model at some number of steps.
+    """Measure a model at some number of steps by the metrics `names`; the records are in that order.
 
-    num: samples (metrics of exact laws have a number of noise draws of their own); None: `default_num`.
-    samples: measure these (drawn with the same arguments) instead of drawing. judge: of the metrics that need
-    one, or its name (`load_judge`, at the model's scale; None: the world's own); loaded only for them.
-    features: of the metrics that compare images (`load_features`; None: the world's own). Further options are
-    those of `sampling.sample`; records name a `greedy_tail`.
-    Errors: ValueError for a metric that does not apply, a judge that is or began the model, features that
-    are not there or need more samples.
+    Args:
+    steps: of the sampler; None: `Model.default_steps`.
+    num: samples; None: `default_num`. Metrics of exact distributions do not draw samples.
+    seed: of the samples and the bootstrap.
+    temperature, top_p: of the sharpening.
+    samples: drawn earlier with the same arguments, to be measured in the place of new ones.
+    split: of the data that samples are compared with.
+    judge: a judge or its name (`load_judge`, at the model's scale; None: the world's default); it is loaded
+        only for the metrics that need one.
+    features: of the metrics that compare images (`load_features`; None: the world's extractor).
+    options: those of `sampling.sample`; records name a `greedy_tail`.
+    Errors: ValueError for a metric that does not apply, a judge that is the model or its origin, and features
+    that are missing or need more samples.
     """
     steps = model.default_steps if steps is None else steps
     num = default_num(model.recipe.scale, names) if num is None else num
@@ -78,25 +91,28 @@ def evaluate(
     check_features(names, model.world, num if samples is None else len(samples.tokens), features, device)
     check_sharpening(temperature, top_p)
     world, process = model.world, model.process
-    if process is None and "output_entropy" in names:
-        raise ValueError("metrics: 'output_entropy' does not apply to autoregressive models")
-    if set(names) & set(OF_JUDGES):
-        judge = judge if isinstance(judge, Judge) else load_judge(judge, world, judged_at(model), device)
-        check_judge(judge, model)
-    of_laws = set(names) & {*EXACT_METRICS, "output_entropy"}
-    sharpened = Sharpened(model.denoiser, temperature, top_p, -LOG_ZERO) if of_laws else None
-    on_samples = [name for name in names if name not in (*EXACT_METRICS, "output_entropy")]
+    of_laws, of_denoiser = needing(names, "law"), needing(names, "denoiser")
+    drawless = sorted(metric.name for metric in [*of_laws, *of_denoiser])
+    on_samples = [name for name in names if name not in drawless]
     greedy_tail = options.get("greedy_tail", False)
-    if greedy_tail and of_laws:
-        raise ValueError(f"greedy_tail: True is not allowed for {sorted(of_laws)}, which draw no samples")
+    if process is None and of_denoiser:
+        raise ValueError(f"metrics: {of_denoiser[0].name!r} does not apply to autoregressive models")
+    judge = _loaded(judge, names, world, judged_at(model), device)
+    if judge is not None:
+        check_judge(judge, model)
+    if greedy_tail and drawless:
+        raise ValueError(f"greedy_tail: True is not allowed for {drawless}, which draw no samples")
+    sharpened = Sharpened(model.denoiser, temperature, top_p, -LOG_ZERO) if drawless else None
     records, evaluations = [], {}
-    if set(names) & set(EXACT_METRICS):
-        exact = exact_metrics(sharpened, process, world, steps, seed=seed, device=device)
-        records += [r for r in exact if r.name in names]
-    if "output_entropy" in names:
+    if of_laws:
+        functions = [metric.function for metric in of_laws]
+        records += exact_metrics(
+            sharpened, process, world, steps, seed=seed, device=device, metrics=functions
+        )
+    for metric in of_denoiser:
         generator = generator_for(device, seed)
         data = world.sample(num, generator, split).to(device)
-        records.append(output_entropy(sharpened, process, data, time_grid(steps)[:-1].tolist(), generator))
+        records.append(metric.function(sharpened, process, data, time_grid(steps)[:-1].tolist(), generator))
     if on_samples:
         if samples is None:
             sharpening = {"temperature": temperature, "top_p": top_p}
@@ -122,7 +138,7 @@ def evaluate(
 
 
 def evaluate_real(
-    world: TextWorld,
+    world: World,
     names: list[str],
     *,
     of: str,
@@ -131,10 +147,12 @@ def evaluate_real(
     split: str = "test",
     judge: Judge | str | None = None,
 ) -> list[Record]:
-    """Records of `num` random real windows of the split `of`, as if they were samples: the floor that the
-    shift between splits sets to everything measured against `split`. Errors as for `evaluate`."""
-    if set(names) & set(OF_JUDGES) and not isinstance(judge, Judge):
-        judge = load_judge(judge, world)
+    """Measure `num` random real windows of the split `of`, as if they were samples.
+
+    The result is the floor that the difference between splits sets to everything measured against `split`.
+    Errors as for `evaluate`.
+    """
+    judge = _loaded(judge, names, world)
     tokens = world.sample(num, generator_for("cpu", seed), of)
     context = {
         "model": f"real text, {of} split",
@@ -155,15 +173,17 @@ def frontier(
     device: torch.device | str = "cpu",
     **options,
 ) -> list[Record]:
-    """Quality against diversity of a text model: records at every temperature with every top-p.
+    """Measure quality and diversity of a text model at every temperature with every top-p.
 
-    names: metrics of samples; by default those of `FRONTIER` that apply to the world. Further options are
-    those of `evaluate`; the judge is loaded, and reads the reference, once for all. Errors as there.
+    The judge is loaded, and scores the reference, once.
+
+    Args:
+    names: metrics of samples; None: those of `FRONTIER` that apply to the world.
+    options: those of `evaluate`; errors as there.
     """
     applicable = metrics_for(model.world)
     names = [name for name in FRONTIER if name in applicable] if names is None else list(names)
-    if set(names) & set(OF_JUDGES) and not isinstance(judge, Judge):
-        judge = load_judge(judge, model.world, judged_at(model), device)
+    judge = _loaded(judge, names, model.world, judged_at(model), device)
     return [
         record
         for temperature in temperatures

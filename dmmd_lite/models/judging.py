@@ -7,7 +7,6 @@ from dmmd_lite.models.model import Model
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe, judge_of
 from dmmd_lite.recipes.recipe import AUTOREGRESSIVE, Recipe
 from dmmd_lite.worlds.base import World
-from dmmd_lite.worlds.markov import Markov
 
 
 def model_judge(model: Model) -> Judge:
@@ -23,7 +22,7 @@ def default_judge(world: World) -> str:
 
     ValueError for a world that has none.
     """
-    name = CHAIN if isinstance(world, Markov) else judge_of(world.name)
+    name = CHAIN if "chain" in world.traits else judge_of(world.name)
     if name != CHAIN and name not in RECIPES:
         raise ValueError(f"judge: None is not allowed for {world.name}, which has none of its own; name one")
     return name

@@ -23,7 +23,6 @@ from dmmd_lite.utils.files import sha256_of, write_json
 from dmmd_lite.utils.records import Record
 from dmmd_lite.worlds import WORLDS, get_world
 from dmmd_lite.worlds.base import World
-from dmmd_lite.worlds.text import SYMBOLS, TextWorld
 from dmmd_lite.worlds.tokens import TokensWorld
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -50,7 +49,7 @@ def save_pretrained(
             "vocab_size": world.vocab_size,
             "length": world.length,
             "image_shape": world.image_shape,
-            "symbols": _symbols(world),
+            "symbols": world.symbols,
         },
         "recipe": model.recipe.to_dict(),
         "weights": model.weights,
@@ -180,9 +179,3 @@ def model_card(model: Model, records: list[Record] = (), license: str = "", fold
             f"| {r.model} | {r.name} | {r.steps} | {r.value:.4g} | {spread} | {r.n} | {r.reference} |"
         )
     return "\n".join([*lines, ""])
-
-
-def _symbols(world: World) -> str:
-    """The characters a world's tokens stand for, "" where they stand for something else."""
-    letters = isinstance(world, TextWorld) and world.vocab_size == len(SYMBOLS)
-    return SYMBOLS if letters else getattr(world, "symbols", "")

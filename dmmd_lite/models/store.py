@@ -39,7 +39,6 @@ from dmmd_lite.utils.paths import cache_dir, data_dir
 from dmmd_lite.utils.provenance import machine
 from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.base import World
-from dmmd_lite.worlds.markov import Markov
 
 
 def load_model(name: str, scale: str = "laptop", seed: int = 0, device: torch.device | str = "cpu") -> Model:
@@ -92,7 +91,7 @@ def load_judge(
     """
     name = default_judge(world) if name is None else name
     if name == CHAIN:
-        judge = chain_judge(world if isinstance(world, Markov) else get_world("markov"), device)
+        judge = chain_judge(world if "chain" in world.traits else get_world("markov"), device)
     elif name.startswith(HUGGING_FACE):
         judge = transformers_judge(name.removeprefix(HUGGING_FACE), device)
     else:
@@ -149,7 +148,7 @@ def validator_of(task: Task, device: torch.device | str = "cpu") -> Callable | N
     if recipe.validation == JUDGED:
         judge = load_judge(judge_of(recipe.world), task.world, recipe.scale, device)
     elif recipe.validation == "frechet":
-        load_features(task.world.name)
+        load_features(task.world)
     return validator(task, judge)
 
 

@@ -1,26 +1,27 @@
-"""What a network with a vocabulary too large for all logits at once looks like."""
+"""The interface of networks whose logits may be computed in chunks."""
 
 from torch import Tensor, nn
 
 
 class SplitNetwork(nn.Module):
-    """A network in two parts: `hidden` with all the work, and `logits`, a head that reads hidden vectors.
+    """A network in two parts: `hidden` does all the work, and `logits` is a head that reads hidden vectors.
 
-    A class of one's own that keeps to this may have a vocabulary too large for logits [B, L, V] at once.
-    per_position: whether vector l alone gives the logits of position l, so that h may be [N, 1, width] with
-    any N positions; else a sequence's vectors stay together.
+    Subclass this if logits [B, L, V] do not fit in memory: losses then call `logits` on chunks of hidden
+    vectors.
+    per_position: True if vector l alone gives the logits of position l, so that h may be [N, 1, width] with
+    any N positions; else the vectors of a sequence stay together.
     """
 
     per_position = True
 
     def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Symbols [B, L], times [B] and optional noise to vectors [B, P, width]."""
+        """Map symbols [B, L], times [B] and optional noise to vectors [B, P, width]."""
         raise NotImplementedError
 
     def logits(self, h: Tensor) -> Tensor:
-        """Vectors [B, P, width] to logits [B, L, V]."""
+        """Map vectors [B, P, width] to logits [B, L, V]."""
         raise NotImplementedError
 
     def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Logits [B, L, V]: the head on the hidden vectors."""
+        """Compute logits [B, L, V]: the head on the hidden vectors."""
         return self.logits(self.hidden(z, t, noise))

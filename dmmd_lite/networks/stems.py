@@ -1,4 +1,4 @@
-"""Stems: what turns symbols of sequences and images into vectors, and vectors into logits."""
+"""Stems, which turn the symbols of sequences and images into vectors, and vectors into logits."""
 
 import math
 
@@ -10,13 +10,13 @@ from dmmd_lite.utils.rng import normal
 
 
 def embedded(z: Tensor, embedding: nn.Embedding) -> Tensor:
-    """Vectors [B, L, width] of symbols [B, L], or the mean vectors of laws [B, L, S] over the first S
-    symbols."""
+    """Return the vectors [B, L, width] of symbols [B, L], or the mean vectors of distributions [B, L, S] over
+    the first S symbols."""
     return z @ embedding.weight[: z.shape[-1]] if z.is_floating_point() else embedding(z)
 
 
 class SequenceStem(nn.Module):
-    """One vector a symbol; order comes from rotary embeddings inside attention."""
+    """A stem with one vector per symbol; order comes from rotary embeddings inside attention."""
 
     rotary = per_position = True
 
@@ -28,26 +28,26 @@ class SequenceStem(nn.Module):
         self.noise_features = noise
 
     def forward(self, z: Tensor) -> Tensor:
-        """Symbols [B, L], or laws of them, to vectors [B, L, width]."""
+        """Map symbols [B, L], or distributions of them, to vectors [B, L, width]."""
         return embedded(z, self.embed)
 
     def logits(self, h: Tensor) -> Tensor:
-        """Vectors [B, L, width] to logits [B, L, V]."""
+        """Map vectors [B, L, width] to logits [B, L, V]."""
         return self.head(h)
 
     def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Plain Gaussian noise [batch, L, noise] (the paper's choice for text, section 6.5)."""
+        """Draw plain Gaussian noise [batch, L, noise] (the paper's choice for text, section 6.5)."""
         return normal((batch, self.length, self.noise), generator)
 
 
 class ImageStem(nn.Module):
-    """Patches in, one categorical head per pixel and channel out.
+    """A stem that reads patches and has one categorical head per pixel and channel.
 
-    Attention has a position a patch, so 3,072 tokens are 256 positions; noise, masks and loss know nothing of
-    patches. What it assumes: that one vector can carry the laws of all pixels of its patch. Given it they are
-    predicted independently, which is what a factorised denoiser does anyway, so a patch costs capacity but
-    breaks no symmetry of the model. Levels are classes without an order, each with an embedding of its own.
-    Symbols are ordered row by row, channels last.
+    Attention has one position per patch, so 3,072 tokens are 256 positions; noise, masks and loss ignore
+    patches. One vector is assumed to carry the distributions of all pixels of its patch. Given the vector
+    they are predicted independently, as in every factorised denoiser, so a patch costs capacity but breaks no
+    symmetry of the model. Levels are classes without an order, each with a separate embedding. Symbols are
+    ordered row by row, channels last.
     """
 
     rotary = per_position = False
@@ -68,12 +68,8 @@ class ImageStem(nn.Module):
             raise ValueError(
                 f"patch: {patch!r} is not allowed; it must divide the image size {height}x{width_px}"
             )
-        self.image_shape, self.patch, self.noise, self.vocab_size = (
-            tuple(image_shape),
-            patch,
-            noise,
-            vocab_size,
-        )
+        self.image_shape, self.patch = tuple(image_shape), patch
+        self.noise, self.vocab_size = noise, vocab_size
         self.grid = (height // patch, width_px // patch)
         slots = patch * patch * channels
         self.embed = nn.Embedding(num_symbols, symbol_width)
@@ -84,26 +80,28 @@ class ImageStem(nn.Module):
         self.noise_features = noise * levels * patch * patch
 
     def _to_patches(self, pixels: Tensor) -> Tensor:
-        """[B, height, width, features] to [B, P, patch * patch * features]."""
+        """Cut [B, height, width, features] into [B, P, patch * patch * features]."""
         (rows, columns), p = self.grid, self.patch
         split = pixels.unflatten(1, (rows, p)).unflatten(3, (columns, p))  # [B, rows, p, columns, p, F]
         return split.permute(0, 1, 3, 2, 4, 5).flatten(3).flatten(1, 2)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Symbols [B, L], or laws of them, to vectors [B, P, width]."""
+        """Map symbols [B, L], or distributions of them, to vectors [B, P, width]."""
         height, width_px, _ = self.image_shape
         pixels = embedded(z, self.embed).view(len(z), height, width_px, -1)
         return self.merge(self._to_patches(pixels)) + self.position
 
     def logits(self, h: Tensor) -> Tensor:
-        """Vectors [B, P, width] to logits [B, L, V]."""
+        """Map vectors [B, P, width] to logits [B, L, V]."""
         (rows, columns), p = self.grid, self.patch
         cells = self.head(h).view(len(h), rows, columns, p, p, -1, self.vocab_size)
         return cells.permute(0, 1, 3, 2, 4, 5, 6).reshape(len(h), -1, self.vocab_size)
 
     def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor:
-        """A Gaussian noise pyramid (paper, section 6.5), [batch, P, noise_features]: independent noise at
-        every power-of-two resolution down to one cell, brought to full size and stacked."""
+        """Draw a Gaussian noise pyramid (paper, section 6.5), [batch, P, noise_features].
+
+        It is independent noise at every power-of-two resolution down to one cell, scaled to full size.
+        """
         height, width_px, _ = self.image_shape
         levels = []
         for level in range(int(math.log2(min(height, width_px))) + 1):

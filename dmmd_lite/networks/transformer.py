@@ -15,13 +15,14 @@ from torch.nn.functional import pad, scaled_dot_product_attention, silu
 
 from dmmd_lite.networks.base import SplitNetwork
 from dmmd_lite.networks.stems import ImageStem, SequenceStem
+from dmmd_lite.utils.checks import check_number, check_whole
 from dmmd_lite.utils.rng import integers
 
-CONTINUOUS = 2**24  # values of lambda ~ U[0, 1): all that single-precision draws can take
+CONTINUOUS = 2**24  # the number of values that lambda ~ U[0, 1) can take in single precision
 
 
 def rotate(x: Tensor, base: int) -> Tensor:
-    """Rotary position embedding of queries or keys [B, H, P, D]; D is even; wavelengths up to 2 pi base."""
+    """Rotate queries or keys [B, H, P, D], D even, by their position; wavelengths are up to 2 pi base."""
     half = x.shape[-1] // 2
     frequency = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
     angle = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1) * frequency
@@ -30,7 +31,7 @@ def rotate(x: Tensor, base: int) -> Tensor:
 
 
 class Block(nn.Module):
-    """Attention and MLP, each with an adaptive norm and a gate that starts at zero."""
+    """A layer of attention and MLP, each with an adaptive norm and a gate that starts at zero."""
 
     def __init__(
         self,
@@ -59,8 +60,13 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, h: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
-        """h: [B, P, width]; time: [B, time_width]; context: [B, C, width], read but not changed, from the C
-        positions before."""
+        """Return new vectors for h.
+
+        Args:
+        h: [B, P, width].
+        time: [B, time_width].
+        context: vectors [B, C, width] of the C positions before h, read but not changed.
+        """
         if self.local:
             h = h + self._neighbours(h, context)
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(time).unsqueeze(1).chunk(6, -1)
@@ -76,7 +82,7 @@ class Block(nn.Module):
         return h + gate2 * self.mlp(self.norm(h) * (1 + scale2) + shift2)
 
     def _neighbours(self, h: Tensor, context: Tensor | None) -> Tensor:
-        """The convolution at the positions of h, [B, P, width]; it reads on into the context."""
+        """Compute the convolution at the positions of h, [B, P, width]; it also reads the context."""
         read = self.norm(h if context is None else torch.cat([context, h], 1))
         sides = (self.local, 0) if self.causal else (self.local // 2, self.local // 2)
         mixed = self.mix(pad(read.mT, sides)).mT
@@ -86,20 +92,25 @@ class Block(nn.Module):
 class Transformer(SplitNetwork):
     """A transformer from symbols [B, L], times [B] and optional noise to logits [B, L, V].
 
-    num_symbols: values the input may take; vocab_size: V, the classes predicted; length: L.
+    Args:
+    num_symbols: the number of values that the input may take.
+    vocab_size: V, the number of predicted classes.
+    length: L.
     image_shape: (height, width, channels) selects the image stem with square patches of side `patch`.
-    rotary_base: longest wavelength of the rotary embedding of sequences, over 2 pi positions. Far above the
-    length, most of a narrow head's frequencies hardly turn and neighbours are hard to tell apart.
+    rotary_base: longest wavelength of the rotary embedding of sequences, in units of 2 pi positions. If it is
+    far above the length, most frequencies of a narrow head hardly turn and neighbours are hard to tell apart.
     local: width of a depthwise convolution over positions at the start of every block (0: none), zero at
-    first. It hands a position its neighbours, which attention alone takes long to find among masks.
-    positions: whether a sequence's vectors start with a learned one of their position (those of images always
-    do): for sequences in which a place has a meaning of its own, as in short records of one length.
-    causal: every position attends to itself and the ones before only; else to all.
+    first. It gives a position its neighbours, which attention alone takes long to find among masks.
+    positions: True to add a learned vector per position (images always have one): for sequences whose
+    positions have a meaning, as in short records of one length.
+    causal: True if every position attends only to itself and to the positions before; else to all.
     noise: channels of Gaussian input noise (0: none), added to the residual stream through a projection.
-    noise_std: standard deviation of that projection's weights at first. At 0 a network with noise input
-    starts equal to one without, and what learns to use the noise has to leave a saddle.
-    mixture: values of a mixture's variable lambda (0: none), in the place of Gaussian noise: the middles of
-    so many equal parts of [0, 1], each as likely. One a sequence, embedded and added through that projection.
+    noise_std: initial standard deviation of the projection's weights. At 0 a network with noise input starts
+    equal to one without, and training has to leave a saddle to use the noise.
+    mixture: number of values of a mixture's variable lambda (0: none), in the place of Gaussian noise: the
+    middles of equal parts of [0, 1], equally likely. Each sequence has one; it is embedded and added through
+    the projection.
+    Errors: ValueError for sizes that are not allowed.
     """
 
     def __init__(
@@ -124,25 +135,12 @@ class Transformer(SplitNetwork):
         mixture: int = 0,
     ):
         super().__init__()
-        sizes = dict(
-            patch=patch,
-            width=width,
-            depth=depth,
-            heads=heads,
-            mlp_ratio=mlp_ratio,
-            time_width=time_width,
-            rotary_base=rotary_base,
-        )
-        for name, value in {**sizes, "local": local, "noise": noise, "mixture": mixture}.items():
-            least = 1 if name in sizes else 0
-            if not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"{name}: {value!r} is not allowed; it must be a whole number of at least {least}"
-                )
-        if not isinstance(noise_std, int | float) or not 0 <= noise_std < math.inf:
-            raise ValueError(
-                f"noise_std: {noise_std!r} is not allowed; it must be a finite number, at least 0"
-            )
+        sizes = {"patch": patch, "width": width, "depth": depth, "heads": heads, "mlp_ratio": mlp_ratio}
+        for name, value in {**sizes, "time_width": time_width, "rotary_base": rotary_base}.items():
+            check_whole(name, value)
+        for name, value in {"local": local, "noise": noise, "mixture": mixture}.items():
+            check_whole(name, value, 0)
+        check_number("noise_std", noise_std)
         if width % (2 * heads):
             raise ValueError(
                 f"width: {width!r} is not allowed; it must be a multiple of 2 * heads = {2 * heads}"
@@ -179,14 +177,13 @@ class Transformer(SplitNetwork):
             nn.init.normal_(self.noise_projection.weight, std=noise_std)
 
     def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
-        """Fresh input noise for one call on `batch` sequences, lambda [batch] for a mixture; None for a
-        network that takes neither."""
+        """Draw input noise for one call on `batch` sequences, lambda [batch] for a mixture, else None."""
         if self.mixture:
             return ((integers(self.mixture, (batch,), generator).double() + 0.5) / self.mixture).float()
         return self.stem.draw_noise(batch, generator) if self.noise else None
 
     def _features(self, t: Tensor) -> Tensor:
-        """Sinusoids [B, 2 time_width] of numbers [B] in [0, 1]."""
+        """Compute sinusoids [B, 2 time_width] of numbers [B] in [0, 1]."""
         frequency = torch.exp(torch.linspace(0, math.log(1000), self.time_width, device=t.device))
         angle = math.pi / 2 * t.float().unsqueeze(-1) * frequency
         return torch.cat([angle.cos(), angle.sin()], -1)
@@ -197,9 +194,14 @@ class Transformer(SplitNetwork):
     def hidden(
         self, z: Tensor, t: Tensor, noise: Tensor | None = None, context: Tensor | None = None
     ) -> Tensor:
-        """z: [B, L] symbols, or laws [B, L, symbols] of them; t: [B] times in [0, 1]; noise: what
-        `draw_noise` gave; context: vectors [B, C, width] of the C positions before, which every block
-        attends to besides."""
+        """Map symbols to vectors [B, P, width].
+
+        Args:
+        z: symbols [B, L], or distributions [B, L, symbols] of them.
+        t: times [B] in [0, 1].
+        noise: what `draw_noise` gave.
+        context: vectors [B, C, width] of the C positions before, which every block also attends to.
+        """
         h = self.stem(z)
         if self.positions is not None:
             h = h + self.positions
@@ -214,28 +216,27 @@ class Transformer(SplitNetwork):
         return self.norm(h) * (1 + scale) + shift
 
     def logits(self, h: Tensor) -> Tensor:
-        """Vectors [B, P, width] to logits [B, L, V]."""
+        """Map vectors [B, P, width] to logits [B, L, V]."""
         return self.stem.logits(h)
 
 
 class BlockTransformer(Transformer):
-    """A transformer for the last `block` symbols of a sequence, with an encoder for the ones before.
+    """A transformer for the last `block` symbols of a sequence, with an encoder for the symbols before.
 
-    The encoder is a second, causal stack of `encoder_depth` blocks at time 0; the first stack attends to its
-    vectors besides its own. Both share the embedding of symbols, and rotary positions run on from one to the
-    other. Other arguments are those of `Transformer` for sequences; input noise is for the last symbols only.
+    The encoder is a second, causal stack of `encoder_depth` blocks at time 0; the first stack also attends to
+    its vectors. Both share the embedding of symbols, and rotary positions continue from one to the other. The
+    other arguments are those of `Transformer` for sequences; input noise is for the last symbols only.
     """
 
     def __init__(self, num_symbols: int, vocab_size: int, block: int, *, encoder_depth: int = 1, **sizes):
         for name, value in {"block": block, "encoder_depth": encoder_depth}.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: {value!r} is not allowed; it must be a whole number of at least 1")
+            check_whole(name, value)
         super().__init__(num_symbols, vocab_size, block, image_shape=None, causal=False, **sizes)
         self.block, self.per_position = block, False
         self.encoder = nn.ModuleList(self._make_block(causal=True) for _ in range(encoder_depth))
 
     def encode(self, known: Tensor) -> Tensor:
-        """Vectors [B, C, width] of symbols [B, C], each of a symbol and the ones before; C may be 0."""
+        """Map symbols [B, C] to vectors [B, C, width], each from a symbol and those before; C may be 0."""
         h = self.stem(known)
         time = self._time_vector(torch.zeros(len(known), device=known.device))
         for block in self.encoder:
@@ -243,10 +244,10 @@ class BlockTransformer(Transformer):
         return h
 
     def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
-        """z: [B, C + block] symbols; t and noise as in `Transformer`. Vectors are 0 for the first C."""
+        """Map symbols z [B, C + block] to vectors, which are 0 for the first C; see `Transformer.hidden`."""
         known, last = z[:, : -self.block], z[:, -self.block :]
         return pad(super().hidden(last, t, noise, self.encode(known)), (0, 0, known.shape[1], 0))
 
     def logits(self, h: Tensor) -> Tensor:
-        """Vectors [B, C + block, width] to logits [B, C + block, V], 0 for the first C."""
+        """Map vectors [B, C + block, width] to logits [B, C + block, V], 0 for the first C."""
         return pad(super().logits(h[:, -self.block :]), (0, 0, h.shape[1] - self.block, 0))

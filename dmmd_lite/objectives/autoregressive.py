@@ -7,11 +7,11 @@ from dmmd_lite.denoisers.autoregressive import Autoregressive
 
 
 class AutoregressiveObjective:
-    """Train one autoregressive model on data."""
+    """The objective of an autoregressive model: player "model", trained on data."""
 
     def __init__(self, model: Autoregressive):
         self.players = {"model": model}
 
     def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
-        """Nats per token."""
+        """Return the cross-entropy of tokens x [B, L], in nats per token."""
         return {"model": {"cross_entropy": self.players["model"].nll(x).mean()}}

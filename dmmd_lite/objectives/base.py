@@ -7,28 +7,37 @@ from typing import TYPE_CHECKING, Any
 from dmmd_lite.denoisers.base import Denoiser
 from dmmd_lite.processes.base import Process
 
-if TYPE_CHECKING:  # the training loop says what a method is, and knows none of them
+if TYPE_CHECKING:  # the training loop defines what a method is and imports no method
     from dmmd_lite.training.method import Method
 
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """One method, as recipes and the store need to know it.
+    """One distillation method: its settings, how it is built, and what a training step costs.
 
-    settings: a frozen dataclass of numbers and words, with `steps`, the sampling steps a student is for.
-    make: (settings, fresh, teacher, process) to a method, where fresh(noise=True) gives a new denoiser with
-        the weights of the recipe's start, and process is the teacher's noise. student: the player that
-        becomes the model.
-    forwards: what a step costs in forward passes of a network, on average; a backward pass counts two.
-    tracked: networks whose activations are kept for a backward pass in the costliest step.
-    copies: networks it keeps beside its players and the teacher.
-    process: (settings, process) to the process of the student, from that of the teacher.
+    Args:
+    settings: a frozen dataclass of numbers and words with a field `steps`, the student's sampling steps.
+    processes: names of the noise processes that the method is defined for.
+    make: function (settings, fresh, teacher, process) -> method. fresh(noise=True) gives a new denoiser with
+        the weights of the recipe's start; process is the teacher's noise.
+    forwards: function settings -> mean cost of a step in forward passes; a backward pass counts as two.
+    tracked: function settings -> networks whose activations the costliest step keeps for its backward pass.
+    student: name of the player that becomes the model.
+    copies: number of networks kept besides the players and the teacher.
+    process: function (settings, teacher's process) -> student's process.
     """
 
     settings: type
+    processes: tuple[str, ...]
     make: Callable[[Any, Callable[..., Denoiser], Denoiser, Process], "Method"]
-    student: str
     forwards: Callable[[Any], float]
-    tracked: Callable[[Any], int]
+    tracked: Callable[[Any], int] = lambda settings: 1
+    student: str = "student"
     copies: int = 0
     process: Callable[[Any, Process], Process] = lambda settings, process: process
+
+    def check_process(self, method: str, process: str) -> None:
+        """Raise ValueError unless the method, called `method`, is defined for the noise named `process`."""
+        if process not in self.processes:
+            choices = " or ".join(map(repr, self.processes))
+            raise ValueError(f"process: {process!r} is not allowed for {method}; choose {choices}")

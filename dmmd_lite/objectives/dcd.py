@@ -5,36 +5,38 @@ Uniform noise is the argmax of Gaussian noise on one-hot tokens: with signal a i
     w = a x + sqrt(1 - a^2) epsilon,   argmax w ~ Cat(alpha x + (1 - alpha)/V),   alpha = T(a)
 
 (`kept_fraction`). The *same* epsilon at two times makes a pair z_t, z_s on one path of the Gaussian
-probability-flow, and the student learns to give at z_t what the target network gives at z_s = one jump
-closer to the data: KL between their laws, mean over all positions, without a weight in time. Rounds double
-the jump (`rounds.py`).
+probability flow. The student learns to predict at z_t what the target network predicts at z_s, one jump
+closer to the data. The loss is the KL divergence between their distributions, averaged over all positions,
+without a weight in time. Rounds double the jump (`progressive.py`).
 
-Duo's networks give the leave-one-out law p(x_l | z_t without position l), and the loss compares those laws.
-Denoisers here return posteriors, which are converted (`denoisers.to_leave_one_out`). The step of
-`sampling.sample` from a posterior is Duo's plug-in step from the converted law.
+Duo's networks give the leave-one-out distribution p(x_l | z_t without position l), and the loss compares
+these. Denoisers here return posteriors, which are converted (`denoisers.base.to_leave_one_out`). The step of
+`sampling.sample` from a posterior is Duo's plug-in step from the converted distribution.
 
-Along a path a position shows argmax epsilon until its token takes over, once: besides x only epsilon of x,
-the largest other one and its place are needed. They are drawn directly, so nothing here is [B, L, V].
+Along a path a position shows argmax epsilon until, once, its token takes over. The pair therefore depends on
+x, its component of epsilon, the largest other component and the index of that one. These are drawn directly,
+so that no tensor here has shape [B, L, V].
 
 Deviations
 ----------
 - Times are those of the process: t = min(1, u + dt), s = t - dt with u ~ U(0, 1), and a = T^-1(alpha(t)).
-  The released code draws uniformly in log-SNR, in a window, -log SNR from -4 to -1, fit for its vocabulary of
-  50,257; alpha = 0 is then out of reach for the small ones here.
-- s is at least `earliest`. A posterior network's errors grow by (1 - alpha)/V when converted: for the digits'
-  and docstrings' teachers the cross-entropy of the converted law has its least value near 0.01 to 0.1 and is
-  worse than at t = 1 at 1e-5. The released window ends at 1 - alpha of about 1e-3.
-- The last round's jump is 1/k, so that it is the k-step student's. Released: 1/512, doubled four times, for
-  any number of sampling steps.
-- The first round's target is the teacher, which may be an exact posterior; released: a copy of the student,
-  which is the same function where the student starts as the teacher.
-- Exact teachers have a floor on probabilities (recipes).
-- The loss is a mean over positions; released: their sum.
-- Targets are cut below `clamp`, as in `sdtt.py`; released: no bound but that of float32 logits.
-- Round length and optimiser are the recipe's; released: 10,000 updates a round, AdamW 6e-5, warm-up 500,
-  batch 128, EMA 0.999.
-- The greedy tail (`sampling.sample`) takes the most likely class of the *posterior* in the last of k steps;
-  released: of the leave-one-out law at 1 - alpha = 1e-5, in an evaluation more than k.
+  The released code draws uniformly in log-SNR, in a window with -log SNR from -4 to -1, chosen for its
+  vocabulary of 50,257; the small vocabularies here would not reach alpha = 0 in it.
+- s is at least `earliest`. The conversion divides a posterior network's errors by (1 - alpha)/V: for the
+  teachers of digits and docstrings the cross-entropy of the converted distribution has its minimum near
+  t = 0.01 to 0.1, and at 1e-5 it is worse than at t = 1. The released window ends at 1 - alpha of about 1e-3.
+- The jump of the last round is 1/k, one step of the k-step student. The released code begins with 1/512 and
+  doubles it four times, for any number of sampling steps.
+- The target of the first round is the teacher, which may be an exact posterior. The released code uses a copy
+  of the student, which is the same function where the student starts as the teacher.
+- Exact teachers have a floor on probabilities, set by the recipe.
+- The loss is the mean over positions; the released code takes their sum.
+- Targets are cut below `clamp`, as in `sdtt.py`. The released code has only the bound of float32 logits.
+- The recipe sets round length and optimiser. The released code has 10,000 updates a round, AdamW with rate
+  6e-5, a warm-up of 500, batch 128 and EMA 0.999.
+- The greedy tail (`sampling.sample`) takes the most likely class of the *posterior* in the last of k steps.
+  The released code takes that of the leave-one-out distribution at 1 - alpha = 1e-5, in one evaluation more
+  than k.
 """
 
 from dataclasses import dataclass
@@ -50,11 +52,16 @@ from dmmd_lite.objectives.progressive import Progressive, Rounds
 from dmmd_lite.objectives.terms import mean_over
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.gaussian_coupling import coupled
+from dmmd_lite.utils.checks import check_interval
 
 
 @dataclass(frozen=True)
 class DCDSettings(Rounds):
-    """The rounds, and earliest: least time at which the target network is asked."""
+    """Settings of DCD: the rounds, and the earliest time.
+
+    Args:
+    earliest: minimum time at which the target network is evaluated.
+    """
 
     divergences: ClassVar[tuple[str, ...]] = ("reverse_kl", "forward_kl")
 
@@ -63,31 +70,24 @@ class DCDSettings(Rounds):
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 < self.earliest < 1:
-            raise ValueError(f"earliest: {self.earliest!r} is not allowed; choose a number between 0 and 1")
+        check_interval("earliest", self.earliest, 0, 1, "()")
 
 
 class DCD(Progressive):
-    """Player "student"."""
+    """Discrete consistency distillation: a progressive method that couples uniform to Gaussian noise."""
 
     def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: DCDSettings):
-        if process.absorbing:
-            raise ValueError(
-                f"process: {process.name!r} is not allowed for DCD, which couples Gaussian noise to uniform; "
-                "choose 'uniform'"
-            )
+        METHOD.check_process("DCD", process.name)
         super().__init__(student, teacher, process, settings)
 
     def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
-        """The divergence in this step's round, mean over all positions that carry noise."""
+        """Return the divergence at this step of its round for tokens x [B, L], mean over noisy positions."""
         process, settings = self.process, self.settings
         t = self.draw_times(len(x), step, generator, x.device)
         s = torch.minimum(t, (t - settings.jump(step)).clamp(min=settings.earliest))
-        scored = process.loss_mask(x)
-        z_t, z_s = (
-            torch.where(scored, z, x)
-            for z in coupled(x, [process.alpha(t), process.alpha(s)], process.vocab_size, generator)
-        )
+        scored, alphas = process.loss_mask(x), [process.alpha(t), process.alpha(s)]
+        pair = coupled(x, alphas, process.vocab_size, generator)
+        z_t, z_s = (torch.where(scored, z, x) for z in pair)
         with torch.no_grad():
             target = predict(self.target(step), process, z_s, s, generator)
         student = predict(self.players["student"], process, z_t, t, generator)
@@ -103,9 +103,8 @@ class DCD(Progressive):
 
 METHOD = MethodSpec(
     DCDSettings,
+    ("uniform",),
     lambda settings, fresh, teacher, process: DCD(fresh(), teacher, process, settings),
-    "student",
     forwards=lambda settings: 4,
-    tracked=lambda settings: 1,
     copies=1,
 )

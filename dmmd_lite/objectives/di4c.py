@@ -1,9 +1,9 @@
 """Di4C, distillation through dimensional correlations (arXiv 2410.08709).
 
-The student is a mixture, p_eta(x | z_t) = E_lambda prod_d p_eta,d(x_d | z_t; lambda), with lambda drawn anew
-for every sequence and step. lambda is the student's input noise: a `Transformer` with `mixture`, or any
-denoiser whose noise is one value a sequence. Marginals are matched to the teacher; correlations are learned
-only through C, the point-wise total correlation of the mixture. With u = t - delta, N lambdas at z_t,
+The student is a mixture, p_eta(x | z_t) = E_lambda prod_d p_eta,d(x_d | z_t; lambda), with a new lambda for
+every sequence and step. lambda is the student's input noise: that of a `Transformer` with `mixture`, or of
+any denoiser whose noise is one value per sequence. Marginals are matched to the teacher; correlations are
+learned only through C, the point-wise total correlation of the mixture. With u = t - delta, N lambdas at z_t,
 p_j,d = p_eta,d(. | z_t; lambda_j), p'_j,d = p_eta,d(. | z_u^j; lambda'_j) and lme the log-mean-exp:
 
     z_u^j ~ one step of the teacher from z_t, x^j ~ prod_d p'_j,d, both constants, j = 1 … N
@@ -12,33 +12,35 @@ p_j,d = p_eta,d(. | z_t; lambda_j), p'_j,d = p_eta,d(. | z_u^j; lambda'_j) and l
     L_d   = - a(t) C(x_0) + sum_d KL(p_theta,d(. | z_t) || mean_j p_j,d)              data
     L_0   = mean_j sum_d KL(p_theta,d(. | z_t) || p_j,d)                              at small t
 
-and the loss is L_d + L_c, with L_0 in the place of L_c at small t. What teaches correlations is data (L_d)
-and the many small steps of the teacher that the student learns to skip (L_c).
+and the loss is L_d + L_c, with L_0 in the place of L_c at small t. The student learns correlations from data
+(L_d) and from the many small steps of the teacher that it learns to skip (L_c).
 
-The sum over d inside C is a control variate: without it the samples x^j and x_0 would have to teach the
-marginals too, whose expectation is known (the KL terms). Both have the same expected gradient if the teacher
-is exact.
+The sum over d inside C is a control variate. Without it the marginals, whose expectation is known (the KL
+terms), would be learned from the samples x^j and x_0 too. The expected gradient is the same with and without
+it if the teacher is exact.
 
 Deviations
 ----------
-- The paper gives each of its three data sets its own rules for delta and L_0. Times are uniform here; the
-  rules for delta are all there, but every recipe has ImageNet's, a constant 0.05 (pixels: up to 0.01, text:
-  up to 1/1024), and L_0 is used as in that branch: below a time, with one over that time as weight.
-- N is 8 beyond the tiny worlds (published: 16). Samples are drawn in the last step, too, where the source
+- The paper has different rules for delta and L_0 for each of its three data sets. Times are uniform here. All
+  rules for delta are implemented, but every recipe uses ImageNet's, a constant 0.05 (pixels: up to 0.01,
+  text: up to 1/1024), and L_0 is used as for ImageNet: below a time, with one over that time as weight.
+- N is 8 beyond the tiny worlds (published: 16). Samples are also drawn in the last step, where the source
   takes the most likely pixel.
-- Exact teachers have a floor on probabilities (recipes).
-- Without the control variate, the marginal terms give way to what the samples teach (all of that in L_c, a
-  part a(t) in L_d), so that expected gradients do not change. The released code then drops the marginal
-  term of L_d whole.
-- lambda's projection starts at zero, as the authors meant it: the student starts as the teacher. In their
-  released code that line is commented out for images. At zero C has no gradient, being quadratic in what
-  lambda changes; the noise of the other terms leads away from there, which takes a part of the updates.
-- lambda, embedded, is added to the residual stream. Theirs joins the time conditioning (pixels) or is one
-  more token (MaskGIT, text). On the coins a lambda that joined the time was slower to be used.
+- Exact teachers have a floor on probabilities, set by the recipe.
+- Without the control variate, the marginal terms are reduced by the fraction that the samples teach (all of
+  it in L_c, a fraction a(t) in L_d), so that expected gradients do not change. The released code then drops
+  the marginal term of L_d completely.
+- lambda's projection starts at zero, as the authors intended, so that the student starts as the teacher. In
+  their released code that line is commented out for images. At zero C has no gradient, because it is
+  quadratic in the changes that lambda makes; the noise of the other terms leads away from zero, which costs a
+  part of the updates.
+- The embedded lambda is added to the residual stream. The authors add it to the time conditioning (pixels) or
+  use it as one more token (MaskGIT, text). On the coins, students learned to use a lambda in the time
+  conditioning more slowly.
 - Losses are divided by the number of tokens that carry noise.
 - The paper's second round with the student as teacher (di4c2) is left to recipes.
 
-Laws of the N lambdas are held together, [B, N, L, V]; they are not made in pieces.
+The distributions for all N lambdas are kept together, [B, N, L, V]; they are not split into chunks.
 """
 
 import math
@@ -52,6 +54,7 @@ from dmmd_lite.denoisers.prediction import predict
 from dmmd_lite.objectives.base import MethodSpec
 from dmmd_lite.objectives.terms import divergence_between, stratified_times
 from dmmd_lite.processes.base import Process
+from dmmd_lite.utils.checks import check_choice, check_interval, check_number, check_whole
 from dmmd_lite.utils.rng import categorical, uniform
 
 CHOICES = {
@@ -62,13 +65,14 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Di4CSettings:
-    """What Di4C leaves to choose; delta, initial and data_weight are by default those of its ImageNet branch.
+    """Settings of Di4C; the defaults of delta, initial and data_weight are those of its ImageNet branch.
 
-    steps: sampling steps the student is judged at. The loss does not depend on it.
-    samples: N, the lambdas at z_t, and the steps to z_u with a lambda each, for every sequence.
+    Args:
+    steps: sampling steps at which the student is evaluated. The loss does not depend on it.
+    samples: N, the number of lambdas at z_t, and of steps to z_u with one lambda each, for every sequence.
     delta, delta_rule: the teacher's step is "constant" delta (ImageNet), "log_uniform" between delta / 10 and
         delta (CIFAR-10), or "half" of t and at most delta (OpenWebText). u is never below 0.
-    initial: the time below which L_0, weighted 1 / initial, takes the place of L_c.
+    initial: the time below which L_0, with weight 1 / initial, takes the place of L_c.
     data_weight, data_shape: a(t) = data_weight times sigmoid(20 (t - 0.5)), t or 1.
     control_variate: whether C has its second sum.
     """
@@ -83,28 +87,27 @@ class Di4CSettings:
     control_variate: bool = True
 
     def __post_init__(self):
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: {getattr(self, name)!r} is not allowed; choose one of {allowed}")
-        for name in ("steps", "samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name}: {getattr(self, name)!r} is not allowed; choose a whole number of at least 1"
-                )
-        for name in ("delta", "initial"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name}: {getattr(self, name)!r} is not allowed; choose a time in (0, 1]")
-        if not 0 <= self.data_weight < math.inf:
-            raise ValueError(
-                f"data_weight: {self.data_weight!r} is not allowed; choose a finite number of at least 0"
-            )
+        for field, allowed in CHOICES.items():
+            check_choice(field, getattr(self, field), allowed)
+        for field in ("steps", "samples"):
+            check_whole(field, getattr(self, field))
+        for field in ("delta", "initial"):
+            check_interval(field, getattr(self, field), 0, 1, "(]")
+        check_number("data_weight", self.data_weight)
 
 
 @dataclass(frozen=True)
 class Di4CDraw:
-    """What one step knows: times t [B], data x and z_t [B, L], log p_eta(. | z_t; lambda_j) [B, N, L, V] with
-    a gradient, log p_theta(. | z_t) [B, L, V], samples x^j [B, N, L], and the log of the mixture's marginals
-    at the z_u^j, log mean_j p_eta(. | z_u^j; lambda'_j) [B, L, V]."""
+    """The draws of one step and the predictions at them.
+
+    Args:
+    t: times [B].
+    x, z_t: data and noisy tokens [B, L].
+    log_x: log p_eta(. | z_t; lambda_j) [B, N, L, V], with a gradient.
+    log_teacher: log p_theta(. | z_t) [B, L, V].
+    sampled: samples x^j [B, N, L].
+    log_later: log mean_j p_eta(. | z_u^j; lambda'_j) [B, L, V], the mixture's marginals at the z_u^j.
+    """
 
     t: Tensor
     x: Tensor
@@ -116,20 +119,20 @@ class Di4CDraw:
 
 
 class Di4C:
-    """Player "student", a mixture, distilled from a frozen teacher."""
+    """The method Di4C: player "student", a mixture, distilled from a frozen teacher."""
 
     def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: Di4CSettings):
         self.players = {"student": student}
         self.teacher, self.process, self.settings = teacher, process, settings
 
     def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
-        """L_0, L_d and L_c, averaged over the batch, in nats per token that carries noise."""
+        """Return L_0, L_d and L_c, averaged over the batch, in nats per token that carries noise."""
         t, tokens = stratified_times(len(x), generator, x.device), self.process.num_noised(x.shape[1])
         terms = self.terms(self.draw(x, t, self.earlier(t, generator), generator))
         return {"student": {name: value.mean() / tokens for name, value in terms.items()}}
 
     def earlier(self, t: Tensor, generator: torch.Generator) -> Tensor:
-        """u, the time after one step of the teacher from t, both [B]."""
+        """Return u, the time after one step of the teacher from t, both [B]."""
         delta = torch.full_like(t, self.settings.delta)
         match self.settings.delta_rule:
             case "log_uniform":
@@ -139,7 +142,7 @@ class Di4C:
         return (t - delta).clamp(min=0)
 
     def data_weight(self, t: Tensor) -> Tensor:
-        """a(t), [B]."""
+        """Return a(t), [B]."""
         match self.settings.data_shape:
             case "sigmoid":
                 shape = torch.sigmoid(20 * (t - 0.5))
@@ -150,7 +153,7 @@ class Di4C:
         return self.settings.data_weight * shape
 
     def draw(self, x: Tensor, t: Tensor, u: Tensor, generator: torch.Generator) -> Di4CDraw:
-        """z_t from data x [B, L], a teacher's step to each z_u^j and the student's samples from there."""
+        """Draw z_t from data x [B, L], a teacher's step to each z_u^j and the student's samples there."""
         student, process, n = self.players["student"], self.process, self.settings.samples
         z_t = process.corrupt(x, t, generator)
         z, t_n, u_n = (v.repeat_interleave(n, 0) for v in (z_t, t, u))  # [B N, ...]
@@ -159,18 +162,17 @@ class Di4C:
             log_teacher = predict(self.teacher, process, z_t, t, generator).whole
             taught = categorical(log_teacher.repeat_interleave(n, 0), generator)
             z_u = process.step(z, taught, u_n, t_n, generator)
-            later = predict(student, process, z_u, u_n, generator)  # with lambdas of its own
+            later = predict(student, process, z_u, u_n, generator)  # with new lambdas
             sampled = later.sample(generator).unflatten(0, (-1, n))
             log_later = log_mean_exp(later.whole.unflatten(0, (-1, n)), 1)
         return Di4CDraw(t, x, z_t, log_x, log_teacher, sampled, log_later)
 
     def terms(self, draw: Di4CDraw) -> dict[str, Tensor]:
-        """L_0 with its weight, L_d, and L_c where it applies, nats per sequence [B]."""
+        """Return L_0 with its weight, L_d, and L_c where it applies, in nats per sequence [B]."""
         settings, a = self.settings, self.data_weight(draw.t)
         log_mean = log_mean_exp(draw.log_x, 1)  # the mixture's marginals
-        sampled, data = 1.0, a  # what the samples x^j and x_0 teach of the marginals
-        if settings.control_variate:
-            sampled, data = 0.0, 0.0
+        # The fractions of the marginal terms that the samples x^j and x_0 teach already.
+        sampled, data = (0.0, 0.0) if settings.control_variate else (1.0, a)
         c = self.correlation(torch.cat([draw.x.unsqueeze(1), draw.sampled], 1), draw)
         plain = self.divergence(draw, draw.log_teacher.unsqueeze(1), draw.log_x).mean(1)
         consistent = (1 - sampled) * self.divergence(draw, draw.log_later, log_mean) - c[:, 1:].mean(1)
@@ -181,8 +183,8 @@ class Di4C:
         }
 
     def correlation(self, x: Tensor, draw: Di4CDraw) -> Tensor:
-        """C of tokens x [B, K, L] under the mixture at z_t, [B, K]; without the control variate their
-        log-probability, the first of its two sums."""
+        """Compute C of tokens x [B, K, L] under the mixture at z_t, [B, K]. Without the control variate this
+        is only the first sum of C, the log-probability of x."""
         index = x.movedim(1, -1).unsqueeze(1).expand(-1, draw.log_x.shape[1], -1, -1)  # [B, N, L, K]
         log_p = draw.log_x.gather(-1, index)
         log_p = torch.where(self.process.loss_mask(draw.z_t)[:, None, :, None], log_p, 0)
@@ -190,21 +192,21 @@ class Di4C:
         return joint - log_mean_exp(log_p, 1).sum(1) if self.settings.control_variate else joint
 
     def divergence(self, draw: Di4CDraw, log_target: Tensor, log_x: Tensor) -> Tensor:
-        """sum_d KL(target || x_hat) of laws [B, ..., L, V] over the scored positions of z_t, [B, ...]."""
+        """Sum KL(target || x_hat), from [B, ..., L, V], over the scored positions of z_t, [B, ...]."""
         nats = divergence_between("forward_kl", log_x, log_target)
         scored = self.process.loss_mask(draw.z_t)
         return torch.where(scored if nats.dim() == 2 else scored.unsqueeze(1), nats, 0).sum(-1)
 
 
 def log_mean_exp(v: Tensor, dim: int) -> Tensor:
-    """log of the mean of exp(v) over a dimension."""
+    """Compute the logarithm of the mean of exp(v) over a dimension."""
     return v.logsumexp(dim) - math.log(v.shape[dim])
 
 
 METHOD = MethodSpec(
     Di4CSettings,
+    ("masked", "uniform"),
     lambda settings, fresh, teacher, process: Di4C(fresh(), teacher, process, settings),
-    "student",
     forwards=lambda settings: 4 * settings.samples + 1,  # 3 N at z_t, N at the z_u, the teacher at z_t
     tracked=lambda settings: settings.samples,
 )

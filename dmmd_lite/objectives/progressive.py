@@ -1,8 +1,8 @@
 """What the progressive methods (SDTT, Duo's DCD) share: rounds of growing steps, and divergences.
 
-The student learns to give at z_t what a target network gives after a short step towards clean tokens. In
-every round the step is twice as long as in the one before. The target of the first round is the teacher; at
-the end of a round it becomes a copy of the student's raw weights.
+The student learns to predict at z_t what a target network predicts after a short step towards clean tokens.
+In every round the step is twice as long as in the round before. The target of the first round is the teacher;
+at the end of a round the target becomes a copy of the student's raw weights.
 """
 
 import copy
@@ -13,25 +13,24 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.denoisers.base import Denoiser
-from dmmd_lite.objectives.terms import (
-    DIVERGENCES,
-    check_divergence,
-    clamped,
-    divergence_between,
-    stratified_times,
-)
+from dmmd_lite.objectives.terms import DIVERGENCES, clamped, divergence_between, stratified_times
 from dmmd_lite.processes.base import Process
+from dmmd_lite.utils.checks import check_choice, check_interval, check_whole
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """steps: k, the number of sampling steps the student is for.
+    """Settings of a progressive distillation.
 
-    rounds: how many; round_updates: loop steps of each but the last, which goes on to the end. The last
-    round's step is 1/k of the whole time, so the first one's is 1/(k 2^(rounds - 1)).
+    The step of the last round is 1/k of the whole time, so that of the first one is 1/(k 2^(rounds - 1)).
+
+    Args:
+    steps: k, the number of sampling steps that the student is trained for.
+    rounds: number of rounds.
+    round_updates: loop steps of each round but the last, which lasts until the end of the training.
     divergence: of the student from the target, one of `divergences`.
-    clamp: least probability of a target; log-probabilities below its logarithm are raised to it, and not
-    renormalised.
+    clamp: minimum probability of a target; log-probabilities below its logarithm are raised to it, and not
+        renormalised.
     """
 
     divergences: ClassVar[tuple[str, ...]] = DIVERGENCES
@@ -44,23 +43,21 @@ class Rounds:
 
     def __post_init__(self):
         for field in ("steps", "rounds", "round_updates"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}: {getattr(self, field)!r} is not allowed; choose at least 1")
-        check_divergence(self.divergence, self.divergences)
-        if not 0 < self.clamp < 1:
-            raise ValueError(f"clamp: {self.clamp!r} is not allowed; choose a number between 0 and 1")
+            check_whole(field, getattr(self, field))
+        check_choice("divergence", self.divergence, self.divergences)
+        check_interval("clamp", self.clamp, 0, 1, "()")
 
     def number(self, step: int) -> int:
-        """Which round a loop step belongs to, from 0."""
+        """Return the round, counted from 0, that a loop step belongs to."""
         return min(step // self.round_updates, self.rounds - 1)
 
     def jump(self, step: int) -> float:
-        """How far the target is ahead of the student at a loop step, as a part of the whole time."""
+        """Return how far the target is ahead of the student at a loop step, in units of the whole time."""
         return 2.0 ** (self.number(step) - self.rounds + 1) / self.steps
 
 
 class Progressive:
-    """Player "student", distilled from a frozen teacher and then from copies of itself."""
+    """A method with the player "student", distilled from a frozen teacher and then from copies of itself."""
 
     def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: Rounds):
         self.players = {"student": student}
@@ -68,7 +65,7 @@ class Progressive:
         self.teacher, self.process, self.settings = teacher, process, settings
 
     def target(self, step: int) -> Denoiser:
-        """The frozen network of this loop step's round; copies the student when a round begins."""
+        """Return the frozen network of this loop step's round; the student is copied when a round begins."""
         number, target = self.settings.number(step), self.copies["target"]
         if number == 0:
             return self.teacher
@@ -77,11 +74,13 @@ class Progressive:
         return target
 
     def draw_times(self, batch: int, step: int, generator: torch.Generator, device) -> Tensor:
-        """t = min(1, u + jump) with u ~ U(0, 1), stratified, [batch]: never so small that the target would
-        be beyond t = 0, and t = 1, where sampling starts, with probability `jump`."""
+        """Draw t = min(1, u + jump) with stratified u ~ U(0, 1), [batch].
+
+        The target's step then never passes t = 0, and t = 1, where sampling starts, has probability `jump`.
+        """
         return (stratified_times(batch, generator, device) + self.settings.jump(step)).clamp(max=1)
 
     def divergence(self, log_x: Tensor, log_target: Tensor) -> Tensor:
-        """The settings' divergence of log_x from the clamped log_target, [B, L, V] to [B, L]."""
+        """Compute the chosen divergence of log_x from the clamped log_target, [B, L, V] to [B, L]."""
         log_target = clamped(log_target, self.settings.clamp)
         return divergence_between(self.settings.divergence, log_x, log_target)

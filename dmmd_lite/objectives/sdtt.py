@@ -1,33 +1,35 @@
 """Self-Distillation Through Time (SDTT, arXiv 2410.21035; released code: jdeschena/sdtt). Masked noise.
 
-From z_t the frozen target network takes two reverse steps of length dt. A position revealed in the first
-one is given the network's log-probabilities of the first, every other one those of the second; at z_t the
-student learns the table so assembled (tokens drawn in the second step are never looked at, so they are not
-drawn). The loss is the mean over masked positions of a divergence, without a weight in time.
+From z_t the frozen target network takes two reverse steps of length dt. The target of a position revealed in
+the first step is the network's log-probabilities of the first step; every other position has those of the
+second. The student learns the table assembled in this way at z_t. (Tokens of the second step are never used,
+so they are not drawn.) The loss is the mean of a divergence over masked positions, without a weight in time.
 
-Rounds double dt (`rounds.py`): the last one's two steps span 1/k, one step of the k-step student.
+Rounds double dt (`progressive.py`): the two steps of the last round span 1/k, one step of the k-step student.
 
-What the student ends at follows from the loss: a law that factorises, and per position the mean of the
-targets (forward KL) or their normalised geometric mean (reverse KL). Where targets are certain, as on worlds
-whose tokens determine each other, a geometric mean is only defined once log-probabilities are bounded:
-`clamp` is that bound, and it decides where reverse KL ends (`metrics.limits.one_step_sdtt`).
+The loss determines where the student ends: at a distribution that factorises, whose factor at each position
+is the mean of the targets (forward KL) or their normalised geometric mean (reverse KL). Where targets are
+certain, as on worlds whose tokens determine each other, a geometric mean is only defined once
+log-probabilities are bounded: `clamp` is that bound, and it decides where reverse KL ends
+(`studies.theory.limits.one_step_sdtt`).
 
 Deviations
 ----------
-- t is min(1, u + 2 dt), u ~ U(0, 1), so that sub-steps never pass t = 0 and t = 1, the only time of a
+- t is min(1, u + 2 dt), u ~ U(0, 1), so that sub-steps never pass t = 0, and t = 1, the only time of a
   one-step student, is trained with probability 2 dt. The released code draws t ~ U(1e-3, 1) and cuts
   sub-step times at 1e-3.
 - Sub-steps start at t and t - dt (`grid` "intended"), as the paper's text has them. The released code starts
   them at t c + (1 - t)(t - 2dt) with c = 1 and 0 ("released"); even with 1 - c in the place of 1 - t, which a
-  mean of two ends would have, the second would start at t - 2dt. Networks with a time input are given these
-  times; the released network has none.
-- The first round's target is the teacher, which may be an exact posterior; released: a copy of the student,
-  which is the same function where the student starts as the teacher.
-- Exact teachers have a floor on probabilities (recipes), below `clamp` where nothing is said.
-- Targets are cut below `clamp` and not renormalised. Released: no bound but that of float32 logits.
-- The number of rounds, their length and the optimiser are the recipe's; released: 7 rounds of 10,000 updates
-  from dt = 1/1024, AdamW 3e-4, constant after a warm-up of 2,500, batch 128, EMA 0.9999.
-- Samples are drawn without argmax for leftovers, by `sampling.sample`, in float64.
+  mean of two ends would have, the second would start at t - 2dt. Networks with a time input receive these
+  times; the released network has no time input.
+- The target of the first round is the teacher, which may be an exact posterior. The released code uses a copy
+  of the student, which is the same function where the student starts as the teacher.
+- Exact teachers have a floor on probabilities, set by the recipe and below `clamp` by default.
+- Targets are cut below `clamp` and not renormalised. The released code has only the bound of float32 logits.
+- The recipe sets the number of rounds, their length and the optimiser. The released code has 7 rounds of
+  10,000 updates from dt = 1/1024, AdamW with rate 3e-4, constant after a warm-up of 2,500, batch 128 and
+  EMA 0.9999.
+- `sampling.sample` draws samples in float64 and does not use argmax for the positions left at the end.
 """
 
 from dataclasses import dataclass
@@ -41,48 +43,45 @@ from dmmd_lite.objectives.base import MethodSpec
 from dmmd_lite.objectives.progressive import Progressive, Rounds
 from dmmd_lite.objectives.terms import EARLIEST, mean_over
 from dmmd_lite.processes.base import Process
+from dmmd_lite.utils.checks import check_choice
 
 GRIDS = ("intended", "released")
 
 
 @dataclass(frozen=True)
 class SDTTSettings(Rounds):
-    """The rounds, and grid: where the two sub-steps start, "intended" or "released"."""
+    """Settings of SDTT: the rounds, and where sub-steps start.
+
+    Args:
+    grid: the times at which the two sub-steps start, "intended" or "released".
+    """
 
     grid: str = "intended"
 
     def __post_init__(self):
         super().__post_init__()
-        if self.grid not in GRIDS:
-            raise ValueError(f"grid: {self.grid!r} is not allowed; choose one of {GRIDS}")
+        check_choice("grid", self.grid, GRIDS)
 
 
 def sub_step_times(t: Tensor, dt: float, grid: str = "intended") -> tuple[Tensor, Tensor]:
-    """Times [B] at which the target network's two steps of length dt start; none below `EARLIEST`."""
-    match grid:
-        case "intended":
-            starts = t, t - dt
-        case "released":  # t c + (1 - t)(t - 2 dt) for c = 1, 0
-            late = (1 - t) * (t - 2 * dt)
-            starts = t + late, late
-        case _:
-            raise ValueError(f"grid: {grid!r} is not allowed; choose one of {GRIDS}")
+    """Return the times [B] at which the target's two steps of length dt start, at least `EARLIEST`."""
+    check_choice("grid", grid, GRIDS)
+    starts = t, t - dt
+    if grid == "released":  # t c + (1 - t)(t - 2 dt) for c = 1, 0
+        late = (1 - t) * (t - 2 * dt)
+        starts = t + late, late
     return tuple(start.clamp(min=EARLIEST) for start in starts)
 
 
 class SDTT(Progressive):
-    """Player "student"."""
+    """Self-distillation through time: a progressive method whose targets are defined by revealing."""
 
     def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: SDTTSettings):
-        if not process.absorbing:
-            raise ValueError(
-                f"process: {process.name!r} is not allowed for SDTT, whose targets are defined by revealing; "
-                "choose 'masked'"
-            )
+        METHOD.check_process("SDTT", process.name)
         super().__init__(student, teacher, process, settings)
 
     def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
-        """The divergence in this step's round, mean over masked positions."""
+        """Return the divergence at this step of its round for tokens x [B, L], mean over masked positions."""
         process, settings = self.process, self.settings
         t = self.draw_times(len(x), step, generator, x.device)
         z_t = process.corrupt(x, t, generator)
@@ -90,9 +89,8 @@ class SDTT(Progressive):
         starts = sub_step_times(t, dt, settings.grid)
         with torch.no_grad():
             first = predict(target, process, z_t, starts[0], generator)
-            z_s = process.step(
-                z_t, first.sample(generator), (starts[0] - dt).clamp(min=0), starts[0], generator
-            )
+            end = (starts[0] - dt).clamp(min=0)
+            z_s = process.step(z_t, first.sample(generator), end, starts[0], generator)
             second = predict(target, process, z_s, starts[1], generator)
         student = predict(self.players["student"], process, z_t, t, generator)
 
@@ -108,9 +106,8 @@ class SDTT(Progressive):
 
 METHOD = MethodSpec(
     SDTTSettings,
+    ("masked",),
     lambda settings, fresh, teacher, process: SDTT(fresh(), teacher, process, settings),
-    "student",
     forwards=lambda settings: 5,
-    tracked=lambda settings: 1,
     copies=1,
 )

@@ -8,40 +8,42 @@ import math
 import torch
 from torch import Tensor
 
+from dmmd_lite.utils.checks import check_whole
+
 
 class LinearSchedule:
-    """alpha(t) = 1 - t, called log-linear by MDLM and Duo."""
+    """The schedule alpha(t) = 1 - t, called log-linear by MDLM and Duo."""
 
     def alpha(self, t: Tensor) -> Tensor:
-        """Kept fraction at times t (any shape)."""
+        """Return the kept fraction at times t of any shape."""
         return 1 - t
 
     def alpha_prime(self, t: Tensor) -> Tensor:
-        """Derivative of alpha at times t."""
+        """Return the derivative of alpha at times t."""
         return -torch.ones_like(t)
 
     def time(self, alpha: Tensor) -> Tensor:
-        """The inverse of `alpha`."""
+        """Return the times of kept fractions: the inverse of `alpha`."""
         return 1 - alpha
 
 
 class CosineSchedule:
-    """alpha(t) = 1 - cos(pi (1 - t) / 2), the cosine schedule of MD4."""
+    """The cosine schedule of MD4, alpha(t) = 1 - cos(pi (1 - t) / 2)."""
 
     def alpha(self, t: Tensor) -> Tensor:
-        """Kept fraction at times t (any shape).
+        """Return the kept fraction at times t of any shape.
 
-        The same function without cancellation: exactly 1 and 0 at the ends, and above 0 for t < 1 even in
-        float32, so that alpha_t / alpha_s exists.
+        The formula is rewritten to avoid cancellation: it is exactly 1 and 0 at the ends, and above 0 for
+        t < 1 even in float32, so that alpha_t / alpha_s exists.
         """
         return torch.sin(math.pi / 2 * (1 - t)) ** 2 / (1 + torch.sin(math.pi / 2 * t))
 
     def alpha_prime(self, t: Tensor) -> Tensor:
-        """Derivative of alpha at times t."""
+        """Return the derivative of alpha at times t."""
         return -math.pi / 2 * torch.sin(math.pi / 2 * (1 - t))
 
     def time(self, alpha: Tensor) -> Tensor:
-        """The inverse of `alpha`."""
+        """Return the times of kept fractions: the inverse of `alpha`."""
         return 1 - 2 / math.pi * torch.acos(1 - alpha)
 
 
@@ -49,7 +51,6 @@ SCHEDULES = {"linear": LinearSchedule, "cosine": CosineSchedule}
 
 
 def time_grid(steps: int) -> Tensor:
-    """Sampling times 1 = t_0 > t_1 > … > t_steps = 0, equally spaced, float64 [steps + 1]."""
-    if steps < 1:
-        raise ValueError(f"steps: {steps!r} is not allowed; it must be a whole number of at least 1")
+    """Return sampling times 1 = t_0 > t_1 > … > t_steps = 0, equally spaced, float64 [steps + 1]."""
+    check_whole("steps", steps)
     return torch.linspace(1, 0, steps + 1, dtype=torch.float64)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from dmmd_lite.models.evaluation import EXACT_METRICS
+from dmmd_lite.metrics.suite import METRICS
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
 from dmmd_lite.recipes.students import PLANS, student_for
@@ -51,7 +51,7 @@ def command(record: Record) -> str:
     if record.training_seed:
         words.append(f"--train-seed {record.training_seed}")
     words.append(f"--steps {record.steps}")
-    if record.name not in EXACT_METRICS:  # exact metrics enumerate and draw no samples
+    if METRICS[record.name].needs != "law":  # exact metrics enumerate and draw no samples
         words.append(f"--num {record.n}")
     if record.seed:
         words.append(f"--seed {record.seed}")

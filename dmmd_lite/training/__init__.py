@@ -1,4 +1,4 @@
-"""The one training loop, its options and state, and what it needs of a method."""
+"""The training loop, its options and state, and what it needs of a method."""
 
 from dmmd_lite.utils.lazy import lazy
 

@@ -1,38 +1,35 @@
-"""Batches of clean tokens, from random numbers of their own, so that they may be drawn ahead of the training.
+"""Batches of clean tokens from a separate random generator, so that they can be drawn ahead of the training.
 
-On CUDA the next batch is drawn by a thread, into pinned memory, while the device works on this one, so one
-more is drawn than is used. As data draw from their own generator alone, the batches are the same, and the
-state to go on from is the one behind the last batch handed out.
+On CUDA a thread draws the next batch, into pinned memory, while the device works on the current one. One more
+batch is then drawn than is used. Because data are drawn from this generator only, the batches are the same
+with and without the thread, and a checkpoint needs the generator's state after the last batch handed out.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
+from dmmd_lite.training.method import Data
 from dmmd_lite.utils.rng import generator_for
 
-DATA_SEED_OFFSET = (
-    2**31
-)  # from the seeds of noise: equal seeds would be equal numbers, and of a seed 32 bits count
+# The data generator must not have the seed of the noise generator: equal seeds give equal random numbers. The
+# generator uses only the low 32 bits of a seed.
+DATA_SEED_OFFSET = 2**31
 
 
 class DataStream:
-    """Batches of `size` that data(size, generator) gives, [size, L], on `device`; a context."""
+    """A context that hands out batches [size, L] on `device`.
 
-    def __init__(
-        self,
-        data: Callable[[int, torch.Generator], Tensor],
-        size: int,
-        seed: int,
-        device: torch.device,
-        prefetch: bool,
-    ):
-        """ahead: whether a thread draws the next batch before it is asked for."""
+    Args:
+    data, size, seed: source of clean tokens, sequences per batch, and seed of the data generator.
+    prefetch: whether a thread draws the next batch before it is requested.
+    """
+
+    def __init__(self, data: Data, size: int, seed: int, device: torch.device, prefetch: bool):
         self.data, self.size, self.device = data, size, device
         self.generator = generator_for("cpu", DATA_SEED_OFFSET + seed)
-        self.state = self.generator.get_state()  # behind the last batch handed out
+        self.state = self.generator.get_state()  # the state after the last batch handed out
         self.executor = ThreadPoolExecutor(1, "batches") if prefetch else None
         self.next_batch = None
 
@@ -45,12 +42,12 @@ class DataStream:
             self.executor.shutdown()
 
     def resume_from(self, state: Tensor) -> None:
-        """Take up a `state`, before the first batch."""
+        """Continue from a saved `state`. Call this before the first batch."""
         self.generator.set_state(state)
         self.state = state
 
     def next(self) -> Tensor:
-        """The next batch. Errors: what data raises."""
+        """Return the next batch. Errors: those of `data`."""
         if self.executor is None:
             x, self.state = self._draw()
         else:
@@ -59,5 +56,6 @@ class DataStream:
         return x.to(self.device, non_blocking=self.device.type == "cuda")
 
     def _draw(self) -> tuple[Tensor, Tensor]:
+        """Draw a batch and return it with the state of the generator after it."""
         x = self.data(self.size, self.generator)
         return x.pin_memory() if self.device.type == "cuda" else x, self.generator.get_state()

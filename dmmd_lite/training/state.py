@@ -1,23 +1,34 @@
-"""Everything that changes while training, and how it is saved and restored."""
+"""The state of a training run: what changes while training, and how it is saved and restored."""
 
 import copy
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dmmd_lite.utils.files import write_tensors
+
 CHECKPOINT = "checkpoint.safetensors"
+PROGRESS = ("step", "seconds", "best_step", "best_value")  # numbers of a run in the header of its checkpoint
 
 
 @dataclass
 class TrainingResult:
-    """What a run leaves: averaged players (raw where not averaged), the raw ones, and numbers."""
+    """The result of a run.
+
+    Args:
+    averaged: players with averaged weights, raw where not averaged; with validation the best ones.
+    raw: players with the weights of the last step.
+    best_step, best_value: step and value of the best validation, None without one.
+    seconds: duration of the training, over all its resumptions.
+    steps: loop steps made.
+    """
 
     averaged: dict[str, nn.Module]
     raw: dict[str, nn.Module]
@@ -28,45 +39,38 @@ class TrainingResult:
 
 
 def rank_and_size() -> tuple[int, int]:
-    """This process's number and how many there are, as `torchrun` says: (0, 1) without it."""
+    """Return the number of this process and how many there are, as `torchrun` sets them, else (0, 1)."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 class RunState:
-    """Everything that changes while training, and how it is saved."""
+    """Players, averages, optimisers, random states and progress of one run, in one process."""
 
     def __init__(self, method, options, workdir, generator, batches, device, identity):
         self.options, self.path, self.device = options, workdir / CHECKPOINT, device
         self.generator, self.batches = generator, batches
-        self.rank, self.world = rank_and_size()
-        self.identity = identity if self.world == 1 else f"{identity} on {self.world} processes"
+        self.rank, self.size = rank_and_size()
+        self.identity = identity if self.size == 1 else f"{identity} on {self.size} processes"
         self.players = {name: player.to(device) for name, player in method.players.items()}
         if set(options.lr) != set(self.players):
-            raise ValueError(
-                f"lr: {options.lr} is not allowed; it must name exactly the players {sorted(self.players)}"
-            )
+            names = f"it must name exactly the players {sorted(self.players)}"
+            raise ValueError(f"lr: {options.lr} is not allowed; {names}")
         if not set(options.ema) <= set(self.players):
             raise ValueError(f"ema: {options.ema} is not allowed; the players are {sorted(self.players)}")
         self.copies = {name: module.to(device) for name, module in getattr(method, "copies", {}).items()}
         self.ema = {name: copy.deepcopy(self.players[name]).requires_grad_(False) for name in options.ema}
+        adam = {"betas": options.betas, "weight_decay": options.weight_decay, "fused": True}
         self.optimizers = {
-            name: torch.optim.AdamW(
-                player.parameters(),
-                lr=options.lr[name],
-                betas=options.betas,
-                weight_decay=options.weight_decay,
-                fused=True,
-            )
+            name: torch.optim.AdamW(player.parameters(), lr=options.lr[name], **adam)
             for name, player in self.players.items()
         }
         self.step, self.seconds, self.best, self.best_step, self.best_value = 0, 0.0, {}, None, None
 
-    def share(self) -> None:
-        """Begin alike: every process takes the first one's weights. ValueError where they would go on from
-        different steps."""
-        if self.world == 1:
+    def broadcast_weights(self) -> None:
+        """Give all processes the first one's weights. ValueError where they resume at different steps."""
+        if self.size == 1:
             return
-        first, last = -self.agreed(-self.step), self.agreed(self.step)
+        first, last = -self.largest(-self.step), self.largest(self.step)
         if first != last:
             raise ValueError(
                 f"out: {self.path.parent} is not allowed; processes find checkpoints of steps {first} and "
@@ -76,45 +80,50 @@ class RunState:
             for tensor in module.state_dict().values():
                 dist.broadcast(tensor, 0)
 
-    def agreed(self, number: int) -> int:
-        """The largest number any process brings, so that all of them stop at the same step."""
-        if self.world == 1:
+    def largest(self, number: int) -> int:
+        """Return the maximum of a number over all processes. Every process must call this."""
+        if self.size == 1:
             return number
         shared = torch.tensor(number, device=self.device)
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return int(shared)
 
     def mean(self, values: dict[str, Tensor]) -> dict[str, float]:
-        """Means over all processes, each of which has its own part of the batch."""
-        found = torch.stack([value.float() for value in values.values()])
-        if self.world > 1:
-            dist.all_reduce(found)
-        return dict(zip(values, (found / self.world).tolist(), strict=True))
+        """Return the means of values over all processes, each of which has another part of the batch."""
+        stacked = torch.stack([value.float() for value in values.values()])
+        if self.size > 1:
+            dist.all_reduce(stacked)
+        return dict(zip(values, (stacked / self.size).tolist(), strict=True))
 
     def update(self, player: str, rate: float) -> Tensor:
-        """Clip and apply the gradients a player holds, then move its average. Returns the gradient's norm."""
+        """Clip and apply the gradients of a player, update its average, and return the gradient's norm.
+
+        Args:
+        rate: factor on the player's learning rate.
+        """
         parameters, optimizer = list(self.players[player].parameters()), self.optimizers[player]
-        if self.world > 1:
+        if self.size > 1:
             gradients = [p.grad for p in parameters if p.grad is not None]
             flat = nn.utils.parameters_to_vector(gradients)
             dist.all_reduce(flat)
-            nn.utils.vector_to_parameters(flat.div_(self.world), gradients)
+            nn.utils.vector_to_parameters(flat.div_(self.size), gradients)
         norm = nn.utils.clip_grad_norm_(parameters, self.options.clip, foreach=True)
         for group in optimizer.param_groups:
             group["lr"] = self.options.lr[player] * rate
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if player in self.ema:
-            decay = min(self.options.ema[player], (1 + self.step) / (10 + self.step))  # short memory at first
+            decay = min(self.options.ema[player], (1 + self.step) / (10 + self.step))  # smaller at first
             averages = list(self.ema[player].parameters())
             torch._foreach_lerp_(averages, [p.detach() for p in parameters], 1 - decay)
         return norm.detach()
 
     def averaged(self) -> dict[str, nn.Module]:
-        """Averaged players; the raw one where no average is kept."""
+        """Return the averaged players, raw where no average is kept."""
         return {name: self.ema.get(name, player) for name, player in self.players.items()}
 
     def keep_if_best(self, value: float) -> None:
+        """Copy the averaged weights if `value`, their validation, is the smallest so far."""
         if not math.isnan(value) and (self.best_value is None or value < self.best_value):
             self.best_step, self.best_value = self.step, value
             self.best = {
@@ -124,29 +133,29 @@ class RunState:
             }
 
     def result(self) -> TrainingResult:
+        """Return the result of the run, with the best averaged weights if there were validations."""
         averaged = {name: copy.deepcopy(player) for name, player in self.averaged().items()}
         if self.best:
             for name, player in averaged.items():
                 player.load_state_dict({key: self.best[f"{name}/{key}"] for key in player.state_dict()})
-        return TrainingResult(
-            averaged, self.players, self.best_step, self.best_value, self.seconds, self.step
-        )
+        best = self.best_step, self.best_value
+        return TrainingResult(averaged, self.players, *best, self.seconds, self.step)
 
-    def _modules(self):
-        yield from ((f"player/{name}", player) for name, player in self.players.items())
-        yield from ((f"ema/{name}", player) for name, player in self.ema.items())
-        yield from ((f"copy/{name}", module) for name, module in self.copies.items())
+    def _modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the networks of the checkpoint, each with the prefix of its keys."""
+        for kind, modules in {"player": self.players, "ema": self.ema, "copy": self.copies}.items():
+            yield from ((f"{kind}/{name}", module) for name, module in modules.items())
 
     def gather_states(self, state: Tensor) -> Tensor:
-        """A generator's states in all processes, one a row; every process has to ask."""
-        if self.world == 1:
+        """Return a generator's states in all processes, one per row. Every process must call this."""
+        if self.size == 1:
             return state[None]
-        states = [torch.empty_like(state, device=self.device) for _ in range(self.world)]
+        states = [torch.empty_like(state, device=self.device) for _ in range(self.size)]
         dist.all_gather(states, state.to(self.device))
         return torch.stack(states)
 
     def save(self) -> None:
-        """Write the checkpoint atomically, from the first process; every process has to call."""
+        """Write the checkpoint atomically from the first process. Every process must call this."""
         noise, data = self.gather_states(self.generator.get_state()), self.gather_states(self.batches.state)
         if self.rank != 0:
             return
@@ -160,19 +169,11 @@ class RunState:
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer/{name}/{index}/{key}": value for key, value in state.items()}
         tensors |= {"random/noise": noise, "random/data": data, "random/torch": torch.get_rng_state()}
-        facts = {
-            "identity": self.identity,
-            "step": self.step,
-            "seconds": self.seconds,
-            "best_step": self.best_step,
-            "best_value": self.best_value,
-        }
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        save_file(clone_shared(tensors), part, {"state": json.dumps(facts)})
-        os.replace(part, self.path)
+        facts = {name: getattr(self, name) for name in ("identity", *PROGRESS)}
+        write_tensors(self.path, clone_shared(tensors), {"state": json.dumps(facts)})
 
     def restore(self) -> None:
-        """Load the checkpoint if there is one."""
+        """Load the checkpoint, if any. ValueError for a damaged one and for one of another identity."""
         if not self.path.exists():
             return
         try:
@@ -181,21 +182,19 @@ class RunState:
                 self._load(facts, {key: file.get_tensor(key) for key in file.keys()})
         except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"checkpoint: {self.path} is damaged or of another version ({reason}); "
-                "delete it to start again"
-            ) from None
+            words = f"is damaged or of another version ({reason}); delete it to start again"
+            raise ValueError(f"checkpoint: {self.path} {words}") from None
 
     def _load(self, facts: dict, tensors: dict[str, Tensor]) -> None:
+        """Take over the header and the tensors of a checkpoint."""
         if facts["identity"] != self.identity:
             raise ValueError(
                 f"checkpoint: {self.path} belongs to another recipe or other settings; use another folder"
             )
 
-        def under(prefix):
-            return {
-                key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-            }
+        def under(prefix: str) -> dict[str, Tensor]:
+            """Return the tensors whose keys begin with a prefix, without it."""
+            return {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
 
         for prefix, module in self._modules():
             module.load_state_dict(under(f"{prefix}/"))
@@ -204,20 +203,20 @@ class RunState:
             for key, value in under(f"optimizer/{name}/").items():
                 index, item = key.split("/")
                 states.setdefault(int(index), {})[item] = value
-            optimizer.load_state_dict(
-                {"state": states, "param_groups": optimizer.state_dict()["param_groups"]}
-            )
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": states, "param_groups": groups})
         self.best = under("best/")
+        # The rows are cloned because `set_state` misreads a view.
         noise, data = (tensors[f"random/{name}"][self.rank].clone() for name in ("noise", "data"))
-        self.generator.set_state(noise)  # a view is misread
+        self.generator.set_state(noise)
         self.batches.resume_from(data)
         torch.set_rng_state(tensors["random/torch"])
-        self.step, self.seconds = facts["step"], facts["seconds"]
-        self.best_step, self.best_value = facts["best_step"], facts["best_value"]
+        for name in PROGRESS:
+            setattr(self, name, facts[name])
 
 
 def clone_shared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU, none sharing memory with another: tied weights are written twice."""
+    """Return tensors on the CPU of which no two share memory, so that tied weights are written twice."""
     plain, seen = {}, set()
     for key, value in tensors.items():
         value = value.detach().cpu().contiguous()

@@ -1,1 +1,1 @@
-"""What every room uses and what knows nothing of diffusion: random numbers, files, records, signals."""
+"""Helpers that all rooms use and that know nothing of diffusion: random numbers, files, records, signals."""

@@ -1,4 +1,4 @@
-"""Checks of arguments: each raises a ValueError of one line with the field, the value and what is allowed."""
+"""Checks of arguments, which raise a ValueError of one line with the field, the value and what is allowed."""
 
 import math
 from collections.abc import Iterable
@@ -27,8 +27,10 @@ def check_number(name: str, value, minimum: float = 0.0) -> None:
 
 
 def check_interval(name: str, value, low: float, high: float, ends: str = "[]") -> None:
-    """Raise ValueError unless the value is a number between two others. ends: "[" or "(" and "]" or ")", as
-    in the notation of intervals, say whether the limits themselves are allowed."""
+    """Raise ValueError unless the value is a number between `low` and `high`.
+
+    ends: the brackets of the interval; "[]" allows both limits, "(]" only `high`.
+    """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     above = number and (value >= low if ends[0] == "[" else value > low)
     below = number and (value <= high if ends[1] == "]" else value < high)

@@ -4,9 +4,11 @@ from torch import nn
 
 
 def compile_layers(module: nn.Module, dynamic: bool = False) -> int:
-    """Let `torch.compile` have the layers of a network, those in a `ModuleList`, and say how many there are.
-    Layers alike share a small graph for each kind of shape they meet, made when they meet it. dynamic: one
-    for batches of any size but 1, as sampling has them; training has one size."""
+    """Compile the layers of a network that are in a `ModuleList`, and return their number.
+
+    Equal layers share a small graph per kind of shape, which is compiled when the shape is first met.
+    dynamic: True for one graph for batches of any size but 1, as in sampling; training has one size.
+    """
     layers = [layer for found in module.modules() if isinstance(found, nn.ModuleList) for layer in found]
     for layer in layers:
         layer.compile(dynamic=dynamic)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # this module is imported where torch is not needed
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a path to write to that replaces `path` at the end, so that readers see the old or the whole new
-    file. Folders are made as needed; if the writer fails, nothing is left behind."""
+    """Yield a path to write to, which replaces `path` at the end: readers see the old file or all of the new.
+    Folders are made as needed; if the writer fails, nothing is left behind."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
@@ -52,7 +52,7 @@ def sha256_of(content: Path | bytes | str) -> str:
 
 
 def sha256_of_json(content) -> str:
-    """Compute the SHA-256 of JSON values, whatever the order of their keys."""
+    """Compute the SHA-256 of JSON values, independent of the order of their keys."""
     return sha256_of(json.dumps(content, sort_keys=True))
 
 
@@ -68,7 +68,7 @@ def weights_sha256(module: "nn.Module") -> str:
 
 
 def made_once(target: Path, make: Callable[[Path], object]) -> Path:
-    """Return `target`, calling make(target) first where it is missing. One process makes it, others wait."""
+    """Return `target`, after make(target) if it is missing. One process makes it while others wait."""
     from filelock import FileLock
 
     if not target.is_file():

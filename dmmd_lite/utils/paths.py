@@ -1,32 +1,33 @@
-"""Where files live: the data that ships with the package, the cache, and data sets the user supplies."""
+"""Folders: the data that ships with the package, the cache, and data sets that the user supplies."""
 
 import os
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1]  # the folder of the package
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def source_root() -> Path | None:
-    """The checkout this package runs from; None where it is installed from a wheel."""
+    """Return the checkout that this package runs from; None if a wheel is installed."""
     root = PACKAGE.parent
     return root if (root / "pyproject.toml").is_file() else None
 
 
 def data_dir() -> Path:
-    """The folder with released models and results: `data/` of the checkout, else its copy in the wheel."""
+    """Return the folder of released models and results: `data/` of the checkout, else of the wheel."""
     root = source_root()
     return root / "data" if root else PACKAGE / "data"
 
 
 def cache_dir() -> Path:
-    """The folder for what can be computed again: $DMMD_CACHE_DIR, else ~/.cache/dmmd_lite; may not exist."""
+    """Return the folder, which may not exist, for files that can be computed again: $DMMD_CACHE_DIR, else
+    ~/.cache/dmmd_lite."""
     return Path(os.environ.get("DMMD_CACHE_DIR") or "~/.cache/dmmd_lite").expanduser().resolve()
 
 
 def external_data_dir() -> Path | None:
-    """The folder with data sets too large to ship: $DMMD_DATA_DIR, None where it is not set.
+    """Return the folder with data sets too large to ship: $DMMD_DATA_DIR, None if it is not set.
 
-    Raises ValueError if the variable names something that is not a folder.
+    Errors: ValueError if the variable names something that is not a folder.
     """
     value = os.environ.get("DMMD_DATA_DIR")
     if not value:
@@ -38,9 +39,7 @@ def external_data_dir() -> Path | None:
 
 
 def may_download() -> bool:
-    """Whether the hub may be asked: only where DMMD_DOWNLOAD=1 is set and the hub's own libraries are not
-    told to stay offline."""
-    offline = (os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
-    return os.environ.get("DMMD_DOWNLOAD") == "1" and not any(
-        v in ("1", "ON", "YES", "TRUE") for v in offline
-    )
+    """Return True if the hub may be asked: DMMD_DOWNLOAD=1 is set, and no variable of the hub's libraries
+    forbids it."""
+    offline = {os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")}
+    return os.environ.get("DMMD_DOWNLOAD") == "1" and offline.isdisjoint(("1", "ON", "YES", "TRUE"))

@@ -1,4 +1,4 @@
-"""A progress bar on terminals and in notebooks; silence elsewhere."""
+"""A progress bar on terminals and in notebooks, and nothing elsewhere."""
 
 import os
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 class _Silent:
     def set(self, step: int, values: dict | None = None) -> None:
-        """Nothing to show."""
+        """Show nothing."""
 
 
 class _Bar:
@@ -22,7 +22,7 @@ class _Bar:
 
 @contextmanager
 def progress_bar(total: int, start: int = 0, label: str = "", show: bool = True):
-    """A context with `.set(step, values)`: bar on terminals and in notebooks, unless TQDM_DISABLE is set."""
+    """Open a bar with a method `set(step, values)`; it stays silent elsewhere and if TQDM_DISABLE is set."""
     show = show and "TQDM_DISABLE" not in os.environ
     try:
         from tqdm.auto import tqdm

@@ -1,4 +1,4 @@
-"""Where and with what something was computed: hardware, versions, date and git commit."""
+"""Provenance of results: hardware, versions, date and git commit."""
 
 import os
 import platform
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def machine(device: "torch.device | str" = "cpu") -> dict:
-    """Where and with what something was computed: hardware, versions, commit, date."""
-    import torch  # takes longer than all the rest of a run that only saves records
+    """Describe where and with what something is computed: hardware, versions, commit, date."""
+    import torch  # here, because the import takes longer than the rest of a run that only saves records
 
     device = torch.device(device)
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
@@ -31,10 +31,8 @@ def machine(device: "torch.device | str" = "cpu") -> dict:
 
 
 def commit() -> str:
-    """Return the git commit of the source tree, with "+changes" where the package was edited since.
-
-    "unknown" outside a git checkout of this project.
-    """
+    """Return the git commit of the source tree, with "+changes" if the package was edited since; "unknown"
+    outside a git checkout of this project."""
     root = source_root()
 
     def git(*args):

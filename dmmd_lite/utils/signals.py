@@ -1,4 +1,4 @@
-"""Long work that is asked to stop: signals are collected, the work ends at a good place and says so."""
+"""Graceful shutdown: SIGINT and SIGTERM are collected, so that a loop can save its state and end."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class Interrupted(RuntimeError):
-    """The work was asked to stop and saved what it had. `signal` is the signal's number."""
+    """The error of work that a signal stopped after it had saved its state. signal: the signal's number."""
 
     def __init__(self, message: str, number: int):
         super().__init__(message)
@@ -16,7 +16,7 @@ class Interrupted(RuntimeError):
 
 @contextmanager
 def collect_signals() -> Iterator[list[int]]:
-    """A list that grows with every SIGINT and SIGTERM while the context lasts, in the main thread alone."""
+    """Open a list that collects SIGINT and SIGTERM while the context lasts, in the main thread only."""
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield asked

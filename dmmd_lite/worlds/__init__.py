@@ -1,6 +1,7 @@
-"""Where tokens come from. `get_world(name)` makes one; nothing is loaded before it is asked for."""
+"""Worlds: sources of tokens. `get_world(name)` makes one; data are read when they are first needed."""
 
 from functools import cache
+from inspect import signature
 
 from dmmd_lite.worlds.base import RESERVED, World
 from dmmd_lite.worlds.corpora import books, books27, openwebtext, text_world
@@ -14,7 +15,7 @@ from dmmd_lite.worlds.markov import Markov
 from dmmd_lite.worlds.photos import Photos
 from dmmd_lite.worlds.tokens import tokens_world
 
-__all__ = ["WITH_LEVELS", "WORLDS", "World", "get_world", "image_world", "text_world", "tokens_world"]
+__all__ = ["WORLDS", "World", "get_world", "image_world", "text_world", "tokens_world", "with_levels"]
 
 WORLDS = {
     "coins": coins,
@@ -33,17 +34,14 @@ WORLDS = {
     "books": books,
     "openwebtext": openwebtext,
 }
-
-
 RESERVED.update(WORLDS)
-WITH_LEVELS = ("glyphs", "photos", "fashion_mnist", "mnist", "cifar10")  # worlds of any number of levels
 
 
 @cache
 def get_world(name: str) -> World:
-    """The world called `name`; NAME@LEVELS is an image world with so many levels, e.g. "cifar10@16".
+    """Make the world called `name`; NAME@LEVELS is an image world with that many levels, e.g. "cifar10@16".
 
-    An unknown name is a ValueError that lists the known ones, as is a number of levels that cannot be.
+    Errors: ValueError for an unknown name, which lists the known ones, and for a wrong number of levels.
     """
     base, at, levels = name.partition("@")
     if base not in WORLDS:
@@ -51,8 +49,13 @@ def get_world(name: str) -> World:
     return image_world(base, int(levels) if levels.isdecimal() else levels) if at else WORLDS[base]()
 
 
+def with_levels() -> list[str]:
+    """Return the names of the image worlds that can be made with any number of levels."""
+    return [name for name, make in WORLDS.items() if "levels" in signature(make).parameters]
+
+
 def image_world(name: str, levels: int) -> ImageWorld:
-    """An image world with a number of levels of its own, from 2 to 256; `get_world` knows it by its name."""
-    if name not in WITH_LEVELS:
-        raise ValueError(f"world: {name!r} is not allowed with levels; choose one of {WITH_LEVELS}")
+    """Make an image world with 2 to 256 levels, which `get_world` knows as NAME@LEVELS."""
+    if name not in with_levels():
+        raise ValueError(f"world: {name!r} is not allowed with levels; choose one of {with_levels()}")
     return WORLDS[name](levels, f"{name}@{levels}")

@@ -1,4 +1,4 @@
-"""What every world offers: tokens, and a way to show them."""
+"""What every world offers: tokens, a way to show them, and the traits that metrics ask for."""
 
 from collections.abc import Iterable
 from typing import ClassVar
@@ -7,14 +7,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-RESERVED: set[str] = set()  # names of the package's own worlds, filled by `dmmd_lite.worlds`
+from dmmd_lite.utils.rng import generator_for
+
+RESERVED: set[str] = set()  # names of the package's worlds, filled by `dmmd_lite.worlds`
+REFERENCE_SEED = 20_260_320  # of the choice of reference sequences; unlike the seeds of samples
+MAX_REFERENCES = 2000  # sequences that features are compared with, where a split has more
 
 
 class World:
-    """Where tokens come from.
+    """A source of token sequences.
 
-    name, vocab_size (V), length (L); image_shape is (height, width, channels) for pictures, else None.
-    exact is True where the law is known and `denoisers.ExactDenoiser` gives the truth.
+    Args:
+    name, vocab_size, length: the name, V and L.
+    image_shape: (height, width, channels) of images, else None.
+    exact: whether the distribution is known, so that `denoisers.ExactDenoiser` gives the true posterior.
+    traits: what metrics ask for: "enumerable", "chain", "images", "features" (samples are compared by
+        features), "finite" (training images can be copied), "published" (FID is known), "text", "letters"
+        (text in the 27 symbols), "judged" (a language model can judge samples).
+    extractor: the name of the feature extractor (`metrics.features.load_features`), "" without one.
+    symbols: the characters that tokens stand for, one each; "" where they stand for something else.
+    provenance: what records must say of the data, if the data can vary.
     """
 
     name: str
@@ -22,21 +34,33 @@ class World:
     length: int
     image_shape: tuple[int, int, int] | None = None
     exact: ClassVar[bool] = False
-    provenance: ClassVar[dict] = {}  # what models and records must say of the data, if it can vary
+    traits: frozenset[str] = frozenset()
+    extractor: str = ""
+    symbols: str = ""
+    provenance: ClassVar[dict] = {}
 
     def prepare(self, splits: Iterable[str]) -> None:
-        """Read what sampling from `splits` needs, so that what is missing is said before any work."""
+        """Read what sampling from `splits` needs, so that missing data raise an error before any work."""
 
     def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
-        """`num` token sequences [num, L] drawn from a split ("train", "valid", "test")."""
+        """Draw `num` token sequences [num, L] from a split ("train", "valid", "test")."""
         raise NotImplementedError
+
+    def reference(self, split: str, num: int = MAX_REFERENCES) -> Tensor:
+        """Return `num` real sequences [num, L] that samples are compared with, always the same ones.
+
+        A world that stores its splits overrides this, with a random choice or all sequences of the split.
+        """
+        return self.sample(num, generator_for("cpu", REFERENCE_SEED), split)
 
     def show(self, tokens: Tensor) -> list:
-        """Tokens [B, L] as things a person can look at: strings, or uint8 images [height, width(, 3)]."""
-        raise NotImplementedError
-
-    def pictures(self, tokens: Tensor) -> list[np.ndarray]:
-        """Tokens [B, L] of an image world as uint8 images, dark ink on white left to the plot."""
+        """Turn tokens [B, L] into uint8 images [height, width(, 3)], or else into one string a sequence: of
+        `symbols`, or of numbers."""
+        if self.image_shape is None:
+            rows = tokens.tolist()
+            return (
+                strings(tokens, self.symbols) if self.symbols else [" ".join(map(str, row)) for row in rows]
+            )
         height, width, channels = self.image_shape
         grey = (tokens.cpu().numpy() * (255 / (self.vocab_size - 1))).round().astype(np.uint8)
         images = grey.reshape(-1, height, width, channels)
@@ -44,10 +68,21 @@ class World:
 
 
 class ExactWorld(World):
-    """A world whose law, and so every posterior, is known."""
+    """A world whose distribution, and so every posterior, is known."""
 
     exact = True
 
     def posterior(self, likelihood: Tensor) -> Tensor:
-        """p(x_l | z_t) from `likelihood`, q(z_l | x_l = c) for every position and class; both [B, L, V]."""
+        """Compute p(x_l | z_t) from `likelihood`, q(z_l | x_l = c) for every position and class; both
+        [B, L, V]."""
         raise NotImplementedError
+
+
+def chosen(sequences: Tensor, num: int) -> Tensor:
+    """Choose `num` of some sequences [n, L] at random, or all in random order; always the same ones."""
+    return sequences[torch.randperm(len(sequences), generator=generator_for("cpu", REFERENCE_SEED))[:num]]
+
+
+def strings(tokens: Tensor, symbols: str) -> list[str]:
+    """Write tokens [B, L] as one string of symbols a sequence."""
+    return ["".join(symbols[token] for token in row) for row in tokens.tolist()]

@@ -1,13 +1,12 @@
-"""Corpora read through Hugging Face `datasets`: books, OpenWebText or your own, in letters or GPT-2 tokens.
+"""Corpora read through Hugging Face `datasets`: books, OpenWebText or others, in letters or GPT-2 tokens.
 
 Documents are packed: tokenised, each followed by a separator (a space, or GPT-2's end of text), and joined
-into one stream a split. Streams lie in the cache folder under a name that carries the sha256 of the data
-files and of the tokenizer, so a second start reads them as they are. The package reads files from
+into one stream a split. Streams are stored in the cache folder under a name that contains the SHA-256 of the
+data files and of the tokenizer, so a second start only reads them. The package reads files from
 $DMMD_DATA_DIR, and asks the hub only where DMMD_DOWNLOAD=1 is set.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -19,15 +18,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dmmd_lite.utils.files import sha256_of, write_tensors
+from dmmd_lite.utils.checks import check_choice, check_whole
+from dmmd_lite.utils.files import made_once, sha256_of, sha256_of_json, write_tensors
 from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
 from dmmd_lite.worlds.hub import HUB, batches, not_in_data_dir, open_hub
 from dmmd_lite.worlds.text import TextWorld
 from dmmd_lite.worlds.tokenizers import TOKENIZERS
 
-LAYOUT = 1  # to be raised with every change of packing or splits, so that no older stream is read
-JUDGE_SHARE = 1 / 4  # of the training documents
-HELD_OUT = 50  # one document in so many is for "test" and one for "valid" where a set has no such parts
+LAYOUT = 1  # raise it with every change of packing or splits, so that no older stream is read
+JUDGE_SHARE = 1 / 4  # share of the training documents that only judges learn from
+HELD_OUT = 50  # one document in 50 is for "test" and one for "valid" where a set has no such parts
 BATCH = 1000  # documents tokenised together
 FILE_SPLITS = ("train", "valid", "test")
 FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".txt": "text"}
@@ -36,13 +36,17 @@ FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".txt": "te
 class Corpus(TextWorld):
     """A text world over documents in files or on the hub. Nothing is read before a stream is asked for.
 
-    symbols: "letters" (27) or "gpt2" (50,257 tokens). stem: the NAME of NAME_{train,valid,test}.parquet in
-    $DMMD_DATA_DIR. path: a file or folder instead. hub: a data set on the hub, for where there are no files.
-    max_documents: read no more than so many from the start of every part.
+    Args:
+    symbols: "letters" (27) or "gpt2" (50,257 tokens).
+    length: tokens in a sequence.
+    stem: the NAME of NAME_{train,valid,test}.parquet in $DMMD_DATA_DIR.
+    path: a file or folder instead.
+    hub: a data set on the hub, used where there are no files.
+    max_documents: the maximum number of documents to read, from the start of every part.
 
-    A source without its own "valid" and "test" gives its last 2 % of documents to "test" and the 2 % before
-    them to "valid". "judge" is the quarter of the training documents that a hash of the text picks: judges
-    learn from it and generators never see it, though both may hold pages of one book.
+    If a source has no parts "valid" and "test", its last 2 % of documents become "test" and the 2 % before
+    them "valid". "judge" is a quarter of the training documents, chosen by a hash of the text: judges learn
+    from it and generators never see it, though both may hold pages of one book.
     """
 
     splits = ("train", "judge", "valid", "test")
@@ -58,44 +62,36 @@ class Corpus(TextWorld):
         hub: str = "",
         max_documents: int | None = None,
     ):
-        if symbols not in TOKENIZERS:
-            raise ValueError(f"symbols: {symbols!r} is not allowed; choose one of {list(TOKENIZERS)}")
-        for field, value in {
-            "length": length,
-            "max_documents": 1 if max_documents is None else max_documents,
-        }.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"{field}: {value!r} is not allowed; it must be a whole number of at least 1"
-                )
+        check_choice("symbols", symbols, TOKENIZERS)
+        check_whole("length", length)
+        if max_documents is not None:
+            check_whole("max_documents", max_documents)
         self.tokenizer = TOKENIZERS[symbols]()
         self.name, self.vocab_size, self.length = name, self.tokenizer.vocab_size, length
         self.stem, self.path, self.hub, self.max_documents = stem, path, hub, max_documents
 
     @cached_property
     def streams(self) -> dict[str, Tensor]:
-        """Tokens of every split, uint8 or uint16 [tokens]."""
+        """The tokens of every split, uint8 or uint16 [tokens]."""
         return load_file(self.cached)
 
     @cached_property
     def provenance(self) -> dict:
-        """The source without folders, sha256 of all streams, sha256 of the tokenizer (or "letters")."""
+        """The source without folders, and the SHA-256 of all streams and of the tokenizer (or "letters")."""
         with safe_open(self.cached, "pt") as file:
             return {f"corpus_{key}": value for key, value in sorted(file.metadata().items())}
 
     def show(self, tokens: Tensor) -> list[str]:
-        """One string a sequence."""
+        """Write tokens [B, L] as one string a sequence."""
         return self.tokenizer.show(tokens)
 
     @cached_property
     def cached(self) -> Path:
-        """The file with all streams, made now where it is missing.
+        """The path of the file with all streams, which is made where it is missing.
 
-        ValueError, at once, where there is nothing to make it of; also for a source that cannot be read, has
+        Raises ValueError where there is no source to make it from; also for a source that cannot be read, has
         no column "text" or no text.
         """
-        from filelock import FileLock
-
         files = self._files()
         key = {
             "source": {split: [sha256_of(file) for file in part] for split, part in files.items()}
@@ -104,19 +100,13 @@ class Corpus(TextWorld):
             "max_documents": self.max_documents,
             "layout": LAYOUT,
         }
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        target = cache_dir() / "corpora" / f"{self.name}-{digest[:16]}.safetensors"
-        if not target.is_file():
-            if not files and not may_download():
-                raise ValueError(f"{self.name}: {self._missing()}")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(target.with_suffix(".lock")):
-                if not target.is_file():
-                    self._write(target, files)
-        return target
+        target = cache_dir() / "corpora" / f"{self.name}-{sha256_of_json(key)[:16]}.safetensors"
+        if not files and not may_download() and not target.is_file():
+            raise ValueError(f"{self.name}: {self._missing()}")
+        return made_once(target, lambda path: self._write(path, files))
 
     def _files(self) -> dict[str, list[Path]]:
-        """The data files of all parts, or of "train" alone; empty where only the hub can have them."""
+        """Find the data files of all parts, or of "train" alone; none where only the hub can have them."""
         if self.path is not None:
             return _files_in(self.path)
         folder = external_data_dir()
@@ -129,7 +119,7 @@ class Corpus(TextWorld):
         return {}
 
     def _missing(self) -> str:
-        """What was looked for, where, and what to do about it."""
+        """Say what was looked for, where, and what to do about it."""
         if not self.stem:
             return (
                 f"{self.hub!r} is neither a file nor a folder; set DMMD_DOWNLOAD=1 to look for it on the hub"
@@ -138,7 +128,7 @@ class Corpus(TextWorld):
         return f"{words} or set DMMD_DOWNLOAD=1 to fetch {self.hub} from the hub" if self.hub else words
 
     def _write(self, target: Path, files: dict[str, list[Path]]) -> None:
-        """Read, tokenise and pack everything, then put the file in its place in one move."""
+        """Read, tokenise and pack everything, then write the file atomically."""
         source, parts = _open_files(files) if files else _open_hub(self.hub)
         lots = {split: list(self._tokenise(documents, source)) for split, documents in parts.items()}
         if "test" not in lots:
@@ -163,7 +153,7 @@ class Corpus(TextWorld):
         write_tensors(target, streams, about)
 
     def _tokenise(self, documents, source: str) -> Iterator[tuple[bool, np.ndarray]]:
-        """(is it the judges', its tokens) of every document that holds any; ValueError without "text"."""
+        """Yield (is it for judges, tokens) of every document with text; ValueError without column "text"."""
         if self.max_documents is not None:
             documents = documents.take(self.max_documents)
         for batch in batches(documents, BATCH, f"{self.name}: {source}"):
@@ -182,20 +172,20 @@ class Corpus(TextWorld):
 
 
 def books27() -> Corpus:
-    """Books in 27 symbols, windows of 256."""
+    """Make the world of books in 27 symbols, windows of 256."""
     return Corpus("books27", "letters", 256, stem="books_en")
 
 
 def books() -> Corpus:
-    """Books in GPT-2 tokens, windows of 1,024."""
+    """Make the world of books in GPT-2 tokens, windows of 1,024."""
     return Corpus("books", "gpt2", 1024, stem="books_en")
 
 
 def openwebtext() -> Corpus:
-    """OpenWebText in GPT-2 tokens, windows of 1,024.
+    """Make the world of OpenWebText in GPT-2 tokens, windows of 1,024.
 
-    From the hub, the first 200,000 of its 8 million documents, so that its splits are not those of papers,
-    which hold out the end of the whole set; `text_world` without `max_documents` reads everything, which
+    It reads the first 200,000 of the 8 million documents on the hub, so its splits are not those of papers,
+    which hold out the end of the whole set. `text_world` without `max_documents` reads everything, which
     takes about 40 GB of memory.
     """
     return Corpus(
@@ -210,11 +200,13 @@ def text_world(
     length: int = 256,
     max_documents: int | None = None,
 ) -> Corpus:
-    """A world of your own text: windows of `length` symbols; see `Corpus` for splits and errors.
+    """Make a world of given text: windows of `length` symbols; see `Corpus` for splits and errors.
 
+    Args:
     source: a file or a folder of files, all .parquet or all .json/.jsonl (both with a column "text") or all
-    .txt (a document is what stands between blank lines), or the name of a data set on the hub with such a
-    column. Files in a folder whose names hold "train", "valid" and "test" are those splits.
+        .txt (blank lines separate documents), or the name of a data set on the hub with such a column. Files
+        in a folder whose names contain "train", "valid" and "test" are those splits.
+    symbols, length, max_documents: see `Corpus`.
     """
     path = Path(source)
     if path.exists():
@@ -227,7 +219,7 @@ def text_world(
 
 
 def local_data_sets() -> list[str]:
-    """NAME of every NAME_train.parquet in $DMMD_DATA_DIR, sorted."""
+    """Return the NAME of every NAME_train.parquet in $DMMD_DATA_DIR, sorted."""
     folder = external_data_dir()
     ending = "_train.parquet"
     return sorted(file.name.removesuffix(ending) for file in folder.glob(f"*{ending}")) if folder else []
@@ -238,7 +230,7 @@ def _is_for_judges(text: str) -> bool:
 
 
 def _files_in(path: Path) -> dict[str, list[Path]]:
-    """A file, or those of one kind in a folder, by split where all splits have some."""
+    """Find a file, or the files of one kind in a folder, by split where every split has files."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     files = [file for file in files if file.suffix in FORMATS and file.is_file()]
     kinds = {FORMATS[file.suffix] for file in files}
@@ -250,7 +242,7 @@ def _files_in(path: Path) -> dict[str, list[Path]]:
 
 
 def _open_files(files: dict[str, list[Path]]) -> tuple[str, dict]:
-    """The files' names, and a stream of documents for every part."""
+    """Return the files' names, and a stream of documents for every part."""
     from datasets import load_dataset
 
     names = [file.name for part in files.values() for file in part]
@@ -261,7 +253,7 @@ def _open_files(files: dict[str, list[Path]]) -> tuple[str, dict]:
 
 
 def _open_hub(name: str) -> tuple[str, dict]:
-    """The set's name and revision, and a stream of documents for every part."""
+    """Return the set's name and revision, and a stream of documents for every part."""
     source, parts = open_hub(name)
     names = {"train": "train", "valid": "validation", "test": "test"}
     if not parts.keys() >= set(names.values()):

@@ -16,10 +16,11 @@ class Digits(ImageWorld):
     """64 tokens of 17 levels. Splits are disjoint and fixed: 1,000 train, 297 valid, 500 test images."""
 
     name, vocab_size, length, image_shape, num_classes = "digits", 17, 64, (8, 8, 1), 10
+    extractor = "digits-classifier"
 
     @cached_property
     def parts(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Images, uint8 [n, 64], and classes 0 … 9 of every split."""
+        """The images, uint8 [n, 64], and classes 0 … 9 of every split."""
         from sklearn.datasets import load_digits
 
         data = load_digits()

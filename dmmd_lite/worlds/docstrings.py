@@ -1,10 +1,9 @@
 """English prose that needs no download: the docstrings of Python's standard library, numpy and torch.
 
-The text depends on their versions, so what is made from it carries a sha256 of the text.
+The text depends on their versions, so models and records carry the SHA-256 of the text.
 """
 
 import ast
-import hashlib
 import json
 import platform
 import re
@@ -18,22 +17,22 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dmmd_lite.utils.files import write_json
+from dmmd_lite.utils.files import made_once, sha256_of, write_json
 from dmmd_lite.utils.paths import cache_dir
-from dmmd_lite.worlds.text import SYMBOLS, TextWorld, encode_symbols, show_symbols, to_symbols
+from dmmd_lite.worlds.text import SYMBOLS, TextWorld, encode_symbols, to_symbols
 
 SKIPPED_FOLDERS = {"tests", "test", "testing", "idle_test", "_vendor", "site-packages"}
 
 
 def package_root(package: str) -> Path:
-    """The folder of an installed package, or of the standard library for "stdlib"."""
+    """Return the folder of an installed package, or of the standard library for "stdlib"."""
     if package == "stdlib":
         return Path(sysconfig.get_path("stdlib"))
     return Path(find_spec(package).origin).parent
 
 
 def docstrings(package: str = "stdlib") -> Iterator[tuple[str, str]]:
-    """(module's path, docstring) of a package, file by file in the order of their paths."""
+    """Yield (module's path, docstring) of a package, file by file in the order of their paths."""
     root = package_root(package)
     for path in sorted(root.rglob("*.py"), key=lambda p: p.relative_to(root).parts):
         if SKIPPED_FOLDERS.isdisjoint(path.relative_to(root).parts):
@@ -46,7 +45,7 @@ def docstrings(package: str = "stdlib") -> Iterator[tuple[str, str]]:
 
 
 def is_prose(paragraph: str) -> bool:
-    """Whether a paragraph, joined into one line, reads like prose.
+    """Decide whether a paragraph, joined into one line, reads like prose.
 
     It has at least 8 words and no doctest prompt, more than 93 % letters, spaces and plain punctuation,
     more than 60 % lower-case words, and ends as a sentence does.
@@ -62,7 +61,7 @@ def is_prose(paragraph: str) -> bool:
 
 
 def prose_of(docstring: str) -> Iterator[str]:
-    """The paragraphs of a docstring that read like prose, one line each."""
+    """Yield the paragraphs of a docstring that read like prose, one line each."""
     lines = (" ".join(part.split()) for part in re.split(r"\n\s*\n", docstring))
     return (line for line in lines if is_prose(line))
 
@@ -72,8 +71,8 @@ SPLITS = {"train": 0.5, "judge": 0.3, "valid": 0.08, "test": 0.12}  # shares of 
 
 
 def split_of(module: str) -> str:
-    """The split of a module: fixed by a hash of its name, so another version moves no module."""
-    u = int(hashlib.sha256(module.encode()).hexdigest()[:8], 16) / 2**32
+    """Choose the split of a module by a hash of its name, so that another version moves no module."""
+    u = int(sha256_of(module)[:8], 16) / 2**32
     for split, share in SPLITS.items():
         if u < share:
             return split
@@ -82,10 +81,9 @@ def split_of(module: str) -> str:
 
 
 def collect() -> dict[str, str]:
-    """The prose of every split in the 27 symbols, as one string each. Takes about 15 seconds.
+    """Collect the prose of every split in the 27 symbols, one string each, in about 15 seconds.
 
-    Paragraphs that are equal in the 27 symbols are kept once, in the module that has them first, so no
-    paragraph is in two splits.
+    Of paragraphs that are equal in the 27 symbols only the first is kept, so no paragraph is in two splits.
     """
     seen, parts = set(), {split: [] for split in SPLITS}
     for package in PACKAGES:
@@ -99,18 +97,17 @@ def collect() -> dict[str, str]:
 
 
 class Docstrings(TextWorld):
-    """Windows of 128 characters over 27 symbols. "judge" is a second training part, for judges alone."""
+    """Windows of 128 characters over 27 symbols. The split "judge" is training text for judges alone."""
 
     name, vocab_size, length = "docstrings", len(SYMBOLS), 128
     splits = tuple(SPLITS)
 
     @cached_property
     def texts(self) -> dict[str, str]:
-        """The prose of every split, read from the cache folder where it was collected before."""
+        """The prose of every split, collected once and then read from the cache folder."""
         versions = "-".join(f"{name}{number}" for name, number in self._versions.items())
         file = cache_dir() / "corpora" / f"docstrings-{versions}-{_code_hash()}.json"
-        if not file.is_file():
-            write_json(file, collect())
+        made_once(file, lambda path: write_json(path, collect()))
         return json.loads(file.read_text())
 
     @cached_property
@@ -119,20 +116,16 @@ class Docstrings(TextWorld):
 
     @cached_property
     def streams(self) -> dict[str, Tensor]:
-        """Tokens of every split, uint8 [characters]."""
+        """The tokens of every split, uint8 [characters]."""
         return {split: encode_symbols(text) for split, text in self.texts.items()}
 
     @cached_property
     def provenance(self) -> dict:
-        """sha256 of the whole text, and the versions whose docstrings it is."""
-        digest = hashlib.sha256("\n".join(self.texts[split] for split in self.splits).encode())
-        return {"corpus_sha256": digest.hexdigest(), "corpus_versions": self._versions}
-
-    def show(self, tokens: Tensor) -> list[str]:
-        """One string a sequence."""
-        return show_symbols(tokens)
+        """The SHA-256 of the whole text, and the versions of the packages it comes from."""
+        digest = sha256_of("\n".join(self.texts[split] for split in self.splits))
+        return {"corpus_sha256": digest, "corpus_versions": self._versions}
 
 
 def _code_hash() -> str:
-    """Of this file, so that a cached text is never that of another filter."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+    """Hash this file, so that a cached text is never that of another filter."""
+    return sha256_of(Path(__file__))[:8]

@@ -1,4 +1,4 @@
-"""Tiny worlds whose law is a table: coins, parity, permutations. Everything about them is exact."""
+"""Tiny worlds whose distribution is a table: coins, parity, permutations. Everything about them is exact."""
 
 import itertools
 
@@ -10,7 +10,9 @@ from dmmd_lite.worlds.base import ExactWorld
 
 
 class EnumerableWorld(ExactWorld):
-    """A law given by its outcomes [N, L] and their probabilities [N]."""
+    """A distribution given by its outcomes [N, L] and their probabilities [N]."""
+
+    traits = frozenset({"enumerable"})
 
     def __init__(self, name: str, vocab_size: int, outcomes: Tensor, probs: list[float], symbols: str):
         self.name, self.vocab_size, self.length = name, vocab_size, outcomes.shape[1]
@@ -18,33 +20,29 @@ class EnumerableWorld(ExactWorld):
         self.probs = torch.as_tensor(probs, dtype=torch.float64)
 
     def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
-        """`num` independent draws [num, L]; all splits have the same law."""
+        """Draw `num` independent samples [num, L]; all splits have the same distribution."""
         log_p = self.probs.log().to(generator.device).expand(num, -1)
         return self.outcomes.to(generator.device)[categorical(log_p, generator)]
 
-    def show(self, tokens: Tensor) -> list[str]:
-        """One string of symbols a sequence."""
-        return ["".join(self.symbols[c] for c in row) for row in tokens.tolist()]
-
     def entropy(self) -> float:
-        """Entropy of the whole sequence in nats."""
+        """Compute the entropy of the whole sequence in nats."""
         return float(-(self.probs * self.probs.log()).sum())
 
     def law(self) -> Tensor:
-        """Probability of each of the V^L sequences, in the order of `all_sequences`, float64."""
+        """Compute the probability of each of the V^L sequences, in the order of `all_sequences`, float64."""
         index = (self.outcomes * self.vocab_size ** torch.arange(self.length - 1, -1, -1)).sum(-1)
         return torch.zeros(self.vocab_size**self.length, dtype=torch.float64).index_add(0, index, self.probs)
 
     def all_sequences(self) -> Tensor:
-        """All V^L sequences in lexicographic order, [V^L, L]."""
+        """Return all V^L sequences in lexicographic order, [V^L, L]."""
         return torch.tensor(list(itertools.product(range(self.vocab_size), repeat=self.length)))
 
     def posterior(self, likelihood: Tensor) -> Tensor:
-        """By enumeration: p(x | z_t) is proportional to p(x) prod_l q(z_l | x_l).
+        """Compute posteriors by enumeration: p(x | z_t) is proportional to p(x) prod_l q(z_l | x_l).
 
         A z_t of probability zero (masked noise only: revealed tokens no outcome shares) has no posterior;
-        its masked positions get the uniform law, the answer for a world mixed with a vanishing part of
-        independent uniform tokens.
+        its masked positions get the uniform distribution, the answer for a world mixed with a vanishing part
+        of independent uniform tokens.
         """
         outcomes = self.outcomes.to(likelihood.device).T  # [L, N]
         per_token = [q.index_select(-1, x_l) for q, x_l in zip(likelihood.unbind(1), outcomes, strict=True)]
@@ -57,17 +55,17 @@ class EnumerableWorld(ExactWorld):
 
 
 def coins() -> EnumerableWorld:
-    """Two coins that always agree: P(HH) = 0.6, P(TT) = 0.4."""
+    """Make the world of two coins that always agree: P(HH) = 0.6, P(TT) = 0.4."""
     return EnumerableWorld("coins", 2, torch.tensor([[0, 0], [1, 1]]), [0.6, 0.4], "HT")
 
 
 def parity() -> EnumerableWorld:
-    """Three bits with an even sum, four equally likely outcomes."""
+    """Make the world of three bits with an even sum, four equally likely outcomes."""
     outcomes = torch.tensor([bits for bits in itertools.product((0, 1), repeat=3) if sum(bits) % 2 == 0])
     return EnumerableWorld("parity", 2, outcomes, [1 / 4] * 4, "01")
 
 
 def permutations() -> EnumerableWorld:
-    """The 24 orders of four symbols, equally likely."""
+    """Make the world of the 24 orders of four symbols, equally likely."""
     outcomes = torch.tensor(list(itertools.permutations(range(4))))
     return EnumerableWorld("permutations", 4, outcomes, [1 / 24] * 24, "abcd")

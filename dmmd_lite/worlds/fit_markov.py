@@ -1,14 +1,14 @@
-"""Fitting the Markov world: counts of symbol pairs in the docstrings of the standard library.
+"""The fit of the Markov world: counts of symbol pairs in the docstrings of the standard library.
 
 `python -m dmmd_lite.worlds.fit_markov` counts again and rewrites `data/markov.json`.
 """
 
-import hashlib
 import json
 import platform
 from collections import Counter
 from itertools import pairwise
 
+from dmmd_lite.utils.files import sha256_of
 from dmmd_lite.utils.paths import data_dir
 from dmmd_lite.worlds.docstrings import docstrings, prose_of
 from dmmd_lite.worlds.markov import DATA_FILE
@@ -18,14 +18,14 @@ SMOOTHING = 0.5
 
 
 def paragraphs() -> list[str]:
-    """The standard library's distinct paragraphs of prose, in order of appearance. Takes about 7 seconds."""
+    """Collect the standard library's distinct paragraphs of prose, in order, in about 7 seconds."""
     return list(dict.fromkeys(line for _, text in docstrings() for line in prose_of(text)))
 
 
 def fit_transition_table() -> dict:
-    """How often each symbol follows each other one, with provenance: the contents of the data file.
+    """Count how often each symbol follows each other one: the contents of the data file, with provenance.
 
-    counts[a][b] counts symbol b after symbol a; `smoothing` is to be added to every count.
+    counts[a][b] counts symbol b after symbol a; the reader adds `smoothing` to every count.
     """
     prose = paragraphs()
     stream = to_symbols(" ".join(prose))
@@ -37,7 +37,7 @@ def fit_transition_table() -> dict:
         "python": platform.python_version(),
         "paragraphs": len(prose),
         "characters": len(stream),
-        "sha256": hashlib.sha256(stream.encode()).hexdigest(),
+        "sha256": sha256_of(stream),
         "counts": [[pairs[a, b] for b in SYMBOLS] for a in SYMBOLS],
     }
 

@@ -1,58 +1,57 @@
 """Glyphs: letters and digits of matplotlib's fonts under random affine maps, 16 x 16 pixels, without end.
 
-Every character of every font is drawn once, large, by Pillow; the maps act on these drawings in torch, a
-batch at a time. A training image is a fresh font, character and map, so training never comes back to an
-image, and "valid" and "test" are draws of the same law from seeds of their own. That no generator can win by
-copying rests on this: there is no training set, maps are six continuous numbers, and a fresh copy of the
-training stream would score what the law itself scores (`frechet_floor`) and no better.
+Pillow draws every character of every font once, large; torch applies the maps to these drawings, a batch at a
+time. A training image is a fresh font, character and map, so training never sees an image twice; "valid" and
+"test" are samples of the same distribution from other seeds. Therefore no generator can win by copying: there
+is no training set, maps are six continuous numbers, and a fresh copy of the training stream would score what
+the distribution itself scores (`frechet_floor`) and no better.
 """
 
-import hashlib
 import string
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
+from dmmd_lite.utils.files import sha256_of
 from dmmd_lite.utils.rng import generator_for, integers, uniform
 from dmmd_lite.worlds.images import ImageWorld, check_levels
 
 CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
-FONTS = (  # those of matplotlib's that draw all of them
+FONTS = (  # the fonts of matplotlib that have all characters
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-BoldOblique", "-Oblique")),
     *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-BoldOblique", "-Oblique")),
     *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-BoldItalic", "-Italic")),
     *(f"STIXGeneral{style}" for style in ("", "Bol", "BolIta", "Italic")),
     *("cmb10", "cmmi10", "cmr10", "cmss10", "cmti10", "cmtt10"),
 )
-LARGE, FONT_SIZE, BASELINE = 64, 48, 46  # pixels: side of a drawing, size of the font, where letters stand
-SIZE, FINER = 16, 2  # side of an image; samples a pixel in each direction
+LARGE, FONT_SIZE, BASELINE = 64, 48, 46  # pixels: side of a drawing, size of the font, row of the baseline
+SIZE, FINER = 16, 2  # side of an image in pixels; samples per pixel in each direction
 PART = 250  # images rendered together
 HELD_OUT = {"valid": (5000, 7_201_001), "test": (5000, 7_202_003)}  # images and their seed
-TURN, SHEAR, STRETCH, SHIFT = 0.21, 0.2, 0.15, 0.125  # at most: radians, -, logarithm, half sides
+TURN, SHEAR, STRETCH, SHIFT = 0.21, 0.2, 0.15, 0.125  # maxima: radians, -, logarithm, half sides
 
 
 class Glyphs(ImageWorld):
     """256 tokens of 16 or another number of levels; labels are the 62 characters.
 
     A map turns by up to 12 degrees, shears by up to 0.2, stretches each axis by up to 16 % and shifts by up
-    to one pixel, every number drawn evenly.
+    to one pixel; every number is uniform.
     """
 
     length, image_shape, num_classes = SIZE * SIZE, (SIZE, SIZE, 1), len(CHARACTERS)
-    endless: ClassVar[bool] = True
+    traits, extractor = ImageWorld.traits - {"finite"}, "glyphs-classifier"
 
     def __init__(self, levels: int = 16, name: str = "glyphs"):
         self.name, self.vocab_size = name, check_levels(levels)
 
     @cached_property
     def drawings(self) -> Tensor:
-        """Every character of every font, uint8 [fonts, characters, 64, 64]; ValueError for a font that
-        matplotlib does not have."""
+        """The drawing of every character of every font, uint8 [fonts, characters, 64, 64]; ValueError for a
+        font that matplotlib does not have."""
         import matplotlib
         from PIL import Image, ImageDraw, ImageFont
 
@@ -75,12 +74,12 @@ class Glyphs(ImageWorld):
 
     @cached_property
     def provenance(self) -> dict:
-        """Fonts, the versions that drew them, sha256 of the drawings."""
+        """The fonts, the versions that drew them, and the SHA-256 of the drawings."""
         import matplotlib
         import PIL
 
         return {
-            "glyphs_sha256": hashlib.sha256(self.drawings.numpy()).hexdigest(),
+            "glyphs_sha256": sha256_of(self.drawings.numpy().tobytes()),
             "matplotlib": matplotlib.__version__,
             "pillow": PIL.__version__,
             "fonts": ", ".join(FONTS),
@@ -93,7 +92,7 @@ class Glyphs(ImageWorld):
         return {split: (x.to(torch.uint8), y) for split, (x, y) in sets.items()}
 
     def draw(self, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`num` fresh images, int64 [num, 256], and the characters they show [num]."""
+        """Draw `num` fresh images, int64 [num, 256], and the characters they show [num]."""
         font = integers(len(FONTS), (num,), generator)
         character = integers(len(CHARACTERS), (num,), generator)
         maps = affine_maps(2 * uniform((6, num), generator).float() - 1)
@@ -111,7 +110,7 @@ class Glyphs(ImageWorld):
 
 
 def affine_maps(u: Tensor) -> Tensor:
-    """Affine maps [n, 2, 3] from the image's square [-1, 1]^2 to the drawing's, for u in [-1, 1], [6, n]."""
+    """Make affine maps [n, 2, 3] from the image's square [-1, 1]^2 to the drawing's, for u [6, n]."""
     angle, shear, (wide, high) = TURN * u[0], SHEAR * u[1], (STRETCH * u[2:4]).exp()
     cos, sin = angle.cos(), angle.sin()
     across = torch.stack([cos * wide, (shear * cos - sin) * high, SHIFT * u[4]], -1)
@@ -120,7 +119,7 @@ def affine_maps(u: Tensor) -> Tensor:
 
 
 def sampling_points(maps: Tensor) -> Tensor:
-    """Where the fine pixels of an image lie in the drawing, [n, 32, 32, 2]; rows go down."""
+    """Compute where the fine pixels of an image lie in the drawing, [n, 32, 32, 2]; rows go down."""
     side = FINER * SIZE
     middles = (2 * torch.arange(side, device=maps.device) + 1) / side - 1
     x_part, y_part, shift = maps.unsqueeze(1).unbind(-1)  # [n, 1, 2] each
@@ -129,5 +128,5 @@ def sampling_points(maps: Tensor) -> Tensor:
 
 
 def glyphs256() -> Glyphs:
-    """The same images with 256 levels."""
+    """Make the world of the same images with 256 levels."""
     return Glyphs(256, "glyphs256")

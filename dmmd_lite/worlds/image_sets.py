@@ -1,13 +1,12 @@
 """Image sets read through Hugging Face `datasets`: CIFAR-10, Fashion-MNIST, MNIST.
 
-Files NAME_train.parquet and NAME_test.parquet lie in $DMMD_DATA_DIR, with the columns the sets have on the
-hub, which is asked only where there are none and DMMD_DOWNLOAD=1 is set. Images are decoded once into the
-cache folder, under a name that carries the sha256 of the files.
+Files NAME_train.parquet and NAME_test.parquet are in $DMMD_DATA_DIR, with the columns the sets have on the
+hub; the hub is asked only where there are no files and DMMD_DOWNLOAD=1 is set. Images are decoded once into
+the cache folder, under a name that contains the SHA-256 of the files.
 """
 
 import hashlib
 import io
-import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +17,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dmmd_lite.utils.files import sha256_of, write_tensors
+from dmmd_lite.utils.files import made_once, sha256_of, sha256_of_json, write_tensors
 from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
 from dmmd_lite.worlds.hub import HUB, batches, first_line, not_in_data_dir, open_hub
 from dmmd_lite.worlds.images import LEVELS, ImageWorld, check_levels, quantised
 
-LAYOUT = 1  # to be raised with every change of what is stored
-COLUMNS = ("img", "image")  # names of the column with the images
+LAYOUT = 1  # raise it with every change of what is stored
+COLUMNS = ("img", "image")  # possible names of the column with the images
 FILE_SPLITS = ("train", "test")
 SPLIT_SEED = 0
 BATCH = 1000  # images decoded together
@@ -33,26 +32,32 @@ BATCH = 1000  # images decoded together
 class ImageSet(ImageWorld):
     """A published set of images with labels. Nothing is read before an image is asked for.
 
-    stem: the NAME of its files; hub: its name on the hub. "train" is the published training set, whole, so
-    that models and distances to it compare with the literature; "valid" and "test" are halves of the
-    published test set, divided at random once and for all.
+    Args:
+    stem: the NAME of its files.
+    extractor: the name of its feature extractor.
+
+    "train" is the whole published training set, so that models and distances to it compare with the
+    literature; "valid" and "test" are fixed random halves of the published test set.
     """
+
+    traits = ImageWorld.traits | {"published"}
 
     def __init__(
         self,
         stem: str,
         image_shape: tuple[int, int, int],
         num_classes: int,
+        extractor: str,
         levels: int = LEVELS,
         name: str | None = None,
     ):
-        self.stem, self.hub, self.name = stem, HUB[stem], name or stem
+        self.stem, self.hub, self.name, self.extractor = stem, HUB[stem], name or stem, extractor
         self.image_shape, self.length = image_shape, int(np.prod(image_shape))
         self.num_classes, self.vocab_size = num_classes, check_levels(levels)
 
     @cached_property
     def parts(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Tokens, uint8 [n, L], and labels [n] of every split; ValueError where they are not to be had."""
+        """The tokens, uint8 [n, L], and labels [n] of every split; ValueError where the files are missing."""
         stored = load_file(self.cached)
         images = {split: quantised(stored[split], self.vocab_size) for split in FILE_SPLITS}
         labels = {split: stored[f"{split}_labels"].long() for split in FILE_SPLITS}
@@ -65,46 +70,36 @@ class ImageSet(ImageWorld):
 
     @cached_property
     def provenance(self) -> dict:
-        """The source without folders, and sha256 of all pixels and labels."""
+        """The source without folders, and the SHA-256 of all pixels and labels."""
         with safe_open(self.cached, "pt") as file:
             return {f"images_{key}": value for key, value in sorted(file.metadata().items())}
 
     @cached_property
     def cached(self) -> Path:
-        """The file with all decoded images, made now where it is missing.
+        """The path of the file with all decoded images, which is made where it is missing.
 
-        ValueError, at once, where there is nothing to make it of; also for files that cannot be read or hold
+        Raises ValueError where there is no source to make it from; also for files that cannot be read or hold
         something else.
         """
-        from filelock import FileLock
-
         files = self._files()
         key = {
             "source": {split: sha256_of(file) for split, file in files.items()} or self.hub,
             "layout": LAYOUT,
         }
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        target = cache_dir() / "images" / f"{self.stem}-{digest[:16]}.safetensors"
-        if not target.is_file():
-            if not files and not may_download():
-                words = not_in_data_dir(f"{self.stem}_{{train,test}}.parquet")
-                raise ValueError(
-                    f"{self.name}: {words} or set DMMD_DOWNLOAD=1 to fetch {self.hub} from the hub"
-                )
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(target.with_suffix(".lock")):
-                if not target.is_file():
-                    self._write(target, files)
-        return target
+        target = cache_dir() / "images" / f"{self.stem}-{sha256_of_json(key)[:16]}.safetensors"
+        if not files and not may_download() and not target.is_file():
+            words = not_in_data_dir(f"{self.stem}_{{train,test}}.parquet")
+            raise ValueError(f"{self.name}: {words} or set DMMD_DOWNLOAD=1 to fetch {self.hub} from the hub")
+        return made_once(target, lambda path: self._write(path, files))
 
     def _files(self) -> dict[str, Path]:
-        """The data files of both parts; empty where only the hub can have them."""
+        """Find the data files of both parts; none where only the hub can have them."""
         folder = external_data_dir()
         files = {split: folder / f"{self.stem}_{split}.parquet" for split in FILE_SPLITS} if folder else {}
         return files if all(file.is_file() for file in files.values()) else {}
 
     def _write(self, target: Path, files: dict[str, Path]) -> None:
-        """Decode everything, then put the file in its place in one move."""
+        """Decode everything, then write the file atomically."""
         source, parts = _open_files(files, self.name) if files else open_hub(self.hub)
         if not parts.keys() >= set(FILE_SPLITS):
             raise ValueError(f"{self.name}: {source} has no split 'test'; its splits are {sorted(parts)}")
@@ -121,12 +116,12 @@ class ImageSet(ImageWorld):
         write_tensors(target, tensors, {"source": source, "sha256": digest.hexdigest()})
 
     def _decoded(self, rows, where: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Images, uint8 [n, L], and labels, uint8 [n], batch by batch."""
+        """Yield images, uint8 [n, L], and labels, uint8 [n], batch by batch."""
         from datasets import Image
 
         try:
             columns = rows.column_names or list(next(iter(rows.take(1)), {}))
-        except Exception as error:  # of several libraries
+        except Exception as error:  # several libraries raise
             raise ValueError(f"{where} cannot be read ({first_line(error)})") from None
         images = next((name for name in COLUMNS if name in columns), None)
         if images is None or "label" not in columns:
@@ -141,7 +136,7 @@ class ImageSet(ImageWorld):
             yield pixels, labels.astype(np.uint8)
 
     def _pixels(self, content: bytes | None, where: str) -> np.ndarray:
-        """One image, uint8 [L]; ValueError for one of another size."""
+        """Decode one image, uint8 [L]; ValueError for one of another size."""
         from PIL import Image, UnidentifiedImageError
 
         try:
@@ -157,31 +152,31 @@ class ImageSet(ImageWorld):
 
 
 def cifar10(levels: int = LEVELS, name: str | None = None) -> ImageSet:
-    """CIFAR-10: 50,000 training images of 32 x 32 in colour, 3,072 tokens, ten classes."""
-    return ImageSet("cifar10", (32, 32, 3), 10, levels, name)
+    """Make the world of CIFAR-10: 50,000 training images of 32 x 32 in colour, 3,072 tokens, ten classes."""
+    return ImageSet("cifar10", (32, 32, 3), 10, "resnet20", levels, name)
 
 
 def fashion_mnist(levels: int = LEVELS, name: str | None = None) -> ImageSet:
-    """Fashion-MNIST: 60,000 training images of 28 x 28 in grey, 784 tokens, ten classes."""
-    return ImageSet("fashion_mnist", (28, 28, 1), 10, levels, name)
+    """Make the world of Fashion-MNIST: 60,000 training images of 28 x 28 in grey, 784 tokens, ten classes."""
+    return ImageSet("fashion_mnist", (28, 28, 1), 10, "fashion_mnist-classifier", levels, name)
 
 
 def mnist(levels: int = LEVELS, name: str | None = None) -> ImageSet:
-    """MNIST: 60,000 training images of 28 x 28 in grey, 784 tokens, ten classes."""
-    return ImageSet("mnist", (28, 28, 1), 10, levels, name)
+    """Make the world of MNIST: 60,000 training images of 28 x 28 in grey, 784 tokens, ten classes."""
+    return ImageSet("mnist", (28, 28, 1), 10, "mnist-classifier", levels, name)
 
 
 def _open_files(files: dict[str, Path], name: str) -> tuple[str, dict]:
-    """The files' names, and a stream of rows for every part."""
+    """Return the files' names, and a stream of rows for every part."""
     from datasets import load_dataset
     from datasets.utils.logging import CRITICAL, get_verbosity, set_verbosity
 
     names, before = ", ".join(file.name for file in files.values()), get_verbosity()
-    set_verbosity(CRITICAL)  # what is wrong is said once, below
+    set_verbosity(CRITICAL)  # the error raised below is the only message
     try:
         paths = {split: str(file) for split, file in files.items()}
         return names, load_dataset("parquet", data_files=paths, streaming=True)
-    except Exception as error:  # of several libraries
+    except Exception as error:  # several libraries raise
         raise ValueError(f"{name}: {names} cannot be read ({first_line(error)})") from None
     finally:
         set_verbosity(before)

@@ -4,27 +4,31 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dmmd_lite.utils.rng import integers
-from dmmd_lite.worlds.base import World
+from dmmd_lite.worlds.base import World, chosen
 
-LEVELS = 256  # most levels of a pixel
+LEVELS = 256  # maximum number of levels of a pixel
 
 
 class ImageWorld(World):
     """Images as tokens: one a pixel and channel, row by row, channels last, with `vocab_size` levels.
 
-    Subclasses fill `parts`. num_classes: how many labels there are. endless: "train" is no set of images,
-    every one is drawn afresh; such a world defines `draw`.
+    Subclasses define `parts` and `num_classes`, the number of labels. One whose training images are drawn
+    afresh drops the trait "finite" and defines `draw`.
     """
 
     image_shape: tuple[int, int, int]
     num_classes: int
-    endless: ClassVar[bool] = False
+    traits = frozenset({"images", "features", "finite"})
     splits: ClassVar[tuple[str, ...]] = ("train", "valid", "test")
+
+    @property
+    def endless(self) -> bool:
+        """Whether training images are drawn afresh, so that there is no finite training set."""
+        return "finite" not in self.traits
 
     @cached_property
     def parts(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -32,11 +36,12 @@ class ImageWorld(World):
         raise NotImplementedError
 
     def draw(self, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`num` fresh training images, int64 [num, L], and their labels [num], on the generator's device."""
+        """Draw `num` fresh training images, int64 [num, L], and their labels [num], on the generator's
+        device."""
         raise NotImplementedError
 
     def stored(self, split: str) -> Tensor:
-        """All images of a split, uint8 [n, L]; ValueError where it is no set of images."""
+        """Return all images of a split, uint8 [n, L]; ValueError for a split that is not a set of images."""
         self._check(split)
         if split not in self.parts:
             raise ValueError(
@@ -46,11 +51,11 @@ class ImageWorld(World):
         return self.parts[split][0]
 
     def split(self, split: str) -> Tensor:
-        """All images of a split as tokens, int64 [n, L]; errors as for `stored`."""
+        """Return all images of a split as tokens, int64 [n, L]; errors as for `stored`."""
         return self.stored(split).long()
 
     def labels(self, split: str) -> Tensor:
-        """Their classes, int64 [n]."""
+        """Return the labels of a split, int64 [n]."""
         return self.parts[split][1]
 
     def prepare(self, splits: Iterable[str]) -> None:
@@ -60,15 +65,21 @@ class ImageWorld(World):
         _ = self.parts
 
     def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
-        """`num` images, int64 [num, L], on the generator's device: drawn with replacement, or fresh ones."""
+        """Draw `num` images, int64 [num, L], on the generator's device: with replacement, or fresh ones."""
         self._check(split)
         if self.endless and split == "train":
             return self.draw(num, generator)[0]
         images = self.stored(split)
         return images[integers(len(images), (num,), generator).cpu()].to(generator.device).long()
 
+    def reference(self, split: str, num: int | None = None) -> Tensor:
+        """Return all images of a split, uint8 [n, L], in their order, or `num` of them; errors as for
+        `stored`."""
+        images = self.stored(split)
+        return images if num is None else chosen(images, num)
+
     def training_images(self, num: int, generator: torch.Generator) -> Tensor:
-        """`num` different training images [num, L], or all in their order where there are no more."""
+        """Return `num` different training images [num, L], or all in their order where there are no more."""
         if self.endless:
             return self.draw(num, generator)[0]
         images = self.stored("train")
@@ -76,24 +87,20 @@ class ImageWorld(World):
             return images
         return images[torch.randperm(len(images), generator=generator)[:num]]
 
-    def show(self, tokens: Tensor) -> list[np.ndarray]:
-        """uint8 images [height, width(, 3)]."""
-        return self.pictures(tokens)
-
     def _check(self, split: str) -> None:
         if split not in self.splits:
             raise ValueError(f"split: {split!r} is not allowed for {self.name}; choose one of {self.splits}")
 
 
 def check_levels(levels: int) -> int:
-    """The number of levels itself; ValueError unless it is a whole number from 2 to 256."""
+    """Return the number of levels; ValueError unless it is a whole number from 2 to 256."""
     if not isinstance(levels, int) or isinstance(levels, bool) or not 2 <= levels <= LEVELS:
         raise ValueError(f"levels: {levels!r} is not allowed; it must be a whole number from 2 to {LEVELS}")
     return levels
 
 
 def quantised(values: Tensor, levels: int) -> Tensor:
-    """Bytes of any shape as the nearest of so many evenly spaced levels, uint8; all 256 change nothing."""
+    """Round bytes of any shape to the nearest of `levels` evenly spaced levels, uint8; 256 change nothing."""
     if levels == LEVELS:
         return values
     table = (torch.arange(LEVELS) * ((levels - 1) / (LEVELS - 1))).round().to(torch.uint8)

@@ -1,7 +1,7 @@
 """Markov text: a first-order chain of characters, fitted on the standard library's docstrings.
 
-Long sequences whose law is nevertheless known: posteriors under noise come from forward-backward, the
-entropy and every n-gram law from the table.
+Sequences are long and their distribution is still known: posteriors under noise come from forward-backward,
+the entropy and every n-gram distribution from the table.
 """
 
 import json
@@ -20,18 +20,18 @@ DATA_FILE = "markov.json"  # written by dmmd_lite.worlds.fit_markov
 class Markov(ExactWorld):
     """A stationary chain over the space and a to z (values 0 and 1 … 26), of any length.
 
-    table [V, V] holds P(next | current) in rows; stationary [V] is its stationary law, from which the first
-    symbol is drawn; both float64. Another table over the first V symbols makes another chain. The fitted
-    table is smoothed (one half added to every count), so no z_t has probability zero.
+    table [V, V] holds P(next | current) in rows; stationary [V] is its stationary distribution, that of the
+    first symbol; both are float64. Another table over the first V symbols makes another chain. The
+    fitted table is smoothed (one half added to every count), so no z_t has probability zero.
     """
 
-    name = "markov"
+    name, traits = "markov", frozenset({"chain", "judged"})
 
     def __init__(self, length: int = 64, table: Tensor | None = None):
         self.length, self.table = length, fitted_table() if table is None else table
         self.vocab_size = len(self.table)
         equations = torch.eye(self.vocab_size, dtype=torch.float64) - self.table.T
-        equations[-1] = 1  # pi = pi P holds in every row once it holds in all but one; this one sums pi to 1
+        equations[-1] = 1  # pi = pi P in all rows follows from all but one; this row makes pi sum to 1
         last = torch.zeros(self.vocab_size, dtype=torch.float64)
         last[-1] = 1
         self.stationary = torch.linalg.solve(equations, last)
@@ -39,7 +39,7 @@ class Markov(ExactWorld):
     def sample(
         self, num: int, generator: torch.Generator, split: str = "train", length: int | None = None
     ) -> Tensor:
-        """`num` independent draws [num, L] on the generator's device; all splits have the same law."""
+        """Draw `num` independent samples [num, L] on the generator's device; all splits are the same."""
         log_table = self.table.log().to(generator.device)
         tokens = [categorical(self.stationary.log().to(generator.device).expand(num, -1), generator)]
         for _ in range((length or self.length) - 1):
@@ -47,30 +47,30 @@ class Markov(ExactWorld):
         return torch.stack(tokens, 1)
 
     def show(self, tokens: Tensor) -> list[str]:
-        """One string a sequence."""
+        """Write tokens [B, L] as one string a sequence."""
         return show_symbols(tokens)
 
     def log_prob(self, tokens: Tensor) -> Tensor:
-        """Log-probability of whole sequences [B, L] in nats, float64 [B]."""
+        """Compute the log-probability of whole sequences [B, L] in nats, float64 [B]."""
         tokens = tokens.to(float64_device(tokens.device))
         log_first, log_table = self.stationary.log().to(tokens.device), self.table.log().to(tokens.device)
         return log_first[tokens[:, 0]] + log_table[tokens[:, :-1], tokens[:, 1:]].sum(-1)
 
     def entropy(self, length: int | None = None) -> float:
-        """Entropy of the whole sequence in nats: H(stationary) + (L - 1) H(next | current)."""
+        """Compute the entropy of the whole sequence in nats: H(stationary) + (L - 1) H(next | current)."""
         first = -(self.stationary * self.stationary.log()).sum()
         later = -(self.stationary @ torch.xlogy(self.table, self.table)).sum()
         return float(first + ((length or self.length) - 1) * later)
 
     def trigram_law(self) -> Tensor:
-        """Probability of every three symbols in a row, float64 [V, V, V]."""
+        """Compute the probability of every three symbols in a row, float64 [V, V, V]."""
         return self.stationary[:, None, None] * self.table[:, :, None] * self.table
 
     def posterior(self, likelihood: Tensor) -> Tensor:
-        """By forward-backward; both directions run together, each message normalised.
+        """Compute posteriors [B, L, V] by forward-backward; both directions run together.
 
-        A message says what the positions on one side tell about x_l: [2, B, V] is (from the left, from the
-        right). Their product times the likelihood at l is the posterior of x_l.
+        A message [2, B, V] is the normalised evidence about x_l from the positions to its left and to its
+        right. The product of both times the likelihood at l is the posterior of x_l.
         """
         B, L, V = likelihood.shape
         seen = torch.stack([likelihood, likelihood.flip(1)]).movedim(2, 0)  # [L, 2, B, V]
@@ -86,12 +86,12 @@ class Markov(ExactWorld):
 
 
 def read_fit() -> dict:
-    """The data file: counts [27][27] of symbol pairs, the smoothing to add, and where they come from."""
+    """Read the data file: counts [27][27] of symbol pairs, the smoothing to add, and where they come from."""
     return json.loads((data_dir() / DATA_FILE).read_text())
 
 
 def fitted_table() -> Tensor:
-    """The smoothed transition table of the data file, float64 [27, 27]."""
+    """Return the smoothed transition table of the data file, float64 [27, 27]."""
     fit = read_fit()
     counts = torch.tensor(fit["counts"], dtype=torch.float64) + fit["smoothing"]
     return counts / counts.sum(-1, keepdim=True)

@@ -4,14 +4,13 @@ Two photographs show textures, not objects: they prove that 3,072 tokens of 256 
 about quality.
 """
 
-import hashlib
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dmmd_lite.utils.files import sha256_of
 from dmmd_lite.utils.rng import generator_for, integers
 from dmmd_lite.worlds.images import LEVELS, ImageWorld, check_levels, quantised
 
@@ -24,28 +23,27 @@ CREDIT = "china.jpg by danielbuechele and flower.jpg by vultilion, Flickr, CC BY
 class Photos(ImageWorld):
     """3,072 tokens of 256 or fewer levels; labels are the photographs, 0 china and 1 flower.
 
-    Splits are regions that do not overlap. Training crops are fresh ones from 330,264 places; "valid" and
-    "test" are 1,000 crops each, drawn once.
+    Splits are regions that do not overlap. Training crops are drawn afresh from 330,264 places; "valid" and
+    "test" are 1,000 fixed crops each.
     """
 
     length, image_shape, num_classes = SIZE * SIZE * 3, (SIZE, SIZE, 3), 2
-    endless: ClassVar[bool] = True
+    traits, extractor = ImageWorld.traits - {"finite"}, "resnet20"
 
     def __init__(self, levels: int = LEVELS, name: str = "photos"):
         self.name, self.vocab_size = name, check_levels(levels)
 
     @cached_property
     def photographs(self) -> Tensor:
-        """Both, uint8 [2, 427, 640, 3]."""
+        """The two photographs, uint8 [2, 427, 640, 3]."""
         from sklearn.datasets import load_sample_images
 
         return torch.from_numpy(np.stack(load_sample_images().images))
 
     @cached_property
     def provenance(self) -> dict:
-        """Credit to the photographers, and sha256 of the pixels, which decoders may read differently."""
-        digest = hashlib.sha256(self.photographs.numpy()).hexdigest()
-        return {"photos_credit": CREDIT, "photos_sha256": digest}
+        """The photographers, and the SHA-256 of the pixels, which decoders may read differently."""
+        return {"photos_credit": CREDIT, "photos_sha256": sha256_of(self.photographs.numpy().tobytes())}
 
     @cached_property
     def parts(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -55,7 +53,7 @@ class Photos(ImageWorld):
         }
 
     def draw(self, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`num` crops of the training region, int64 [num, 3072], and their photographs [num]."""
+        """Draw `num` crops of the training region, int64 [num, 3072], and their photographs [num]."""
         crops, photograph = self._crops("train", num, generator)
         return crops.to(generator.device).long(), photograph.to(generator.device)
 

@@ -9,42 +9,52 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.utils.rng import integers
-from dmmd_lite.worlds.base import World
+from dmmd_lite.worlds.base import World, chosen, strings
 
 SYMBOLS = " " + string.ascii_lowercase  # 27 symbols, in the order of their token values
 
 
 def to_symbols(text: str) -> str:
-    """Text in the 27 symbols: lower case, with every run of other characters turned into one space."""
+    """Reduce text to the 27 symbols: lower case, with every run of other characters turned into one space."""
     return re.sub("[^a-z]+", " ", text.lower())
 
 
 def encode_symbols(text: str) -> Tensor:
-    """Text that consists of the 27 symbols as tokens, uint8 [characters]."""
+    """Encode text that consists of the 27 symbols as tokens, uint8 [characters]."""
     letters = torch.frombuffer(bytearray(text.encode("ascii")), dtype=torch.uint8)
     return torch.where(letters == ord(" "), 0, letters - ord("a") + 1).to(torch.uint8)
 
 
 def show_symbols(tokens: Tensor) -> list[str]:
-    """Tokens [B, L] of the 27 symbols, one string a sequence."""
-    return ["".join(SYMBOLS[c] for c in row) for row in tokens.tolist()]
+    """Write tokens [B, L] of the 27 symbols as one string a sequence."""
+    return strings(tokens, SYMBOLS)
 
 
 class TextWorld(World):
     """A corpus with disjoint splits. A sequence is any window of `length` tokens of its split's stream.
 
-    Subclasses fill `streams`: the tokens of every split, one dimension each, in any integer type.
+    Subclasses define `streams`: the tokens of every split, one dimension each, in any integer type.
     """
 
     splits: tuple[str, ...] = ("train", "valid", "test")
 
+    @property
+    def symbols(self) -> str:
+        """The 27 symbols, or "" where tokens are not letters."""
+        return SYMBOLS if self.vocab_size == len(SYMBOLS) else ""
+
+    @property
+    def traits(self) -> frozenset[str]:
+        """Text that can be judged; "letters" if tokens are the 27 symbols."""
+        return frozenset({"text", "judged"} | ({"letters"} if self.symbols else set()))
+
     @cached_property
     def streams(self) -> dict[str, Tensor]:
-        """Tokens of every split, [characters]."""
+        """The tokens of every split, [tokens]."""
         raise NotImplementedError
 
     def stream(self, split: str) -> Tensor:
-        """One split's tokens. ValueError for an unknown split or one shorter than a sequence."""
+        """Return the tokens of one split. ValueError for an unknown split or one shorter than a sequence."""
         if split not in self.splits:
             raise ValueError(f"split: {split!r} is not allowed for {self.name}; choose one of {self.splits}")
         stream = self.streams[split]
@@ -60,12 +70,16 @@ class TextWorld(World):
             self.stream(split)
 
     def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
-        """`num` windows that begin anywhere in a split, [num, L], on the generator's device."""
+        """Draw `num` windows that begin anywhere in a split, [num, L], on the generator's device."""
         windows = self.stream(split).unfold(0, self.length, 1)
         starts = integers(len(windows), (num,), generator)
         return windows[starts.cpu()].long().to(generator.device)
 
     def split(self, split: str) -> Tensor:
-        """A split cut into windows that do not overlap, [n, L]; what is left at the end is dropped."""
+        """Cut a split into windows that do not overlap, [n, L]; the remainder at the end is dropped."""
         stream = self.stream(split)
         return stream[: len(stream) // self.length * self.length].view(-1, self.length).long()
+
+    def reference(self, split: str, num: int) -> Tensor:
+        """Return `num` windows [num, L] that do not overlap, or all; always the same ones."""
+        return chosen(self.split(split), num)

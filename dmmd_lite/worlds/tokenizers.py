@@ -1,12 +1,12 @@
-"""Tokenizers of text: the 27 symbols, and GPT-2's byte-level pairs from its two files."""
+"""Tokenizers of text: the 27 symbols, and GPT-2's byte pairs from its two files."""
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from dmmd_lite.utils.files import sha256_of
 from dmmd_lite.utils.paths import external_data_dir, may_download
 from dmmd_lite.worlds.hub import HUB, not_in_data_dir
 from dmmd_lite.worlds.text import SYMBOLS, encode_symbols, show_symbols, to_symbols
@@ -16,27 +16,27 @@ END_OF_TEXT = "<|endoftext|>"
 
 
 class Letters:
-    """The 27 symbols; documents are followed by one space."""
+    """A tokenizer of the 27 symbols; every document is followed by one space."""
 
     vocab_size, dtype, fingerprint = len(SYMBOLS), np.uint8, "letters"
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
-        """Tokens of every text, uint8 [characters]."""
+        """Encode every text, uint8 [characters]."""
         return [encode_symbols(to_symbols(text).strip() + " ").numpy() for text in texts]
 
     def show(self, tokens: Tensor) -> list[str]:
-        """Tokens [B, L] as one string a sequence."""
+        """Write tokens [B, L] as one string a sequence."""
         return show_symbols(tokens)
 
 
 class GPT2Tokens:
-    """GPT-2's byte-level pairs, from its two files; documents are followed by the end-of-text token."""
+    """The tokenizer of GPT-2, from its two files; every document is followed by the end-of-text token."""
 
     vocab_size, dtype = 50_257, np.uint16
 
     @cached_property
     def files(self) -> tuple[Path, Path]:
-        """vocab.json and merges.txt of $DMMD_DATA_DIR, else of the hub or its cache; else ValueError."""
+        """The paths of vocab.json and merges.txt in $DMMD_DATA_DIR or the hub's cache; else ValueError."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -56,8 +56,8 @@ class GPT2Tokens:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of both files."""
-        return hashlib.sha256(b"".join(file.read_bytes() for file in self.files)).hexdigest()
+        """The SHA-256 of both files together."""
+        return sha256_of(b"".join(file.read_bytes() for file in self.files))
 
     @cached_property
     def _tokenizer(self):
@@ -78,13 +78,13 @@ class GPT2Tokens:
         return tokenizer
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
-        """Tokens of every text, uint16 [tokens]; the library works on all cores."""
+        """Encode every text, uint16 [tokens]; the library uses all cores."""
         end = self._tokenizer.token_to_id(END_OF_TEXT)
         encoded = self._tokenizer.encode_batch(texts)
         return [np.array([*one.ids, end], self.dtype) for one in encoded]
 
     def show(self, tokens: Tensor) -> list[str]:
-        """Tokens [B, L] as one string a sequence; a character cut at an end becomes U+FFFD."""
+        """Write tokens [B, L] as one string a sequence; a character cut at an end becomes U+FFFD."""
         return self._tokenizer.decode_batch(tokens.tolist(), skip_special_tokens=False)
 
 
@@ -92,7 +92,7 @@ TOKENIZERS = {"letters": Letters, "gpt2": GPT2Tokens}
 
 
 def local_tokenizer_files() -> tuple[Path, ...]:
-    """GPT-2's two files in $DMMD_DATA_DIR; empty unless both are there."""
+    """Return the paths of GPT-2's two files in $DMMD_DATA_DIR; empty unless both exist."""
     folder = external_data_dir()
     files = tuple(folder / TOKENIZER_FOLDER / name for name in TOKENIZER_FILES) if folder else ()
     return files if all(file.is_file() for file in files) else ()

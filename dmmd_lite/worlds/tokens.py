@@ -1,4 +1,4 @@
-"""Sequences of your own: a tensor of tokens, or a set of Hugging Face `datasets`."""
+"""Worlds of given sequences: a tensor of tokens, or a set of Hugging Face `datasets`."""
 
 import hashlib
 from functools import cached_property
@@ -7,19 +7,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmmd_lite.utils.checks import check_choice
 from dmmd_lite.utils.rng import integers
-from dmmd_lite.worlds.base import RESERVED, World
+from dmmd_lite.worlds.base import MAX_REFERENCES, RESERVED, World, chosen
 
-HELD_OUT = 0.1  # of the training sequences, for "valid" and for "test", where a set has no such part
+HELD_OUT = 0.1  # share of the training sequences that replaces each missing part, "valid" and "test"
 SPLIT_SEED = 0
 PARTS = {"train": ("train",), "valid": ("validation", "valid"), "test": ("test",)}  # names in a DatasetDict
+MAX_FEATURES = 32_768  # of sequences compared by their one-hot tokens; 260 MB for a thousand sequences
 
 
 class TokensWorld(World):
     """Sequences of one length, by split; made by `tokens_world`. Without data it only shows tokens.
 
-    symbols: what the tokens stand for, one character each; "" where they are shown as numbers.
+    Args:
+    parts: tokens [n, L] of every split.
+    symbols: the characters that tokens stand for, one each; "" where they are shown as numbers.
     """
+
+    extractor = "one-hot"
 
     def __init__(
         self,
@@ -42,34 +48,36 @@ class TokensWorld(World):
         self.image_shape = None if image_shape is None else tuple(image_shape)
         self.parts, self.symbols = parts, symbols
 
+    @property
+    def traits(self) -> frozenset[str]:
+        """Samples are compared by features unless one-hot tokens are too many of them."""
+        few = self.length * self.vocab_size <= MAX_FEATURES
+        return frozenset({"features"} if few else ())
+
     def split(self, split: str) -> Tensor:
-        """All sequences of a split, [n, L]. ValueError where there is none of them."""
+        """Return all sequences of a split, [n, L]. ValueError where the world has no such split."""
         if split not in self.parts:
             known = list(self.parts) or "nothing, as the data did not come with the model"
             raise ValueError(f"split: {split!r} is not allowed for {self.name}; it has {known}")
         return self.parts[split]
 
     def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
-        """`num` sequences drawn with replacement, [num, L], on the generator's device."""
+        """Draw `num` sequences with replacement, [num, L], on the generator's device."""
         x = self.split(split)
         picked = integers(len(x), (num,), generator)
         return x[picked.to(x.device)].to(generator.device)
 
+    def reference(self, split: str, num: int = MAX_REFERENCES) -> Tensor:
+        """Return `num` sequences of a split in random order, or all; always the same ones."""
+        return chosen(self.split(split), num)
+
     @cached_property
     def provenance(self) -> dict:
-        """Number of sequences and sha256 of all of them."""
+        """The number of sequences and the SHA-256 of all of them."""
         digest = hashlib.sha256()
         for split, x in self.parts.items():
             digest.update(f"{split} {tuple(x.shape)} ".encode() + x.cpu().numpy().tobytes())
         return {"sequences": sum(map(len, self.parts.values())), "tokens_sha256": digest.hexdigest()}
-
-    def show(self, tokens: Tensor) -> list:
-        """Images where there is an image shape, else one string a sequence."""
-        if self.image_shape is not None:
-            return self.pictures(tokens)
-        if self.symbols:
-            return ["".join(self.symbols[token] for token in row) for row in tokens.tolist()]
-        return [" ".join(map(str, row)) for row in tokens.tolist()]
 
 
 def tokens_world(
@@ -81,13 +89,16 @@ def tokens_world(
     symbols: str = "",
     column: str = "tokens",
 ) -> TokensWorld:
-    """A world of your own sequences.
+    """Make a world of given sequences.
 
+    Args:
     tokens: whole numbers 0 … V - 1, [N, L], as a tensor, an array or lists; or a `datasets.Dataset` with such
-    a column; or a `DatasetDict` of them, whose "train", "validation" and "test" are then the splits. Without
-    one of the latter a fixed random tenth of "train", or of all there is, is held out in its place.
-    vocab_size: V; None: one more than the largest token. image_shape: (height, width, channels) of pictures.
-    symbols: V characters the tokens stand for.
+        a column; or a `DatasetDict` of them, whose "train", "validation" and "test" are then the splits. A
+        fixed random tenth of "train" replaces each of the latter two that is missing.
+    vocab_size: V; None: one more than the largest token.
+    image_shape: (height, width, channels) of images.
+    symbols: V characters that the tokens stand for.
+    column: the name of the column with the tokens.
     Errors: ValueError for tokens of another shape or type or out of range, and for a name the package uses.
     """
     if not name or name.partition("@")[0] in RESERVED:
@@ -119,10 +130,9 @@ def tokens_world(
 
 
 def _as_tokens(source, column: str) -> Tensor:
-    """int64 tokens [n, L] of a tensor, an array, lists or a `datasets.Dataset`."""
+    """Read int64 tokens [n, L] from a tensor, an array, lists or a `datasets.Dataset`."""
     if hasattr(source, "column_names"):
-        if column not in source.column_names:
-            raise ValueError(f"column: {column!r} is not allowed; the set has {source.column_names}")
+        check_choice("column", column, source.column_names)
         source = source.with_format(None)[column][:]
     try:
         x = source if isinstance(source, Tensor) else torch.from_numpy(np.asarray(source))

@@ -14,6 +14,7 @@ import pytest
 import torch
 from helpers import ROOT
 
+import dmmd_lite
 from dmmd_lite import cli
 from dmmd_lite.models import custom
 from dmmd_lite.networks.transformer import Transformer
@@ -45,7 +46,7 @@ def of_the_package() -> list[list[str]]:
 def test_every_command_is_of_a_kind_that_is_checked_here():
     kinds = {words[0].removeprefix(".venv/bin/") for words in INLINE + COMMANDS}
     assert kinds == {"make", "dmmd-lite", "torchrun", "source", "conda", "pip"}
-    assert {language for language, _ in BLOCKS} == {"", "python"} and len(PYTHON) == 3
+    assert {language for language, _ in BLOCKS} == {"", "python", "text"} and len(PYTHON) == 3
 
 
 def test_the_commands_of_the_package_run_one_after_the_other(tmp_path, monkeypatch, capsys):
@@ -120,8 +121,8 @@ def test_sampling_and_measuring_from_python(capsys):
 def test_distilling_from_data_or_from_a_network(start, tmp_path, monkeypatch, rng):
     monkeypatch.chdir(tmp_path)
     few = {"updates": 4, "batch_size": 8}
-    monkeypatch.setattr(custom, "fit_teacher", partial(custom.fit_teacher, network=TINY, **few))
-    monkeypatch.setattr(custom, "distil", partial(custom.distil, **few))
+    monkeypatch.setattr(dmmd_lite, "fit_teacher", partial(custom.fit_teacher, network=TINY, **few))
+    monkeypatch.setattr(dmmd_lite, "distil", partial(custom.distil, **few))
     text = PYTHON[1]
     if start == "network":
         trained = re.search(r"^teacher = fit_teacher.*\n", text, re.MULTILINE)[0]

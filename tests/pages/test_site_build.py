@@ -38,7 +38,7 @@ LINKS = "# One\n[a](one.py), [b](words.md#here), [c](api/rng.md), [d](https://x.
 def checkout(tmp_path) -> Path:
     """A checkout with one page that has been run, and the real configuration."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(LINKS)])
-    notebook.metadata["dmmd_lite"] = {"scale": "smoke", "seconds": 1.0}
+    notebook.metadata["dmmd_lite"] = {"scale": "smoke", "seconds": 1.0, "results": []}
     for name in ("book", "_build/pages/smoke"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "_config.yml").write_text((ROOT / "_config.yml").read_text())

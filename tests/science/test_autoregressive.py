@@ -1,4 +1,4 @@
-"""Autoregressive models: causal, normalised, and sampled from the law they state."""
+"""Autoregressive models: causal, normalised, and sampled from the distribution they state."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ V, L = 3, 4
 
 @pytest.fixture
 def model(rng):
-    """A small model with random weights everywhere, so that its law is far from uniform."""
+    """Make a small model with random weights everywhere, whose distribution is far from uniform."""
     network = Transformer(V + 1, V, L, width=8, depth=2, heads=2, time_width=4, causal=True, rotary_base=10)
     with torch.no_grad():
         for p in network.parameters():
@@ -42,11 +42,11 @@ def test_a_position_sees_only_what_stands_before_it(model, rng):
 
 def test_samples_follow_the_law(model, rng):
     x = sequences(V, L)
-    law = (-model.nll(x).sum(1)).exp().detach().double()
+    probs = (-model.nll(x).sum(1)).exp().detach().double()
     drawn = model.sample(20_000, L, generator=rng)
     index = drawn @ V ** torch.arange(L - 1, -1, -1)
-    counts = index.bincount(minlength=len(law))
-    assert chi_square_p(counts[None], law[None] / law.sum()) > LEAST_P
+    counts = index.bincount(minlength=len(probs))
+    assert chi_square_p(counts[None], probs[None] / probs.sum()) > LEAST_P
 
 
 def test_temperature_zero_takes_the_likeliest_token(model, rng):

@@ -1,4 +1,4 @@
-"""Batches drawn ahead are those drawn in turn, also after a stop, and errors come where they belong."""
+"""Batches drawn ahead equal those drawn in turn, also after a stop, and errors of the data are raised."""
 
 import json
 import threading
@@ -44,7 +44,7 @@ def test_ahead_or_in_turn_is_the_same(seed):
 
 @pytest.mark.parametrize("prefetch", (False, True))
 def test_what_follows_depends_on_what_was_handed_out(prefetch, seed):
-    """Not on what was drawn ahead."""
+    """The batches that follow do not depend on what was drawn ahead."""
     with DataStream(draw, 4, seed, CPU, prefetch) as whole, DataStream(draw, 4, seed, CPU, prefetch) as first:
         expected = take(whole, 5)
         begun, state = take(first, 2), first.state
@@ -95,7 +95,7 @@ def test_pinned_batches_are_the_same(seed):
 
 
 class Line:
-    """A regression under noise of its own."""
+    """A regression with noise from the loop's generator."""
 
     def __init__(self):
         torch.manual_seed(0)
@@ -106,7 +106,7 @@ class Line:
         return {"line": {"square": (self.players["line"](x)[:, 0] - x.sum(-1) - noise).square().mean()}}
 
 
-def test_a_run_that_draws_ahead_goes_on_in_the_same_bits(seed, tmp_path, monkeypatch):
+def test_a_run_that_draws_ahead_resumes_in_the_same_bits(seed, tmp_path, monkeypatch):
     options = TrainingOptions(9, 4, {"line": 0.1}, checkpoint_every=2, log_every=1)
     train(Line(), draw, options, tmp_path / "in turn", seed=seed)
 

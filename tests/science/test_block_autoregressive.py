@@ -1,5 +1,5 @@
-"""Block-autoregressive diffusion: only the block is noise, blocks make up the law of the whole, every network
-sees the same known beginning, and whole models are trained, resumed and sampled."""
+"""Block-autoregressive diffusion: only the block carries noise, samples have the right distribution,
+every network sees the same known beginning, and models are trained, resumed and sampled."""
 
 import math
 from dataclasses import replace
@@ -33,13 +33,13 @@ every_beginning = pytest.mark.parametrize("known", [0, SIZE, 2 * SIZE])
 
 
 def blocked(process_name, size=SIZE):
-    """A process and the same in blocks."""
+    """Make a process and the same process in blocks."""
     process = get_process(process_name, V)
     return process, BlockAutoregressive(process, size)
 
 
 def network(process, rng, **options):
-    """An awake network for blocks, the same for the same draws."""
+    """Make an awake network for blocks, the same for the same random numbers."""
     torch.manual_seed(int(torch.randint(2**31, (), generator=rng)))
     sizes = {"width": 16, "depth": 2, "heads": 2, "time_width": 8, "encoder_depth": 2, **options}
     return wake(BlockTransformer(process.num_symbols, V, SIZE, **sizes), rng)
@@ -61,7 +61,7 @@ def test_the_block_is_what_the_inner_process_makes_it(process_name, known, rng):
     s, t = torch.full((200,), 0.3), torch.full((200,), 0.9)
 
     def both(method, *arguments):
-        """Of the whole sequence, and of the block alone with the same draws."""
+        """Call a method on the whole sequence, and on the block alone with the same random numbers."""
         short = [a[:, known:] if a.dim() > 1 else a for a in arguments]
         draws = [[generator_for("cpu", 5)] if method in ("corrupt", "step") else [] for _ in range(2)]
         whole = getattr(process, method)(*arguments, *draws[0])
@@ -105,7 +105,7 @@ def test_impossible_blocks_are_refused(size):
         BlockTransformer(V, V, size)
 
 
-# --- the law, with the exact posterior of a chain for a denoiser --------------------------------------------
+# --- the distribution of samples, with the exact posterior of a chain as the denoiser ---------------------
 
 
 @every_process
@@ -115,13 +115,13 @@ def test_blocks_make_up_the_law_of_the_chain(process_name, size, steps, rng):
     are independent given the pair before."""
     chain, process = random_chain(rng), blocked(process_name, size)[1]
     x, num = sequences(V, 4), 3000
-    law = chain.log_prob(x).exp()
+    probs = chain.log_prob(x).exp()
     if (size, steps) == (2, 1):
         pi, first, second = chain.stationary, chain.table, chain.table @ chain.table
-        law = pi[x[:, 0]] * pi[x[:, 1]] * first[x[:, 1], x[:, 2]] * second[x[:, 1], x[:, 3]]
+        probs = pi[x[:, 0]] * pi[x[:, 1]] * first[x[:, 1], x[:, 2]] * second[x[:, 1], x[:, 3]]
     exact = ExactDenoiser(chain, process, floor=0)
     drawn = sample(exact, process, num, 4, steps, generator=rng)
-    assert chi_square_p(frequencies(drawn.tokens, V)[None], law) > LEAST_P
+    assert chi_square_p(frequencies(drawn.tokens, V)[None], probs) > LEAST_P
 
 
 @every_process
@@ -134,11 +134,11 @@ def test_bound_is_the_sum_over_blocks(process_name, rng):
 
 @every_process
 def test_output_entropy_covers_every_block(process_name, rng):
-    """At t = 1 a token's law given the blocks before: one or two steps from the last known one."""
+    """At t = 1 a token's distribution given the blocks before is one or two steps from the known ones."""
     chain, process = random_chain(rng), blocked(process_name)[1]
     x = chain.sample(3000, rng)
-    pi, laws = chain.stationary, [chain.table, chain.table @ chain.table]
-    entropy = [torch.special.entr(pi).sum()] * 2 + [pi @ torch.special.entr(p).sum(-1) for p in laws]
+    pi, rows = chain.stationary, [chain.table, chain.table @ chain.table]
+    entropy = [torch.special.entr(pi).sum()] * 2 + [pi @ torch.special.entr(p).sum(-1) for p in rows]
     record = output_entropy(ExactDenoiser(chain, process), process, x, [1.0], rng)
     assert record.value == pytest.approx(float(sum(entropy)) / 4, rel=0.02)
 
@@ -147,7 +147,7 @@ def test_output_entropy_covers_every_block(process_name, rng):
 
 
 class Watched(Denoiser):
-    """Another denoiser that remembers what it was asked."""
+    """A wrapper of a denoiser that records its inputs."""
 
     def __init__(self, denoiser):
         super().__init__()
@@ -171,7 +171,7 @@ def test_finished_blocks_stay(rng):
 
 
 def test_masked_evaluations_are_counted_by_block(rng):
-    """Two a block, or one if both its tokens fall into the same of the 4 steps."""
+    """A block needs two evaluations, or one if both its tokens are revealed in the same of the 4 steps."""
     process = blocked("masked")[1]
     drawn = sample(ExactDenoiser(random_chain(rng), process), process, 4000, 6, 4, generator=rng)
     assert drawn.evaluations == pytest.approx(1.75, abs=0.03)
@@ -288,8 +288,8 @@ def test_the_generator_rests_where_auxiliary_and_teacher_agree(process_name, swi
         draw = method.draw(x, rng)
         assert torch.equal(draw.x[:, :-SIZE], x[:, :-SIZE]) and torch.equal(draw.z_s[:, :-SIZE], x[:, :-SIZE])
         draw = replace(draw, log_x=draw.log_x.whole)
-        laws = [denoiser(draw.z_s, draw.s).detach() for denoiser in (master, auxiliary)]
-        gradients = torch.autograd.grad(method.generator_terms(draw, *laws)["moment"], student.parameters())
+        logs = [denoiser(draw.z_s, draw.s).detach() for denoiser in (master, auxiliary)]
+        gradients = torch.autograd.grad(method.generator_terms(draw, *logs)["moment"], student.parameters())
         assert all(g.isfinite().all() for g in gradients)
         assert all((g.abs().max() < 1e-6) for g in gradients) == rests
 
@@ -299,7 +299,7 @@ def test_the_generator_rests_where_auxiliary_and_teacher_agree(process_name, swi
 
 @pytest.fixture
 def letters(monkeypatch, tmp_path):
-    """Random letters in place of the docstrings, and an empty cache."""
+    """Use random letters in place of the docstrings, and an empty cache."""
     monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path / "cache"))
     stream = torch.randint(27, (2000,), generator=generator_for("cpu", 0), dtype=torch.uint8)
     monkeypatch.setattr(Docstrings, "streams", {split: stream for split in Docstrings.splits})
@@ -307,7 +307,7 @@ def letters(monkeypatch, tmp_path):
 
 
 class Stopped(Exception):
-    """A run was stopped on purpose."""
+    """Stops a run on purpose."""
 
 
 def test_a_stopped_teacher_goes_on_to_the_same_bits(letters, tmp_path):

@@ -90,7 +90,7 @@ def test_judges_read_what_generators_never_see(folder):
 def test_a_second_start_reads_the_cache(folder, monkeypatch):
     first = books27()
     streams, provenance = first.streams, first.provenance
-    monkeypatch.setattr(Corpus, "_write", lambda *_: pytest.fail("tokenised again"))
+    monkeypatch.setattr("dmmd_lite.worlds.corpora.write_tensors", lambda *_: pytest.fail("tokenised again"))
     second = books27()
     assert all(torch.equal(second.streams[split], stream) for split, stream in streams.items())
     assert second.provenance == provenance

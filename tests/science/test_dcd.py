@@ -22,7 +22,7 @@ every_size = pytest.mark.parametrize("vocab_size", [2, 5, 27])
 
 
 class Independent(Denoiser):
-    """One leave-one-out law a position, whatever z and t: the posterior of independent tokens; trainable."""
+    """A trainable denoiser of independent tokens, whose leave-one-out distribution is always the same."""
 
     def __init__(self, process, logits):
         super().__init__()
@@ -54,7 +54,7 @@ def test_the_kept_fraction_is_that_of_gaussian_draws(vocab_size, signal, rng):
 
 
 def test_two_classes_have_a_closed_form():
-    """The larger of two Gaussians: P = Phi(a / (sigma sqrt(2)))."""
+    """For two classes P = Phi(a / (sigma sqrt(2))), from the larger of two Gaussians."""
     a = torch.linspace(0, 0.99, 100, dtype=torch.float64)
     p = torch.special.ndtr(a / (2 * (1 - a**2)).sqrt())
     torch.testing.assert_close(kept_fraction(a, 2), 2 * p - 1, atol=1e-6, rtol=0)
@@ -85,7 +85,7 @@ def test_each_of_a_pair_has_the_marginal_of_uniform_noise(vocab_size, alpha, rng
 
 @pytest.mark.parametrize("vocab_size", [2, 5])
 def test_pairs_are_those_of_one_gaussian(vocab_size, rng):
-    """Frequencies of (z_t, z_s) against explicit argmaxes of the same epsilon at both times."""
+    """Frequencies of (z_t, z_s) agree with explicit argmaxes of the same epsilon at both times."""
     n, signals = 40_000, torch.tensor([0.5, 0.8], dtype=torch.float64)
     epsilon = torch.randn(n, vocab_size, generator=rng, dtype=torch.float64)
     token = one_hot(torch.tensor(1), vocab_size)
@@ -112,7 +112,7 @@ def test_a_token_once_kept_stays_kept(vocab_size, rng):
 
 
 def pair_law(x, alphas, vocab_size):
-    """P(z_t, z_s) for a token x at alpha_t < alpha_s: kept from the start, taken over between, or never."""
+    """Return P(z_t, z_s) for a token x at alpha_t < alpha_s: x at both times, at s only, or at neither."""
     early, late = (float(alpha + (1 - alpha) / vocab_size) for alpha in alphas)
     law = torch.zeros(vocab_size, vocab_size, dtype=torch.float64)
     law[x, x] = early
@@ -126,7 +126,7 @@ def pair_law(x, alphas, vocab_size):
 
 
 def expected_loss(method, world, t, s):
-    """Mean over positions, of all pairs of paths."""
+    """Compute the mean loss over positions and all pairs of paths."""
     process, V, length = method.process, world.vocab_size, world.length
     alphas = [1 - t, 1 - s]
     z = sequences(V, length)
@@ -167,7 +167,7 @@ def test_the_loss_is_that_of_all_pairs(divergence, exact, rng, monkeypatch):
 
 @pytest.mark.parametrize("divergence", DCDSettings.divergences)
 def test_no_loss_and_no_gradient_where_the_student_is_consistent(divergence, rng):
-    """Where tokens are independent their leave-one-out law is the same all along a path."""
+    """If tokens are independent, their leave-one-out distribution is the same all along a path."""
     p = torch.rand(2, 3, generator=rng, dtype=torch.float64) + 0.1
     p /= p.sum(-1, keepdim=True)
     outcomes = sequences(3, 2)
@@ -183,7 +183,7 @@ def test_no_loss_and_no_gradient_where_the_student_is_consistent(divergence, rng
     for step in (0, 5, 10):
         loss = method.losses(step, world.sample(64, rng), rng)["student"][divergence]
         (gradient,) = torch.autograd.grad(loss, student.logits)
-        assert loss.abs() < 1e-5 and gradient.abs().max() < 1e-5  # exact posteriors come in float32
+        assert loss.abs() < 1e-5 and gradient.abs().max() < 1e-5  # exact posteriors have float32 precision
     other = DCD(Independent(process, -p.log()), method.teacher, process, settings)
     assert other.losses(0, world.sample(64, rng), rng)["student"][divergence] > 1e-3
 
@@ -208,7 +208,7 @@ def test_the_target_is_asked_a_jump_closer_to_the_data(rng):
 
 
 def test_forward_kl_ends_at_the_mean_of_the_targets(rng):
-    """One step from t = 1, where z_t says nothing: the product of the data's marginals, and only there."""
+    """One step from t = 1, where z_t is uninformative, ends at the product of the data's marginals only."""
     process, world = get_process("uniform", 2), get_world("coins")
     teacher = ExactDenoiser(world, process, 1e-9)
     for heads, at_end in ((0.6, True), (0.8, False)):
@@ -227,17 +227,17 @@ def test_forward_kl_ends_at_the_mean_of_the_targets(rng):
 
 def test_masked_noise_is_refused():
     process = get_process("masked", 2)
-    with pytest.raises(ValueError, match="process: 'masked' is not allowed for DCD.*; choose 'uniform'"):
+    with pytest.raises(ValueError, match="process: 'masked' is not allowed for DCD; choose 'uniform'"):
         DCD(nn.Linear(1, 1), None, process, DCDSettings(1))
 
 
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"steps": 0}, "steps: 0 is not allowed; choose at least 1"),
+        ({"steps": 0}, "steps: 0 is not allowed; it must be a whole number of at least 1"),
         ({"divergence": "mse"}, "divergence: 'mse' is not allowed; choose one of"),
-        ({"earliest": 0.0}, "earliest: 0.0 is not allowed; choose a number between 0 and 1"),
-        ({"clamp": 1.0}, "clamp: 1.0 is not allowed; choose a number between 0 and 1"),
+        ({"earliest": 0.0}, "earliest: 0.0 is not allowed; it must lie in \\(0, 1\\)"),
+        ({"clamp": 1.0}, "clamp: 1.0 is not allowed; it must lie in \\(0, 1\\)"),
     ],
 )
 def test_impossible_settings_are_refused(changes, words):

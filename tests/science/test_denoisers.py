@@ -1,4 +1,4 @@
-"""Denoisers: carry-over, two laws and their conversion, foreign networks, temperature and top-p."""
+"""Denoisers: carry-over, two distributions and their conversion, foreign networks, temperature and top-p."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ from dmmd_lite.worlds import get_world
 V, L = 5, 4
 
 
-def random_laws(rng, *shape, dtype=torch.float64):
+def random_log_probs(rng, *shape, dtype=torch.float64):
     """Random log-probabilities of V classes."""
     return torch.randn(*shape, V, generator=rng, dtype=dtype).log_softmax(-1)
 
@@ -45,14 +45,14 @@ def test_revealed_positions_are_known_and_the_rest_is_the_networks(process_name,
 @every_process
 def test_posterior_and_leave_one_out_invert_each_other(process_name, rng):
     process, times = make_process(process_name, V)
-    log_p, z = random_laws(rng, 50, L), random_z(process, rng)
+    log_p, z = random_log_probs(rng, 50, L), random_z(process, rng)
     for t in times:
         t = t.expand(50)
         there = to_leave_one_out(to_posterior(log_p, z, t, process), z, t, process)
         back = to_posterior(to_leave_one_out(log_p, z, t, process), z, t, process)
-        scored = process.loss_mask(z)
+        noisy = process.loss_mask(z)
         for same in (there, back):
-            torch.testing.assert_close(same[scored], log_p[scored], rtol=0, atol=1e-12)
+            torch.testing.assert_close(same[noisy], log_p[noisy], rtol=0, atol=1e-12)
     if process_name == "uniform":
         assert (to_posterior(log_p, z, t, process) - log_p).abs().max() > 0.1
 
@@ -107,7 +107,7 @@ def test_exact_denoiser_needs_an_exact_world():
 
 
 def test_temperature(rng):
-    log_x = random_laws(rng, 20, L, dtype=torch.float32)
+    log_x = random_log_probs(rng, 20, L, dtype=torch.float32)
     assert torch.equal(sharpen(log_x), log_x)
     torch.testing.assert_close(sharpen(log_x, 0.3), (log_x / 0.3).log_softmax(-1))
     coldest = sharpen(log_x, 0)
@@ -118,28 +118,28 @@ def test_temperature(rng):
 
 @pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.62, 0.9, 0.999])
 def test_top_p_keeps_the_smallest_set_that_reaches_p(top_p, rng):
-    log_x = random_laws(rng, 20, L)
+    log_x = random_log_probs(rng, 20, L)
     subsets = [s for n in range(1, V + 1) for s in itertools.combinations(range(V), n)]
-    for law, kept in zip(log_x.flatten(0, 1), sharpen(log_x, 1, top_p).flatten(0, 1), strict=True):
-        reach = [s for s in subsets if law.exp()[list(s)].sum() >= top_p]
+    for log_p, kept in zip(log_x.flatten(0, 1), sharpen(log_x, 1, top_p).flatten(0, 1), strict=True):
+        reach = [s for s in subsets if log_p.exp()[list(s)].sum() >= top_p]
         smallest = [s for s in reach if len(s) == len(reach[0])]
-        best = max(smallest, key=lambda s: law.exp()[list(s)].sum())
+        best = max(smallest, key=lambda s: log_p.exp()[list(s)].sum())
         inside = torch.zeros(V, dtype=torch.bool)
         inside[list(best)] = True
-        expected = torch.where(inside, law.exp(), 0) / law.exp()[inside].sum()
+        expected = torch.where(inside, log_p.exp(), 0) / log_p.exp()[inside].sum()
         torch.testing.assert_close(kept.exp(), expected, rtol=0, atol=1e-12)
 
 
 def test_delta_takes_a_fixed_factor_from_the_excluded(rng):
-    log_x = random_laws(rng, 20, L)
+    log_x = random_log_probs(rng, 20, L)
     hard, soft = (sharpen(log_x, 0.7, 0.6, delta) for delta in (-LOG_ZERO, 2.0))
     inside = hard > LOG_ZERO / 2
     factor = soft - (log_x / 0.7)
     ratio = factor.masked_fill(inside, -math.inf).amax(-1) - factor.masked_fill(~inside, -math.inf).amax(-1)
     some = ~inside.all(-1)
     torch.testing.assert_close(ratio[some], torch.full_like(ratio[some], -2.0))
-    for law in (hard, soft):
-        torch.testing.assert_close(law.exp().sum(-1), torch.ones(20, L).double())
+    for log_p in (hard, soft):
+        torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(20, L).double())
 
 
 @pytest.mark.parametrize("temperature", [-0.1, math.nan, math.inf])
@@ -156,7 +156,7 @@ def test_bad_top_p_is_refused(top_p):
 
 @pytest.mark.parametrize("output", OUTPUTS)
 @every_process
-def test_weights_are_the_law_where_there_is_noise(process_name, output, rng):
+def test_weights_are_the_prediction_where_there_is_noise(process_name, output, rng):
     process = get_process(process_name, V)
     model = NetworkDenoiser(tiny_network(process, L, rng), process, output)
     z, t = random_z(process, rng), torch.rand(50, generator=rng)

@@ -32,7 +32,7 @@ every_variate = pytest.mark.parametrize("control_variate", [True, False])
 
 
 class Mixture(Denoiser):
-    """A categorical lambda: one of several denoisers."""
+    """A mixture with a categorical lambda, which chooses one of several denoisers."""
 
     def __init__(self, *components):
         super().__init__()
@@ -46,7 +46,7 @@ class Mixture(Denoiser):
 
 
 class Constant(Denoiser):
-    """Certain of one class, whatever z and t."""
+    """A denoiser that is certain of one class for every z and t."""
 
     def __init__(self, process, certain):
         super().__init__()
@@ -59,7 +59,7 @@ class Constant(Denoiser):
 
 
 class Free(Denoiser):
-    """Free logits for every z, whatever the time."""
+    """A denoiser with free logits for every z, the same at all times."""
 
     def __init__(self, process, rng):
         super().__init__()
@@ -72,7 +72,7 @@ class Free(Denoiser):
 
 
 def number(z, process):
-    """The place of z [B, L] among all states."""
+    """Return the index of z [B, L] among all states."""
     return z @ process.num_symbols ** torch.arange(L - 1, -1, -1)
 
 
@@ -140,19 +140,19 @@ def test_terms_are_the_formulas_of_the_paper(process_name, control_variate, rng)
 
 
 def probability(log_x, x):
-    """Of sequences x [X, L] under product laws [..., L, V], [..., X]."""
+    """Compute the probability of sequences x [X, L] under product distributions [..., L, V], [..., X]."""
     return sum(log_x[..., d, x[:, d]] for d in range(L)).exp()
 
 
 def mean_kl(p, target, law):
-    """Sum of p [N] times KL of laws [N, L, V] over positions, where p is not 0."""
+    """Sum p [N] times the KL of distributions [N, L, V] over positions, where p is not 0."""
     nats = (torch.xlogy(target, target) - torch.xlogy(target, law)).sum((-1, -2))
     return (p[p > 0] * nats[p > 0]).sum()
 
 
 @every_process
 def test_the_loss_is_its_expectation_over_all_states(process_name, rng):
-    """Coins, two components, two lambdas at z_t: every x_0, z_t, lambda, z_u, lambda' and x enumerated."""
+    """Coins, two components, two lambdas at z_t: all x_0, z_t, lambda, z_u, lambda' and x are enumerated."""
     process, world, t, u = get_process(process_name, V), get_world("coins"), 0.7, 0.4
     teacher = ExactDenoiser(world, process)
     method = di4c(process, rng, teacher=teacher, samples=2, data_weight=0.8)
@@ -162,7 +162,7 @@ def test_the_loss_is_its_expectation_over_all_states(process_name, rng):
     q_t = process.likelihood(z, at_t)
     p_zx = torch.stack([q_t[:, range(L), one].prod(-1) for one in x], 1) * world.law()  # p(z_t, x_0)
     p_z, log_teacher = p_zx.sum(1), teacher(z, at_t).double()
-    onward = sum(  # of every position, [Z, L, S]
+    onward = sum(  # p(z_u | z_t) of every position, [Z, L, S]
         log_teacher[..., c, None].exp() * process.posterior(z, torch.full_like(z, c), at_u, at_t)
         for c in range(V)
     )
@@ -190,7 +190,7 @@ def test_the_loss_is_its_expectation_over_all_states(process_name, rng):
 
 @every_process
 def test_one_lambda_leaves_the_plain_divergences(process_name, rng):
-    """A mixture of one component, and one that ignores lambda: C is 0 and has no gradient."""
+    """For a mixture of one component, or one that ignores lambda, C is 0 and has no gradient."""
     process, world = get_process(process_name, V), get_world("coins")
     ignores = NetworkDenoiser(tiny_network(process, L, rng, mixture=4), process)
     for student, n in ((tables(process, 1, rng), 1), (tables(process, 1, rng), 3), (ignores, 3)):
@@ -213,7 +213,7 @@ def test_one_lambda_leaves_the_plain_divergences(process_name, rng):
 
 @every_process
 def test_student_that_is_the_teacher_has_no_marginal_divergence(process_name, rng):
-    """L_0 and L_d vanish for any z_t. L_c does where the student's later law is the one at z_t: no step."""
+    """L_0 and L_d are 0 at every z_t, and L_c is 0 without a step, where z_u is z_t."""
     process, world = get_process(process_name, V), get_world("coins")
     exact = ExactDenoiser(world, process)
     method = di4c(process, rng, student=exact, teacher=exact, initial=0.5)
@@ -225,8 +225,8 @@ def test_student_that_is_the_teacher_has_no_marginal_divergence(process_name, rn
 
 @every_process
 def test_consistency_is_at_rest_where_a_step_changes_no_marginal(process_name, rng):
-    """Independent positions: the exact laws after a step, averaged over it, are the exact laws before. So the
-    exact student has no expected gradient, every z_t and z_u enumerated; another one has."""
+    """With independent positions the mean of the exact distributions after a step is the one before it. The
+    exact student therefore has no expected gradient, over all z_t and z_u; another student has one."""
     p = torch.rand(L, V, generator=rng, dtype=torch.float64).softmax(-1)
     x = sequences(V, L)
     world = EnumerableWorld("independent", V, x, probability(p.log(), x).tolist(), "HT")
@@ -246,7 +246,7 @@ def test_consistency_is_at_rest_where_a_step_changes_no_marginal(process_name, r
     other = Table(process, L, rng)
     for log_x, at_rest in ((log_t, True), (other(z[before], t), False)):
         logits = log_x.clone().requires_grad_()
-        sampled = z[before].clamp(max=V - 1).unsqueeze(1)  # C of one lambda is 0 for any
+        sampled = z[before].clamp(max=V - 1).unsqueeze(1)  # C of one lambda is 0 for all samples
         draw = Di4CDraw(
             t, sampled[:, 0], z[before], logits.log_softmax(-1).unsqueeze(1), log_t, sampled, log_u
         )
@@ -257,7 +257,7 @@ def test_consistency_is_at_rest_where_a_step_changes_no_marginal(process_name, r
 
 @every_process
 def test_the_control_variate_changes_no_expected_gradient(process_name, rng):
-    """Over x_0 given z_t for an exact teacher, over both x^j given their laws. All enumerated."""
+    """The mean is taken over x_0 given z_t, for an exact teacher, and over both x^j; all are enumerated."""
     process, world = get_process(process_name, V), get_world("coins")
     z, x, t = sequences(process.num_symbols, L), sequences(V, L), torch.tensor([0.7]).double()
     p_zx = torch.stack([process.likelihood(z, t)[:, range(L), one].prod(-1) for one in x], 1) * world.law()
@@ -292,7 +292,7 @@ def test_the_control_variate_changes_no_expected_gradient(process_name, rng):
 
 
 def test_free_mixture_learns_the_coins_beyond_the_product_limit(rng):
-    """Five components can be the coins exactly. The exact law of one step, after a short training."""
+    """Five components can represent the coins exactly; one step of a short training comes close to them."""
     process, world = get_process("masked", V), get_world("coins")
     student = Mixture(*(Free(process, rng) for _ in range(5)))
     exact = ExactDenoiser(world, process)
@@ -349,13 +349,13 @@ def test_data_weights(rng):
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"samples": 0}, "samples: 0 is not allowed; choose a whole number of at least 1"),
-        ({"delta": 0.0}, "delta: 0.0 is not allowed; choose a time"),
-        ({"initial": 1.5}, "initial: 1.5 is not allowed; choose a time"),
+        ({"samples": 0}, "samples: 0 is not allowed; it must be a whole number of at least 1"),
+        ({"delta": 0.0}, "delta: 0.0 is not allowed; it must lie in \\(0, 1]"),
+        ({"initial": 1.5}, "initial: 1.5 is not allowed; it must lie in \\(0, 1]"),
         ({"delta_rule": "fixed"}, "delta_rule: 'fixed' is not allowed; choose one of"),
         ({"data_shape": "cosine"}, "data_shape: 'cosine' is not allowed; choose one of"),
-        ({"data_weight": -1.0}, "data_weight: -1.0 is not allowed; choose"),
-        ({"data_weight": math.nan}, "data_weight: nan is not allowed; choose"),
+        ({"data_weight": -1.0}, "data_weight: -1.0 is not allowed; it must be a finite number"),
+        ({"data_weight": math.nan}, "data_weight: nan is not allowed; it must be a finite number"),
     ],
 )
 def test_impossible_settings_are_refused(settings, words):
@@ -372,7 +372,7 @@ IMAGE = (4, 4, 1)
 
 
 def networks(rng, image_shape, mixture):
-    """A network without and one with lambda, of the same weights, the latter's projection at zero."""
+    """Return networks without and with lambda, of the same weights; the projection of lambda is zero."""
     made = []
     for values in (0, mixture):
         torch.manual_seed(rng.initial_seed())
@@ -428,7 +428,7 @@ def test_a_network_takes_lambda_or_noise():
 
 
 def test_lambda_is_fresh_in_every_step_of_the_sampler(rng):
-    """Of two certain components, HH and TT, one step makes pairs; in four, lambda may change between."""
+    """With two certain components, HH and TT, one step gives equal pairs; in four steps lambda may change."""
     process = get_process("masked", V)
     certain = [Constant(process, c) for c in range(V)]
     once, often = (
@@ -436,7 +436,7 @@ def test_lambda_is_fresh_in_every_step_of_the_sampler(rng):
     )
     assert (once[:, 0] == once[:, 1]).all()
     assert binomtest(int((once[:, 0] == 0).sum()), 400, 0.5).pvalue > LEAST_P
-    apart = 3 / 4 / 2  # revealed in two steps of the four, with unlike lambdas
+    apart = 3 / 4 / 2  # revealed in different steps of the four, with different lambdas
     assert binomtest(int((often[:, 0] != often[:, 1]).sum()), 400, apart).pvalue > LEAST_P
 
 
@@ -456,7 +456,7 @@ def test_hybrid_leaves_the_last_steps_to_the_teacher(steps, switch_time, by_teac
 
 
 def test_hybrid_of_many_times(rng):
-    """Every sequence goes by its own time, and the noise is the student's."""
+    """Every sequence is switched by its time, and the noise is the student's."""
     process = get_process("masked", V)
     student, teacher = tables(process, 2, rng), Table(process, L, rng)
     hybrid = Hybrid(student, teacher, 0.5)

@@ -1,5 +1,5 @@
-"""Objectives against exact answers: every draw of a small world is enumerated, nothing is sampled that can
-be summed. Gradients, optima, schedules of the players, weights, the continuous-time bound."""
+"""Objectives against exact answers: every draw of a small world is enumerated, and sums replace samples where
+possible. Gradients, optima, schedules of the players, weights, the continuous-time bound."""
 
 import math
 
@@ -40,20 +40,20 @@ every_weight = pytest.mark.parametrize("weight", ["one", "mean", "bound"])
 
 
 def random_world(rng):
-    """Two tokens of three classes, every pair possible."""
+    """Return a world of two tokens of three classes in which every pair is possible."""
     probs = torch.rand(V**L, generator=rng, dtype=torch.float64) + 0.1
     return EnumerableWorld("toy", V, sequences(V, L), (probs / probs.sum()).tolist(), "abc")
 
 
-def distil(process, rng, steps=1, **switches):
-    """D-MMD among random tables: the laws of student, auxiliary and teacher have nothing in common."""
+def distil(process, rng, steps=1, **settings):
+    """Return D-MMD among random tables: student, auxiliary and teacher are unrelated."""
     return DMMD(
-        *(Table(process, L, rng).double() for _ in range(3)), process, DMMDSettings(steps, **switches)
+        *(Table(process, L, rng).double() for _ in range(3)), process, DMMDSettings(steps, **settings)
     )
 
 
 def every_draw(method, world, s, t):
-    """All draws of Algorithm 1 at times s < t, with their probabilities [N]."""
+    """Return all draws of Algorithm 1 at times s < t, with their probabilities [N]."""
     process, student = method.process, method.players["generator"]
     z, x = sequences(process.num_symbols, L), sequences(V, L)
     a, b, c = (
@@ -70,7 +70,7 @@ def every_draw(method, world, s, t):
 
 
 def student_law(p, draw, process):
-    """g: the law of x given z_s by enumeration, at the draws' z_s, [N, L, V]."""
+    """Enumerate g, the distribution of x given z_s, at the z_s of the draws, [N, L, V]."""
     index = draw.z_s @ process.num_symbols ** torch.arange(L - 1, -1, -1)
     joint = torch.zeros(process.num_symbols**L, L, V, dtype=p.dtype)
     joint.index_add_(0, index, p[:, None, None] * one_hot(draw.x, V))
@@ -78,7 +78,7 @@ def student_law(p, draw, process):
 
 
 def per_draw(terms, draw, log_teacher, log_auxiliary):
-    """The sum of a method's loss terms for every draw alone, [N]."""
+    """Sum a method's loss terms for every draw alone, [N]."""
 
     def alone(s, log_x, x, z_s, *others):
         one = DMMDDraw(s[None], log_x[None], x[None], z_s[None])
@@ -87,10 +87,10 @@ def per_draw(terms, draw, log_teacher, log_auxiliary):
     return torch.func.vmap(alone)(draw.s, draw.log_x, draw.x, draw.z_s, log_teacher, log_auxiliary)
 
 
-def setting(process_name, rng, **switches):
-    """A method with every draw of it on a random world, and the teacher's law at z_s."""
+def setting(process_name, rng, **settings):
+    """Return a method with all its draws on a random world, and the teacher's log-probabilities at z_s."""
     process, (s, t) = make_process(process_name, V)
-    method = distil(process, rng, **switches)
+    method = distil(process, rng, **settings)
     p, draw = every_draw(method, random_world(rng), s, t)
     return method, p, draw, method.teacher(draw.z_s, draw.s)
 
@@ -121,10 +121,10 @@ AUXILIARIES = [
 ]
 
 
-@pytest.mark.parametrize("process_name, switches", AUXILIARIES)
-def test_auxiliary_is_fitted_to_the_mean_of_student_and_teacher(process_name, switches, rng):
-    """With student and teacher frozen a free table of logits ends at (g + theta) / 2, at g without anchor."""
-    method, p, draw, log_teacher = setting(process_name, rng, **switches)
+@pytest.mark.parametrize("process_name, settings", AUXILIARIES)
+def test_auxiliary_is_fitted_to_the_mean_of_student_and_teacher(process_name, settings, rng):
+    """With student and teacher frozen, a free table of logits ends at (g + theta)/2, at g without anchor."""
+    method, p, draw, log_teacher = setting(process_name, rng, **settings)
     logits = torch.zeros(method.process.num_symbols**L, L, V, dtype=torch.float64, requires_grad=True)
     index = draw.z_s @ method.process.num_symbols ** torch.arange(L - 1, -1, -1)
     optimizer = torch.optim.LBFGS(
@@ -260,8 +260,8 @@ def test_only_masked_positions_of_z_s_count(weight, rng):
 
 
 def test_mean_and_bound_are_one_weight_for_linear_masked_noise(rng):
-    """Given its masked positions, let z_s not depend on s. Then both weights give a set of n of the L
-    positions the same total over s ~ U(0, 1), up to the constant L / (L + 1)."""
+    """If z_s does not depend on s given its masked positions, both weights give a set of n of the L positions
+    the same total over s ~ U(0, 1), up to the constant L / (L + 1)."""
     process, length = get_process("masked", V), 4
     masked = sequences(2, length).bool()
     u, w = np.polynomial.legendre.leggauss(8)  # exact for polynomials in s of degree 15
@@ -354,28 +354,33 @@ def test_the_teacher_is_sharpened_with_a_finite_delta(rng):
 
 
 @pytest.mark.parametrize(
-    "process_name, switches, words",
+    "process_name, settings, words",
     [
         ("uniform", {"target": "soft"}, "target: 'soft' is not allowed for uniform noise"),
         ("masked", {"form": "reverse_kernel"}, "form: 'reverse_kernel' is not allowed for masked noise"),
-        ("masked", {"times": "independent"}, "reverse: 'posterior' is not allowed with times 'independent'"),
+        (
+            "masked",
+            {"times": "independent"},
+            "reverse: 'posterior' is not allowed; it needs times with s <= t",
+        ),
         ("masked", {"weight": "two"}, "weight: 'two' is not allowed; choose one of"),
         ("masked", {"steps": 0}, "steps: 0 is not allowed"),
         ("masked", {"auxiliary_updates": 0}, "auxiliary_updates: 0 is not allowed"),
         ("masked", {"temperature": -1.0}, "temperature: -1.0 is not allowed"),
+        ("masked", {"temperature": 0.0}, "temperature: 0.0 is not allowed; it needs a value above 0"),
         ("masked", {"top_p": math.nan}, "top_p: nan is not allowed"),
     ],
 )
-def test_impossible_switches_are_refused(process_name, switches, words, rng):
+def test_impossible_settings_are_refused(process_name, settings, words, rng):
     with pytest.raises(ValueError, match=words):
-        distil(get_process(process_name, V), rng, **switches)
+        distil(get_process(process_name, V), rng, **settings)
 
 
 # --- teachers ---------------------------------------------------------------------------------------------
 
 
 @every_process
-def test_cross_entropy_is_least_at_the_exact_posterior(process_name, rng):
+def test_cross_entropy_is_minimal_at_the_exact_posterior(process_name, rng):
     world, (process, (_, t)) = random_world(rng), make_process(process_name, V)
     z = sequences(process.num_symbols, L)
     p = world.probs[:, None] * transition(process, process.alpha(t))[world.outcomes.unsqueeze(1), z].prod(-1)
@@ -420,7 +425,7 @@ def test_times_are_stratified(rng):
 
 @pytest.mark.parametrize("u", [0.0, 1 - 2**-53])
 def test_losses_are_finite_at_the_ends_of_time(u, rng, monkeypatch):
-    """Where single-precision alpha would round to 0 or 1."""
+    """At these times single-precision alpha would round to 0 or 1."""
     for module in (dmmd, teacher):
         monkeypatch.setattr(module, "uniform", lambda shape, _: torch.full(shape, u, dtype=torch.float64))
     process, world = get_process("uniform", 2), get_world("coins")

@@ -16,16 +16,15 @@ from dmmd_lite.metrics import feature_distances, inception
 from dmmd_lite.metrics.classifier import (
     CLASSIFIERS,
     LARGER,
-    RECIPES,
     cached_files,
     extractor_files,
     train_classifier,
     unit_images,
 )
-from dmmd_lite.metrics.features import EXTRACTORS, load_features
+from dmmd_lite.metrics.features import load_features
 from dmmd_lite.metrics.inception import FILES, VARIABLE, load_inception
 from dmmd_lite.metrics.resnet import RESNETS, ResNet
-from dmmd_lite.metrics.suite import METRICS, ON_REQUEST, evaluate_samples, metrics_for
+from dmmd_lite.metrics.suite import METRICS, evaluate_samples, metrics_for
 from dmmd_lite.models.evaluation import default_num
 from dmmd_lite.worlds import WORLDS, get_world
 from dmmd_lite.worlds.image_sets import mnist
@@ -55,15 +54,17 @@ def weights(tmp_path, monkeypatch):
 
 
 def test_every_image_world_has_features_of_its_own():
-    worlds = {name for name in WORLDS if isinstance(get_world(name), ImageWorld)}
-    assert worlds == set(EXTRACTORS) and set(CLASSIFIERS) == set(RECIPES)
-    assert set(EXTRACTORS.values()) <= {*(f"{name}-classifier" for name in CLASSIFIERS), *RESNETS}
+    worlds = [get_world(name) for name in WORLDS]
+    for world in worlds:
+        assert bool(world.extractor) == isinstance(world, ImageWorld) == ("images" in world.traits)
+    extractors = {world.extractor for world in worlds} - {""}
+    assert extractors <= {*(f"{name}-classifier" for name in CLASSIFIERS), *RESNETS}
 
 
 @pytest.mark.parametrize("world_name", ["digits", "glyphs", "fashion_mnist"])
 def test_no_unit_is_blown_up(world_name):
     """What hardly varies is not divided by next to nothing."""
-    spread = load_features(world_name).model.std
+    spread = load_features(get_world(world_name)).model.std
     assert spread.min() >= 0.0999 * spread.median()  # half precision
 
 
@@ -72,12 +73,12 @@ def test_released_classifiers_are_small_and_name_their_training(world_name):
     weights, provenance = extractor_files(f"{world_name}-classifier")
     facts = json.loads(provenance.read_text())
     assert weights.stat().st_size < 300_000
-    assert facts["recipe"] == RECIPES[world_name]
+    assert facts["recipe"] == CLASSIFIERS[world_name]
     assert facts["accuracy"]["test"] > 0.8 and set(facts["accuracy"]) == {"train", "valid", "test"}
 
 
 def test_glyph_features_see_what_is_there(rng):
-    world, extract = get_world("glyphs"), load_features("glyphs")
+    world, extract = get_world("glyphs"), load_features(get_world("glyphs"))
     test = world.stored("test")[:2000]
     facts = json.loads(extractor_files("glyphs-classifier")[1].read_text())
     assert extract.name.startswith("glyphs-classifier-") and extract.dim == 64 and extract.num_classes == 62
@@ -85,7 +86,7 @@ def test_glyph_features_see_what_is_there(rng):
     assert right == pytest.approx(facts["accuracy"]["test"], abs=0.04)
     features = extract(world.draw(2000, rng)[0])
     np.testing.assert_allclose(features.mean(0), 0, atol=0.2)
-    fine = load_features("glyphs256")
+    fine = load_features(get_world("glyphs256"))
     assert fine.name == extract.name
     state = rng.get_state()
     coarse, exact = world.draw(50, rng)[0], get_world("glyphs256").draw(50, rng.set_state(state))[0]
@@ -111,24 +112,25 @@ def test_glyph_distances_have_a_floor_and_see_what_is_missing(rng):
 
 def test_a_classifier_is_trained_into_the_cache_once(tmp_path, monkeypatch):
     """MNIST's, on glyph-like images in its place."""
-    from dmmd_lite.metrics import classifier as build_features
+    from dmmd_lite.metrics import classifier
 
     class Few(type(get_world("glyphs"))):
+        extractor = "mnist-classifier"
         provenance = {"images_sha256": "few"}
 
     few = Few(16, "mnist")
     few.parts = {split: few.draw(200, torch.Generator().manual_seed(1)) for split in ("valid", "test")}
-    monkeypatch.setattr(build_features, "get_world", lambda name: few)
+    monkeypatch.setattr(classifier, "get_world", lambda name: few)
     monkeypatch.setattr("dmmd_lite.metrics.features.get_world", lambda name: few)
-    monkeypatch.setitem(RECIPES, "mnist", LARGER | {"images": 300, "epochs": 1})
+    monkeypatch.setitem(CLASSIFIERS, "mnist", LARGER | {"images": 300, "epochs": 1})
     monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path))
     load_features.cache_clear()
-    first = load_features("mnist")
+    first = load_features(few)
     assert [f.suffix for f in sorted((tmp_path / "features").iterdir())] == [".json", ".lock", ".safetensors"]
-    monkeypatch.setattr(build_features, "build", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(classifier, "build", lambda *_: pytest.fail("trained again"))
     assert cached_files("mnist")[1].is_file()
     load_features.cache_clear()
-    assert load_features("mnist").name == first.name
+    assert load_features(few).name == first.name
     load_features.cache_clear()
 
 
@@ -157,13 +159,13 @@ def test_the_resnets_are_those_published(architecture, parameters, rng):
 
 def test_a_resnet_is_read_by_architecture_or_by_file(weights, tmp_path, rng):
     crops = get_world("photos").sample(70, rng)
-    own = load_features("photos")
+    own = load_features(get_world("photos"))
     assert own.name.startswith("resnet20-") and own(crops).shape == (70, 64)
     copied = tmp_path / "mine.safetensors"
     copied.write_bytes(weights.read_bytes())
-    same = load_features("photos", f"resnet20:{copied}")
+    same = load_features(get_world("photos"), f"resnet20:{copied}")
     assert same.name == own.name and np.array_equal(same(crops), own(crops))
-    coarse = load_features("photos@16")
+    coarse = load_features(get_world("photos@16"))
     assert coarse.name == own.name and coarse.images(torch.full((1, 3072), 15)).max() == 1
     (record,) = evaluate_samples(
         crops, get_world("photos"), ["frechet"], split="valid", features=f"resnet20:{copied}"
@@ -173,7 +175,7 @@ def test_a_resnet_is_read_by_architecture_or_by_file(weights, tmp_path, rng):
 
 def refused(world_name, features):
     with pytest.raises(ValueError) as error:
-        load_features(world_name, features)
+        load_features(get_world(world_name), features)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -208,7 +210,7 @@ def test_what_is_no_extractor_is_said(weights, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_weights_recognise_cifar():
     world = get_world("cifar10")
-    extract = load_features("cifar10")
+    extract = load_features(world)
     right = (extract.classes(world.stored("test")[:1000]) == world.labels("test")[:1000].numpy()).mean()
     assert right == pytest.approx(0.917, abs=0.04)
 
@@ -325,7 +327,6 @@ def numbers(rng, monkeypatch):
     x[:, :, 14:] //= 2
     parts = x.flatten(1).split([300, 20, 20])
     world.parts = {k: (v, torch.zeros(len(v))) for k, v in zip(world.splits, parts, strict=True)}
-    monkeypatch.setattr(inception, "get_world", lambda name: world)
     return world
 
 
@@ -337,7 +338,7 @@ def test_fid_compares_with_the_whole_training_set(library, numbers, monkeypatch,
     assert copies.details == {"extractor": f"inception-2015-12-05-{inception.SHA256[:8]}", "split": "train"}
     flipped = numbers.split("train").view(-1, 28, 28).flip(-1).flatten(1)[:100]
     (record,) = evaluate_samples(flipped, numbers, ["fid"])
-    extract = load_inception("mnist")
+    extract = load_inception(numbers)
     by_hand = feature_distances.frechet(extract(flipped), extract(numbers.stored("train")))
     assert (record.value, record.low, record.high) == (by_hand.value, by_hand.low, by_hand.high)
     assert record.value > 0.01
@@ -407,13 +408,14 @@ def test_the_library_takes_what_it_is_given(tmp_path, monkeypatch):
     monkeypatch.setattr(inception, "SHA256", hashlib.sha256(b"random").hexdigest())
     monkeypatch.setenv(VARIABLE, str(weights))
     load_inception.cache_clear()
-    extract = load_inception("glyphs")
+    extract = load_inception(get_world("glyphs"))
     assert extract(get_world("glyphs").stored("test")[:2]).shape == (2, 2048)
     load_inception.cache_clear()
 
 
 def test_fid_is_measured_where_it_is_named():
-    assert "fid" in ON_REQUEST and METRICS["fid"] == "published"
+    assert not METRICS["fid"].default and METRICS["fid"].trait == "published"
+    assert all(metric.default for name, metric in METRICS.items() if name != "fid")
     assert [name for name in WORLDS if "fid" in metrics_for(get_world(name))] == [
         "fashion_mnist",
         "mnist",

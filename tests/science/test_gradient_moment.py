@@ -23,7 +23,6 @@ from dmmd_lite.metrics.gradient_moment import (
     score,
 )
 from dmmd_lite.metrics.judges import Judge, chain_judge, transformers_judge
-from dmmd_lite.metrics.references import REFERENCE_SEED
 from dmmd_lite.metrics.suite import evaluate_samples, metrics_for
 from dmmd_lite.models.evaluation import evaluate, frontier
 from dmmd_lite.models.judging import check_judge, default_judge, model_judge
@@ -31,6 +30,7 @@ from dmmd_lite.models.store import load_judge, load_model, train_recipe
 from dmmd_lite.networks.transformer import Transformer
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.worlds import get_world
+from dmmd_lite.worlds.base import REFERENCE_SEED
 from dmmd_lite.worlds.markov import Markov
 
 SAFE = 6  # standard errors

@@ -1,4 +1,4 @@
-"""IDLM and Di[M]O, presets of D-MMD's switches, against their sources' formulas, optima and laws."""
+"""IDLM and Di[M]O, settings of D-MMD, against their sources' formulas, optima and distributions."""
 
 import math
 
@@ -40,32 +40,28 @@ PRESETS = [
 
 
 def random_world(rng):
-    """Two tokens of three classes, every pair possible."""
+    """Return a world of two tokens of three classes in which every pair is possible."""
     probs = torch.rand(V**L, generator=rng, dtype=torch.float64) + 0.1
     return EnumerableWorld("toy", V, sequences(V, L), (probs / probs.sum()).tolist(), "abc")
 
 
-def student_process(process, switches):
-    return process if switches.masked is None else RandomStart(process, switches.masked)
-
-
-def tables(process, switches, rng):
-    """A method among random tables in double precision."""
-    generator = Table(student_process(process, switches), L, rng)
+def tables(process, settings, rng):
+    """Return a method among random tables in double precision."""
+    generator = Table(settings.process(process), L, rng)
     others = [Table(process, L, rng) for _ in range(2)]
-    return DMMD(*(table.double() for table in (generator, *others)), process, switches)
+    return DMMD(*(table.double() for table in (generator, *others)), process, settings)
 
 
-def networks(process, switches, rng):
-    """A method among tiny networks."""
-    paths = student_process(process, switches)
+def networks(process, settings, rng):
+    """Return a method among tiny networks."""
+    paths = settings.process(process)
     generator = NetworkDenoiser(tiny_network(process, L, rng), paths)
     others = [NetworkDenoiser(tiny_network(process, L, rng), process) for _ in range(2)]
-    return DMMD(generator, *others, process, switches)
+    return DMMD(generator, *others, process, settings)
 
 
 def random_draw(method, rng, num=50):
-    """Unrelated laws of student, teacher and auxiliary, tokens, states and times."""
+    """Return unrelated distributions of student, teacher and auxiliary, with tokens, states and times."""
     s = torch.rand(num, generator=rng, dtype=torch.float64).clamp(min=0.05)
     laws = [torch.randn(num, L, V, generator=rng, dtype=torch.float64).log_softmax(-1) for _ in range(3)]
     x = torch.randint(V, (num, L), generator=rng)
@@ -76,24 +72,24 @@ def random_draw(method, rng, num=50):
 # --- what all presets share ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("process_name, switches", PRESETS)
-def test_no_generator_gradient_where_teacher_and_auxiliary_agree(process_name, switches, rng):
-    method = networks(get_process(process_name, V), switches, rng)
+@pytest.mark.parametrize("process_name, settings", PRESETS)
+def test_no_generator_gradient_where_teacher_and_auxiliary_agree(process_name, settings, rng):
+    method = networks(get_process(process_name, V), settings, rng)
     generator, x, largest = method.players["generator"], torch.randint(V, (64, L), generator=rng), []
     for teacher in (method.teacher, method.players["auxiliary"]):
         method.teacher = teacher
         sum(method.losses(0, x, rng)["generator"].values()).backward()
         largest.append(max(float(p.grad.abs().max()) for p in generator.parameters()))
         generator.zero_grad()
-    rounding = 0 if switches.tau is None else 1e-3  # the gradients through both inputs differ by rounding
+    rounding = 0 if settings.tau is None else 1e-3  # tau: gradients through both inputs differ by rounding
     assert largest[1] <= rounding * largest[0] and largest[0] > 0
 
 
 @pytest.mark.parametrize("updates", ["alternating", "fused"])
-@pytest.mark.parametrize("process_name, switches", PRESETS)
-def test_each_turn_reaches_its_player_only(process_name, switches, updates, rng):
-    switches = DMMDSettings(**{**vars(switches), "updates": updates})
-    method = networks(get_process(process_name, V), switches, rng)
+@pytest.mark.parametrize("process_name, settings", PRESETS)
+def test_each_turn_reaches_its_player_only(process_name, settings, updates, rng):
+    settings = DMMDSettings(**{**vars(settings), "updates": updates})
+    method = networks(get_process(process_name, V), settings, rng)
     x = torch.randint(V, (32, L), generator=rng)
     for step in range(2):
         terms = method.losses(step, x, rng)
@@ -110,8 +106,8 @@ def test_each_turn_reaches_its_player_only(process_name, switches, updates, rng)
 
 
 def test_the_teacher_is_not_asked_without_need(rng):
-    for switches, calls in ((idlm(4, "masked"), 1), (dimo(), 1), (DMMDSettings(4), 2)):
-        method = networks(get_process("masked", V), switches, rng)
+    for settings, calls in ((idlm(4, "masked"), 1), (dimo(), 1), (DMMDSettings(4), 2)):
+        method = networks(get_process("masked", V), settings, rng)
         method.teacher = Counting(method.teacher)
         for step in range(2):
             method.losses(step, torch.randint(V, (8, L), generator=rng), rng)
@@ -159,7 +155,8 @@ def test_masked_idlm_times_are_independent(rng):
 
 
 def law_given(process, probs, x, z):
-    """log of the law of every position of x [N, L], of probabilities [N], given z [Z, L]; masked noise."""
+    """Return the log-probabilities of every position given z [Z, L], for x [N, L] of probabilities [N];
+    masked noise."""
     agrees = ((z[:, None] == x) | (z[:, None] == process.mask)).all(-1).double()
     joint = agrees * probs
     marginal = torch.einsum("zn,nlv->zlv", joint, one_hot(x, V).double())
@@ -167,17 +164,17 @@ def law_given(process, probs, x, z):
 
 
 def masked_patterns(x, process):
-    """Every way to mask x [N, L]: states [N, P, L] and how many positions each masks, [P]."""
+    """Return every way to mask x [N, L]: states [N, P, L] and how many positions each masks, [P]."""
     masks = sequences(2, L).bool()
     return torch.where(masks, process.mask, x[:, None]), masks.sum(-1)
 
 
 def test_masked_idlm_at_its_auxiliary_optimum_is_the_reverse_divergence(rng):
-    """The mean over times of L_gen is KL(student || world), per token, where the auxiliary is the student's
-    own posterior and the teacher the world's: the bound of masked noise is tight."""
+    """The mean over times of L_gen is KL(student || world), per token, if auxiliary and teacher are the exact
+    posteriors of student and world: the bound of masked noise is tight."""
     process, world = get_process("masked", V), random_world(rng)
     method = tables(process, idlm(4, "masked"), rng)
-    x, start = sequences(V, L), torch.tensor([[process.mask, 1]])  # one state z_t that tells something
+    x, start = sequences(V, L), torch.tensor([[process.mask, 1]])  # a state z_t with one known token
     log_x = method.players["generator"](start, torch.tensor([0.7], dtype=torch.float64))
     log_x = torch.stack([log_x[0, 0], torch.randn(V, generator=rng, dtype=torch.float64).log_softmax(-1)])[
         None
@@ -202,16 +199,16 @@ def test_masked_idlm_at_its_auxiliary_optimum_is_the_reverse_divergence(rng):
 # --- the auxiliary's optimum without anchor -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("switches", [idlm(4, "masked"), dimo()], ids=["idlm", "dimo"])
-def test_the_auxiliary_is_best_at_the_law_of_the_student(switches, rng):
-    """The loss of a free table of logits, which is convex, has no slope at the law of x given z_s, smoothed
-    as the targets are."""
+@pytest.mark.parametrize("settings", [idlm(4, "masked"), dimo()], ids=["idlm", "dimo"])
+def test_the_auxiliary_is_best_at_the_distribution_of_the_student(settings, rng):
+    """The loss of a free table of logits, which is convex, has gradient 0 at the distribution of x given z_s,
+    with the smoothing of the targets."""
     process = get_process("masked", V)
-    method = tables(process, switches, rng)
+    method = tables(process, settings, rng)
     start = sequences(process.num_symbols, L)
     weights = torch.rand(len(start), generator=rng, dtype=torch.float64)
     log_x = method.players["generator"](start, torch.ones(len(start), dtype=torch.float64)).detach()
-    if switches.masked is None:  # what z_t reveals is known: a state of masks shows all there is to test
+    if settings.masked is None:  # a state of masks is general enough, because known tokens have no loss
         start, weights, log_x = (v[-1:] for v in (start, weights, log_x))
     x = sequences(V, L)
     a, b = (
@@ -226,7 +223,7 @@ def test_the_auxiliary_is_best_at_the_law_of_the_student(switches, rng):
     joint = torch.zeros(process.num_symbols**L, L, V, dtype=torch.float64)
     joint.index_add_(0, index, p[:, None, None] * one_hot(draw.x, V))
     law = joint / joint.sum(-1, keepdim=True)
-    epsilon = switches.smoothing or 0
+    epsilon = settings.smoothing or 0
     slopes = []
     for table in ((1 - epsilon) * law + epsilon / V, law.flip(-1)):
         logits = table.nan_to_num(1 / V).clamp(min=1e-300).log().requires_grad_()
@@ -242,7 +239,7 @@ def test_the_auxiliary_is_best_at_the_law_of_the_student(switches, rng):
 
 
 def duo_bound(log_loo, p, z, alpha, alpha_prime):
-    """The uniform bound with a vector p for data and an observed token z, as IDLM's source prints it: per
+    """Compute the uniform bound for data p, a vector, and an observed token z, as in IDLM's source: per
     position, x_bar = V alpha v + 1 - alpha, (alpha'/(V alpha)) (V/x_bar_z - V/y_bar_z
     - sum_c (x_bar_c/x_bar_z) log[(y_bar_z/y_bar_c)(x_bar_c/x_bar_z)])."""
     x, y = (V * alpha * v + 1 - alpha for v in (p, log_loo.exp()))
@@ -255,11 +252,11 @@ def duo_bound(log_loo, p, z, alpha, alpha_prime):
 def test_uniform_idlm_is_its_formula(rng, monkeypatch):
     """Value and gradients of both losses, the latter through the point that teacher and auxiliary read."""
     process, num = get_process("uniform", V), 200
-    switches = idlm(4, "uniform", tau=0.3)
-    method = networks(process, switches, rng)
+    settings = idlm(4, "uniform", tau=0.3)
+    method = networks(process, settings, rng)
     student, auxiliary = method.players.values()
     x = torch.randint(V, (num, L), generator=rng)
-    s, t = torch.rand(2, num, generator=rng) * 0.8 + 0.1  # as printed the bound cancels badly at the ends
+    s, t = torch.rand(2, num, generator=rng) * 0.8 + 0.1  # the printed bound is inaccurate at the ends
     monkeypatch.setattr(method, "draw_times", lambda *_: (s, t))
     state, found = rng.get_state(), {}
     for step in range(2):
@@ -275,7 +272,7 @@ def test_uniform_idlm_is_its_formula(rng, monkeypatch):
     p = student(process.corrupt(x, t, rng), t).exp()
     xi = torch.randn(num, L, V, generator=rng)
     alpha = (1 - s)[:, None, None]
-    ratio = inverse_of_erf(alpha.double()).float()  # below: for V = 3 by bisection
+    ratio = inverse_of_erf(alpha.double()).float()  # by bisection, for V = 3
     noisy = (ratio * p + xi) / (1 + ratio**2).sqrt()
 
     def bounds(p, noisy):
@@ -300,7 +297,7 @@ def test_uniform_idlm_is_its_formula(rng, monkeypatch):
 
 
 def inverse_of_erf(alpha):
-    """r with (V E[Phi(u + r)^(V-1)] - 1)/(V - 1) = alpha, by bisection on Gauss-Hermite quadrature."""
+    """Solve (V E[Phi(u + r)^(V-1)] - 1)/(V - 1) = alpha for r by bisection on Gauss-Hermite quadrature."""
     u, w = np.polynomial.hermite_e.hermegauss(60)
     u, w = torch.from_numpy(u), torch.from_numpy(w / w.sum())
     low, high = torch.zeros_like(alpha), torch.full_like(alpha, 12.0)
@@ -313,7 +310,7 @@ def inverse_of_erf(alpha):
 
 
 class Fixed(Denoiser):
-    """One sequence, for certain."""
+    """A denoiser that is certain of one sequence."""
 
     def __init__(self, x):
         super().__init__()
@@ -324,8 +321,8 @@ class Fixed(Denoiser):
 
 
 def test_uniform_idlm_of_a_certain_student_is_its_surprise(rng):
-    """With one x for certain, known to the auxiliary, the mean of L_gen is -log p(x) per token: a point of
-    the simplex at small tau is a token of uniform noise, and the bound is tight."""
+    """If the student and the auxiliary are certain of one x, the mean of L_gen is -log p(x) per token: a
+    point of the simplex at small tau is a token of uniform noise, and the bound is tight."""
     process, world, num = get_process("uniform", V), random_world(rng), 40_000
     x = world.outcomes[int(torch.randint(V**L, (), generator=rng))]
     certain = Fixed(x)
@@ -352,14 +349,14 @@ class OfArgmax(Table):
 
 
 class Certain(Table):
-    """One token for certain at every position, another for every z."""
+    """A table that is certain of one token at every position, a different one for every z."""
 
     def forward(self, z, t, noise=None):
         return torch.where(one_hot(super().forward(z, t).argmax(-1), V).bool(), 0.0, LOG_ZERO)
 
 
 def test_uniform_idlm_is_its_mean_over_all_states(rng):
-    """At one s and t, from one x: over every z_t, the student's token given it, and every z_s."""
+    """At one s and t, from one x, the mean is taken over z_t, the student's tokens given z_t, and z_s."""
     process, (s, t) = get_process("uniform", V), torch.tensor([0.4, 0.7])
     student, others = Certain(process, L, rng), [OfArgmax(process, L, rng) for _ in range(2)]
     method = DMMD(student, *others, process, idlm(4, "uniform"))
@@ -400,8 +397,9 @@ def test_uniform_idlm_is_its_mean_over_all_states(rng):
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, -0.2])
 def test_dimo_gradient(beta, rng):
-    """In the generator's logits: that of (1 - beta) KL(theta || softmax l) + beta KL(softmax l || theta) at
-    softmax l = phi, at masked positions and nowhere else; the loss is half its square."""
+    """The gradient in the generator's logits is that of
+    (1 - beta) KL(theta || softmax l) + beta KL(softmax l || theta) at softmax l = phi, at masked positions
+    and nowhere else; the loss is half its square."""
     process = get_process("masked", V)
     method = tables(process, dimo(beta=beta), rng)
     draw, log_teacher, log_auxiliary = random_draw(method, rng)
@@ -420,7 +418,7 @@ def test_dimo_gradient(beta, rng):
 
 
 def test_dimo_losses_are_their_means_over_all_states(rng):
-    """At one s: over every start, every x given it, and every choice of positions to mask."""
+    """At one s, the mean is taken over starts, x given the start, and choices of positions to mask."""
     process, s = get_process("masked", V), torch.tensor(0.5)  # n = 1 of the two positions
     method = tables(process, dimo(beta=-0.2), rng)
     method.draw_times = lambda n, *_: (s.expand(n), torch.ones(n))
@@ -453,7 +451,7 @@ def test_dimo_losses_are_their_means_over_all_states(rng):
 def test_reverse_divergence_of_dimo_is_dmmd_at_the_auxiliary(rng):
     """With beta 1 the gradient is equation 11's where the student's probabilities are the auxiliary's."""
     process = get_process("masked", V)
-    ours, theirs = (tables(process, switches, rng) for switches in (DMMDSettings(1), dimo(beta=1.0)))
+    ours, theirs = (tables(process, settings, rng) for settings in (DMMDSettings(1), dimo(beta=1.0)))
     draw, log_teacher, log_auxiliary = random_draw(ours, rng)
     gradients = []
     for method in (ours, theirs):
@@ -471,7 +469,7 @@ def test_dimo_auxiliary_loss_is_smoothed_cross_entropy(rng):
     draw, log_teacher, log_auxiliary = random_draw(method, rng)
     nats = torch.nn.functional.cross_entropy(
         log_auxiliary.mT, draw.x, label_smoothing=0.1, reduction="none"
-    )  # of log-probabilities, which are logits too
+    )  # log-probabilities are logits too
     expected = (nats * process.loss_mask(draw.z_s)).sum(-1).mean() / L
     found = method.auxiliary_terms(draw, log_teacher, log_auxiliary)
     assert found.keys() == {"student"}
@@ -480,9 +478,9 @@ def test_dimo_auxiliary_loss_is_smoothed_cross_entropy(rng):
 
 def test_dimo_masks_exact_counts(rng):
     process, length, num = get_process("masked", V), 7, 5000
-    switches = dimo()
-    generator = NetworkDenoiser(tiny_network(process, length, rng), RandomStart(process, switches.masked))
-    method = DMMD(generator, None, None, process, switches)
+    settings = dimo()
+    generator = NetworkDenoiser(tiny_network(process, length, rng), RandomStart(process, settings.masked))
+    method = DMMD(generator, None, None, process, settings)
     with torch.no_grad():
         draw = method.draw(torch.zeros(num, length, dtype=torch.long), rng)
     masked = draw.z_s == process.mask
@@ -491,7 +489,7 @@ def test_dimo_masks_exact_counts(rng):
     ratio = draw.s.double().numpy()
     assert kstest(ratio, lambda r: 1 - np.cos(np.pi / 2 * np.clip(r, 0, 1))).pvalue > LEAST_P
     alone = masked[masked.sum(-1) == 3]
-    places = alone.double().sum(0).long()  # each position as often as any other
+    places = alone.double().sum(0).long()  # every position is masked equally often
     assert chi_square_p(places[None], torch.full((1, length), 1 / length)) > LEAST_P
 
 
@@ -525,21 +523,23 @@ def test_impossible_settings_are_refused(process_name):
         ({"tau": 0.1}, "tau: 0.1 is not allowed"),
         (
             {"tau": 0.1, "form": "reverse_kernel", "reverse": "forward"},
-            "tau: 0.1 is not allowed; it needs target 'soft'",
+            "tau: 0.1 is not allowed; it needs form reverse_kernel, target soft",
         ),
         (
             {"smoothing": 0.1, "form": "reverse_kernel"},
-            "smoothing: 0.1 is not allowed; it must be in",
+            "smoothing: 0.1 is not allowed; it needs form cross_entropy",
         ),
         (
             {"tau": 0.0, "form": "reverse_kernel", "target": "soft", "anchor": False},
             "tau: 0.0 is not allowed",
         ),
     ]
-    for switches, words in wrong:
+    for settings, words in wrong:
         with pytest.raises(ValueError, match=words):
-            DMMDSettings(1, **switches)
-    with pytest.raises(ValueError, match="process: 'gaussian' is not allowed; choose"):
+            DMMDSettings(1, **settings)
+    with pytest.raises(
+        ValueError, match="process: 'gaussian' is not allowed for IDLM; choose 'masked' or 'uniform'"
+    ):
         idlm(1, "gaussian")
     with pytest.raises(ValueError, match="tau: 0.001 is not allowed with blocks"):
         DMMD(None, None, None, BlockAutoregressive(get_process("uniform", V), 2), idlm(1, "uniform"))
@@ -547,6 +547,6 @@ def test_impossible_settings_are_refused(process_name):
     with pytest.raises(ValueError, match=words[process_name]):
         DMMD(None, None, None, process, dimo() if process_name == "uniform" else idlm(1, "uniform"))
     if process_name == "uniform":
-        switches = DMMDSettings(1, times="start", reverse="forward", masked=0.5)
+        settings = DMMDSettings(1, times="start", reverse="forward", masked=0.5)
         with pytest.raises(ValueError, match="masked: 0.5 is not allowed for uniform noise"):
-            DMMD(None, None, None, process, switches)
+            DMMD(None, None, None, process, settings)

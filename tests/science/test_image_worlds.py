@@ -23,7 +23,7 @@ from dmmd_lite.recipes.cost import cost
 from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.utils.scales import SCALES
-from dmmd_lite.worlds import WITH_LEVELS, get_world, glyphs, image_sets, image_world
+from dmmd_lite.worlds import get_world, glyphs, image_sets, image_world, with_levels
 from dmmd_lite.worlds.glyphs import CHARACTERS, FONTS, Glyphs
 from dmmd_lite.worlds.image_sets import ImageSet, cifar10, mnist
 from dmmd_lite.worlds.images import quantised
@@ -65,7 +65,7 @@ def test_characters_are_equally_likely_and_seen_as_what_they_are(rng):
     images, characters = world.draw(3100, rng)
     counts = characters.bincount(minlength=62)
     assert chi_square_p(counts[None], torch.full((1, 62), 1 / 62)) > LEAST_P
-    guesses = load_features("glyphs").classes(images)
+    guesses = load_features(get_world("glyphs")).classes(images)
     assert (guesses == characters.numpy()).mean() > 0.8
 
 
@@ -119,7 +119,7 @@ def test_levels_are_a_parameter(rng):
 
 
 @pytest.mark.parametrize("levels", ["1", "257", "0", "x", "", "-3", "16.0"])
-@pytest.mark.parametrize("name", WITH_LEVELS)
+@pytest.mark.parametrize("name", with_levels())
 def test_impossible_levels_are_refused(name, levels):
     with pytest.raises(
         ValueError, match="^levels: .* is not allowed; it must be a whole number from 2 to 256$"
@@ -212,7 +212,7 @@ def test_a_set_is_read_once(folder, pictures, monkeypatch, rng):
     halves = torch.cat([world.stored("valid"), world.stored("test")])
     assert len(world.stored("valid")) == len(world.stored("test")) == 10
     assert sorted(halves.tolist()) == sorted(tokens(pictures, "test").tolist())
-    monkeypatch.setattr(ImageSet, "_write", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("dmmd_lite.worlds.image_sets.write_tensors", lambda *_: pytest.fail("decoded again"))
     again = mnist(16)
     assert torch.equal(again.stored("valid"), quantised(world.stored("valid"), 16))
     assert again.provenance == world.provenance and len(world.provenance["images_sha256"]) == 64

@@ -10,15 +10,12 @@ from helpers import every_process, every_schedule, sequences
 
 from dmmd_lite.denoisers.base import to_leave_one_out
 from dmmd_lite.denoisers.exact import log_posterior
-from dmmd_lite.objectives.terms import cross_entropy
 from dmmd_lite.processes import get_process
-from dmmd_lite.processes.masked import Masked
-from dmmd_lite.processes.uniform import jump_scale, path_divergence, rate_ratio
 from dmmd_lite.worlds import get_world
 
 
 def integrand(world, process, t):
-    """The bound's integrand at time t (scalar), averaged over x ~ world and z ~ q(z_t | x)."""
+    """Average the bound's integrand at time t (scalar) over x ~ world and z ~ q(z_t | x)."""
     states = sequences(process.num_symbols, world.length)
     x = world.outcomes.repeat_interleave(len(states), 0)
     z = states.repeat(len(world.outcomes), 1)
@@ -27,19 +24,14 @@ def integrand(world, process, t):
     weight = world.probs.repeat_interleave(len(states)) * likelihood
     x, z, t, weight = (a[weight > 0] for a in (x, z, t, weight))
     log_x = log_posterior(world, z, t, process, floor=1e-300)
-    if isinstance(process, Masked):
-        nats = process.loss_weight(t) * (cross_entropy(x, log_x) * process.loss_mask(z)).sum(-1)
-    else:
-        alpha = process.alpha(t).unsqueeze(-1)
-        hard = torch.nn.functional.one_hot(x, world.vocab_size).double()
-        r_model = rate_ratio(to_leave_one_out(log_x, z, t, process).exp(), z, alpha)
-        divergence = path_divergence(rate_ratio(hard, z, alpha), r_model, z).sum(-1)
-        nats = jump_scale(process, t, world.vocab_size) * divergence
-    return float((weight * nats).sum())
+    if process.bound_prediction == "leave_one_out":
+        log_x = to_leave_one_out(log_x, z, t, process)
+    nats = process.bound_integrand(log_x, x, z, t) * process.loss_mask(z)
+    return float((weight * nats.sum(-1)).sum())
 
 
 def integral(f, nodes):
-    """Gauss-Legendre on (0, 1) in u, with t = u^2 (3 - 2u): gentle to logarithms at both ends."""
+    """Integrate over (0, 1) by Gauss-Legendre in u with t = u^2 (3 - 2u), for logarithms at both ends."""
     u, w = np.polynomial.legendre.leggauss(nodes)
     u, w = (u + 1) / 2, w / 2
     t = torch.from_numpy(u**2 * (3 - 2 * u))

@@ -19,11 +19,13 @@ from dmmd_lite.metrics.bootstrap import bootstrap_weights
 from dmmd_lite.metrics.classifier import RECIPE, train_classifier
 from dmmd_lite.metrics.exact_laws import exact_law, exact_metrics, invalid_mass, kl, total_variation
 from dmmd_lite.metrics.judges import chain_judge
-from dmmd_lite.metrics.suite import METRICS, evaluate_samples, metrics_for
+from dmmd_lite.metrics.suite import METRICS, Metric, evaluate_samples, metrics_for
 from dmmd_lite.processes import get_process
 from dmmd_lite.sampling import sample
 from dmmd_lite.utils.paths import data_dir
+from dmmd_lite.utils.records import Record
 from dmmd_lite.worlds import WORLDS, get_world
+from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.text import encode_symbols
 
 
@@ -179,12 +181,12 @@ def test_class_histogram_by_hand():
 
 def test_class_histogram_of_digits_tells_one_digit_from_all():
     digits = get_world("digits")
-    guesses = features.load_features("digits").classes(digits.split("test"))
+    guesses = features.load_features(get_world("digits")).classes(digits.split("test"))
     threes = digits.split("test")[guesses == 3]
     (real,) = evaluate_samples(digits.split("train"), digits, ["class_histogram"])
     (collapsed,) = evaluate_samples(threes, digits, ["class_histogram"])
     assert real.value < 0.1 and collapsed.value > 0.8
-    assert collapsed.details["extractor"] == features.load_features("digits").name
+    assert collapsed.details["extractor"] == features.load_features(get_world("digits")).name
 
 
 def test_coverage_and_density_by_hand():
@@ -199,7 +201,7 @@ def test_coverage_and_density_by_hand():
 @pytest.fixture(scope="module")
 def digits():
     """Features of the three splits, and of one class of the training images."""
-    world, extract = get_world("digits"), features.load_features("digits")
+    world, extract = get_world("digits"), features.load_features(get_world("digits"))
     sets = {split: extract(world.split(split)) for split in ("train", "valid", "test")}
     return sets | {"threes": sets["train"][world.labels("train").numpy() == 3]}
 
@@ -240,7 +242,7 @@ def test_copies_of_training_images_are_found():
 
 def test_released_classifier_is_what_its_provenance_says():
     provenance = json.loads((data_dir() / "models" / "digits-classifier.json").read_text())
-    world, extract = get_world("digits"), features.load_features("digits")
+    world, extract = get_world("digits"), features.load_features(get_world("digits"))
     assert extract.name == f"digits-classifier-{provenance['sha256'][:8]}"
     accuracy = (extract.classes(world.split("test")) == world.labels("test").numpy()).mean()
     assert accuracy == pytest.approx(provenance["accuracy"]["test"], abs=0.003) and accuracy > 0.97
@@ -262,7 +264,7 @@ def test_corrupt_classifier_is_refused(spoilt, tmp_path, monkeypatch):
     with pytest.raises(
         ValueError, match=r"^features: \S+digits-classifier.safetensors or its .json is corrupt .*$"
     ):
-        features.load_features.__wrapped__("digits")
+        features.load_features.__wrapped__(get_world("digits"))
 
 
 def test_exact_text_scores_the_chains_own_values(rng):
@@ -328,8 +330,37 @@ def test_every_sample_metric_gives_a_record_with_its_interval(world_name, rng):
 def test_digits_records_name_the_extractor(rng):
     world = get_world("digits")
     record = evaluate_samples(world.sample(50, rng), world, ["frechet"], split="valid")[0]
-    assert record.details == {"extractor": features.load_features("digits").name, "split": "valid"}
+    assert record.details == {"extractor": features.load_features(get_world("digits")).name, "split": "valid"}
     assert record.reference == "297 held-out images"
+
+
+def test_a_metric_is_one_row(rng, monkeypatch):
+    """And a world says by its traits and its extractor what applies to it, without a table in the metrics."""
+
+    class Toy(World):
+        name, vocab_size, length = "toy", 3, 4
+        traits, extractor = frozenset({"features", "toys"}), "one-hot"
+
+        def sample(self, num, generator, split="train"):
+            return torch.randint(3, (num, 4), generator=generator)
+
+    def zeros(tokens, world, seed, split):
+        return Record("zeros", float((tokens == 0).double().mean()), 0.0, 1.0, len(tokens), split)
+
+    def gap(samples, reference, seed):
+        return Record("gap", float(samples.mean() - reference.mean()), None, None, len(samples), "toys")
+
+    monkeypatch.setitem(METRICS, "zeros", Metric("zeros", "tokens", "toys", zeros))
+    monkeypatch.setitem(METRICS, "gap", Metric("gap", "features", "features", gap, default=False))
+    toy = Toy()
+    names = ["gap", "zeros", "coverage"]
+    assert set(names) <= set(metrics_for(toy)) and "zeros" not in metrics_for(get_world("coins"))
+    first, second, third = evaluate_samples(toy.sample(50, rng), toy, names, split="valid")
+    assert first.details == {"extractor": "one-hot tokens", "split": "valid"}
+    assert first.value == pytest.approx(0, abs=1e-12) and 0 < second.value < 1
+    assert third.reference == "2000 held-out sequences"
+    with pytest.raises(ValueError, match="^needs: 'luck' is not allowed; choose one of"):
+        Metric("lucky", "luck", "any", zeros)
 
 
 def test_every_metric_applies_somewhere():
@@ -339,17 +370,17 @@ def test_every_metric_applies_somewhere():
 def test_bad_requests_are_refused(rng):
     coins, digits = get_world("coins"), get_world("digits")
     for world, name in ((coins, "fid"), (coins, "total_variation"), (digits, "log_likelihood")):
-        allowed = [
-            known for known in metrics_for(world) if METRICS[known] in ("any", "images", "features", "finite")
-        ]
+        allowed = [known for known in metrics_for(world) if METRICS[known].trait != "enumerable"]
         allowed.remove("output_entropy")
         message = f"metric: '{name}' is not allowed for samples of {world.name}; choose from {allowed}"
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             evaluate_samples(world.sample(10, rng), world, [name])
     with pytest.raises(ValueError, match="samples: 1 is not allowed"):
         evaluate_samples(digits.sample(1, rng), digits, ["frechet"])
-    with pytest.raises(ValueError, match="features: world 'coins' is not allowed; choose one of"):
-        features.load_features("coins")
+    with pytest.raises(
+        ValueError, match="^features: world 'coins' is not allowed; it has no feature extractor$"
+    ):
+        features.load_features(coins)
 
 
 def letters(*rows):
@@ -388,7 +419,7 @@ def test_diversity_agrees_with_counting(rng):
 
 
 def test_copied_text_is_less_diverse_than_real_text(rng):
-    world, names = get_world("docstrings"), list(diversity.DIVERSITY)
+    world, names = get_world("docstrings"), ["distinct_4grams", "distinct_words", "duplicates", "repetition"]
     real = evaluate_samples(world.sample(200, rng, "test"), world, names)
     copied = evaluate_samples(world.sample(20, rng, "test").repeat(10, 1), world, names)
     for record in real + copied:

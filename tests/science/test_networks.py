@@ -18,7 +18,7 @@ TINY = {"width": 16, "depth": 2, "heads": 2, "time_width": 8}
 
 
 def pair(rng, length, image_shape):
-    """Two awake networks of the same weights, without and with noise input."""
+    """Make two awake networks of the same weights, without and with noise input."""
     networks = []
     for noise in (0, 2):
         torch.manual_seed(rng.initial_seed())
@@ -73,8 +73,8 @@ def test_a_patch_holds_neighbouring_pixels(rng):
 
 
 @pytest.mark.parametrize("image_shape", [None, IMAGE])
-def test_laws_of_symbols_are_read_as_their_mean(image_shape, rng):
-    """A one-hot law is its symbol, a stem is affine in laws, and gradients pass."""
+def test_distributions_of_symbols_are_read_as_their_mean(image_shape, rng):
+    """A one-hot distribution is its symbol, a stem is affine in distributions, and gradients pass."""
     length = 7 if image_shape is None else 8 * 8 * 3
     network, _ = pair(rng, length, image_shape)
     z, t = torch.randint(5, (2, 3, length), generator=rng), torch.rand(3, generator=rng)
@@ -87,7 +87,7 @@ def test_laws_of_symbols_are_read_as_their_mean(image_shape, rng):
 
 
 def test_noise_pyramid(rng):
-    """Levels of 8, 4, 2 and 1 cells a side, of unit variance, cut into the patches of the pixels."""
+    """Noise has levels of 8, 4, 2 and 1 cells per side, of unit variance, cut into patches like pixels."""
     stem = ImageStem(6, 5, IMAGE, patch=2, width=16, noise=1)
     noise = stem.draw_noise(2000, rng)
     assert noise.shape == (2000, 16, stem.noise_features)

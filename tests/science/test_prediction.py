@@ -1,4 +1,4 @@
-"""Large vocabularies: cutting log_x into pieces changes neither losses, gradients nor samples, and keeps a
+"""Large vocabularies: cutting log_x into chunks changes neither losses, gradients nor samples, and keeps a
 training step below one tensor [B, L, V]."""
 
 import weakref
@@ -38,11 +38,11 @@ SWITCHES = [
 
 
 class Logits(torch.nn.Module):
-    """Somebody's module: logits only, which mix positions."""
+    """A foreign module with logits only, which mix positions."""
 
     def __init__(self, network):
         super().__init__()
-        self.network, self.hidden = network, 7  # not the method it might be taken for
+        self.network, self.hidden = network, 7  # this is not the method `hidden` of a SplitNetwork
 
     def forward(self, z, t):
         return self.network(z, t)
@@ -56,7 +56,7 @@ def denoiser(process, rng, stem, output="posterior"):
 
 
 def losses_and_gradients(method, step=0, autocast=False):
-    """All terms of a step and the gradients of all players, on fixed random numbers."""
+    """Return all terms of a step and the gradients of all players, for fixed random numbers."""
     x = torch.randint(V, (BATCH, L), generator=generator_for("cpu", 3))
     for player in method.players.values():
         player.zero_grad()
@@ -73,8 +73,8 @@ def losses_and_gradients(method, step=0, autocast=False):
     return terms, gradients
 
 
-def assert_pieces_change_nothing(method, monkeypatch, step=0, autocast=False):
-    """To 1e-5 of the largest loss term and of the largest gradient: sums are taken in another order."""
+def assert_chunks_change_nothing(method, monkeypatch, step=0, autocast=False):
+    """Compare to 1e-5 of the largest loss term and of the largest gradient: the order of sums differs."""
     assert BATCH * L * V <= prediction.MAX_ELEMENTS
     whole = losses_and_gradients(method, step, autocast)
     monkeypatch.setattr(prediction, "MAX_ELEMENTS", 10 * V)
@@ -89,30 +89,30 @@ def assert_pieces_change_nothing(method, monkeypatch, step=0, autocast=False):
 @every_stem
 @pytest.mark.parametrize("process_name, switches", SWITCHES)
 @pytest.mark.parametrize("updates, step", [("fused", 0), ("alternating", 0), ("alternating", 1)])
-def test_distillation_in_pieces_is_distillation(
+def test_distillation_in_chunks_is_distillation(
     process_name, switches, updates, step, stem, rng, monkeypatch
 ):
     process = get_process(process_name, V)
     models = [denoiser(process, rng, stem, output) for output in ("posterior", "leave_one_out", "posterior")]
     method = DMMD(*models, process, DMMDSettings(2, updates=updates, **switches))
-    assert_pieces_change_nothing(method, monkeypatch, step)
+    assert_chunks_change_nothing(method, monkeypatch, step)
     assert all(p.grad is None for p in models[2].parameters())
 
 
 @every_stem
 @every_process
 @pytest.mark.parametrize("loss", ["cross_entropy", "bound", "exact"])
-def test_teachers_in_pieces_are_teachers(process_name, loss, stem, rng, monkeypatch):
+def test_teachers_in_chunks_are_teachers(process_name, loss, stem, rng, monkeypatch):
     process = get_process(process_name, V)
     options = {"exact": denoiser(process, rng, stem)} if loss == "exact" else {"loss": loss}
     method = DenoisingObjective(denoiser(process, rng, stem), process, **options)
-    assert_pieces_change_nothing(method, monkeypatch)
+    assert_chunks_change_nothing(method, monkeypatch)
 
 
 @every_stem
 @every_process
-def test_gradients_of_pieces_follow_the_loss(process_name, stem, rng, monkeypatch):
-    """Half the loss has half the gradient, and two parts of a batch have the mean of theirs."""
+def test_gradients_of_chunks_follow_the_loss(process_name, stem, rng, monkeypatch):
+    """Half the loss has half the gradient, and a batch has the mean of the gradients of its two halves."""
     process = get_process(process_name, V)
     monkeypatch.setattr(prediction, "MAX_ELEMENTS", 10 * V)
     method = DenoisingObjective(denoiser(process, rng, stem), process)
@@ -129,8 +129,8 @@ def test_gradients_of_pieces_follow_the_loss(process_name, stem, rng, monkeypatc
 
 
 @every_process
-def test_terms_of_pieces_are_one_loss(process_name, rng, monkeypatch):
-    """Another combination than their sum has no gradient, and none is made up."""
+def test_terms_of_chunks_are_one_loss(process_name, rng, monkeypatch):
+    """Only the sum of the terms has a gradient; any other combination is an error."""
     process = get_process(process_name, V)
     monkeypatch.setattr(prediction, "MAX_ELEMENTS", 10 * V)
     method = DMMD(
@@ -138,7 +138,7 @@ def test_terms_of_pieces_are_one_loss(process_name, rng, monkeypatch):
     )
     x = torch.randint(V, (BATCH, L), generator=rng)
     terms = method.losses(0, x, rng)["auxiliary"]
-    with pytest.raises(RuntimeError, match="only the sum of all values of pieces has a gradient"):
+    with pytest.raises(RuntimeError, match="only the sum of all values of chunks has a gradient"):
         (terms["student"] + 2 * terms["anchor"]).backward()
     terms = [value for parts in method.losses(0, x, rng).values() for value in parts.values()]
     sum(terms).backward(retain_graph=True)
@@ -148,13 +148,13 @@ def test_terms_of_pieces_are_one_loss(process_name, rng, monkeypatch):
 
 @every_process
 @pytest.mark.parametrize(
-    "updates, step, laws", [("fused", 0, 3), ("alternating", 0, 3), ("alternating", 1, 2)]
+    "updates, step, read", [("fused", 0, 3), ("alternating", 0, 3), ("alternating", 1, 2)]
 )
 def test_heads_are_evaluated_no_more_often_than_whole_ones(
-    process_name, updates, step, laws, rng, monkeypatch
+    process_name, updates, step, read, rng, monkeypatch
 ):
-    """A step: once for the draw, once for each law it asks, and never in the backward pass. The auxiliary's
-    turn does not ask the student's."""
+    """A step evaluates heads once for the samples, once for each prediction that the loss reads, and never in
+    the backward pass. The auxiliary's turn does not read the student's prediction."""
     process, counted = get_process(process_name, V), []
     models = [denoiser(process, rng, "sequence") for _ in range(3)]
     for model in models:
@@ -166,45 +166,45 @@ def test_heads_are_evaluated_no_more_often_than_whole_ones(
     draw = method.draw
     monkeypatch.setattr(method, "draw", lambda *a: drawn.append(draw(*a)) or drawn[0])
     losses_and_gradients(method, step)
-    law, scored = drawn[0].log_x, process.loss_mask(drawn[0].z_s).sum()
-    assert sum(counted) == process.loss_mask(law.z).sum() + laws * scored
+    z_t, noisy = drawn[0].log_x.z, process.loss_mask(drawn[0].z_s).sum()
+    assert sum(counted) == process.loss_mask(z_t).sum() + read * noisy
 
 
 @every_process
 def test_modules_of_logits_and_stems_may_be_mixed(process_name, rng, monkeypatch):
-    """The image student keeps whole sequences together, so all laws are cut so."""
+    """The image student needs whole sequences together, so all predictions are split by sequences."""
     process = get_process(process_name, V)
     models = [denoiser(process, rng, "image"), denoiser(process, rng, "sequence")]
     foreign = NetworkDenoiser(Logits(tiny_network(process, L, rng)), process)
-    assert_pieces_change_nothing(
+    assert_chunks_change_nothing(
         DMMD(*models, foreign, process, DMMDSettings(2, updates="fused")), monkeypatch
     )
 
 
 @every_process
 def test_blocks_are_cut_by_sequences(process_name, rng, monkeypatch):
-    """Positions before the block are known for where they stand."""
+    """Positions before the block are known by their index, so positions cannot be separated."""
     process = BlockAutoregressive(get_process(process_name, V), 4)
     networks = [
         wake(BlockTransformer(process.num_symbols, V, 4, width=16, depth=1, heads=2), rng) for _ in range(3)
     ]
     models = [NetworkDenoiser(network, process) for network in networks]
-    assert_pieces_change_nothing(DMMD(*models, process, DMMDSettings(2, updates="fused")), monkeypatch)
+    assert_chunks_change_nothing(DMMD(*models, process, DMMDSettings(2, updates="fused")), monkeypatch)
     monkeypatch.undo()
-    assert_pieces_change_nothing(DenoisingObjective(models[0], process, "bound"), monkeypatch)
+    assert_chunks_change_nothing(DenoisingObjective(models[0], process, "bound"), monkeypatch)
 
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_the_head_learns_under_autocast(stem, rng, monkeypatch):
-    """Casts of weights are cached there, and one made without gradient would cut the head off."""
+    """Autocast caches casts of weights, and a cast made without gradient would detach the head."""
     process = get_process("uniform", V)
     models = [denoiser(process, rng, stem) for _ in range(3)]
     method = DMMD(*models, process, DMMDSettings(2, updates="fused"))
-    assert_pieces_change_nothing(method, monkeypatch, autocast=True)
+    assert_chunks_change_nothing(method, monkeypatch, autocast=True)
 
 
 def test_nothing_to_score_is_no_loss(rng, monkeypatch):
-    """At the earliest times nothing is masked."""
+    """At the earliest times nothing is masked, so the sums are empty."""
     process = get_process("masked", V)
     monkeypatch.setattr(prediction, "MAX_ELEMENTS", 10 * V)
     model, x = denoiser(process, rng, "sequence"), torch.zeros(BATCH, L, dtype=torch.long)
@@ -228,8 +228,8 @@ def test_the_sampler_draws_the_same_tokens(process_name, temperature, top_p, ste
 @every_stem
 @every_process
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_weights_draw_the_same_tokens_as_laws(process_name, output, stem, rng, monkeypatch):
-    """What is done for many classes, done for few."""
+def test_weights_draw_the_same_tokens_as_log_probabilities(process_name, output, stem, rng, monkeypatch):
+    """The path for many classes is forced for few classes."""
     process = get_process(process_name, V)
     model = denoiser(process, rng, stem)
     model.output, tokens = output, []
@@ -241,7 +241,7 @@ def test_weights_draw_the_same_tokens_as_laws(process_name, output, stem, rng, m
 
 @every_process
 def test_the_sampler_cuts_any_denoiser(process_name, rng, monkeypatch):
-    """An exact world and one that knows only `forward`."""
+    """The sampler splits an exact denoiser and one that defines only `forward`."""
     process, world = get_process(process_name, 2), get_world("coins")
     for model in (ExactDenoiser(world, process), Table(process, 2, rng)):
         first = sample(model, process, 50, 2, 3, generator=generator_for("cpu", 5)).tokens
@@ -254,11 +254,11 @@ def test_the_sampler_cuts_any_denoiser(process_name, rng, monkeypatch):
 
 
 class Ledger(TorchDispatchMode):
-    """Bytes of the storages of at least `least` bytes that are alive, and the most there ever were."""
+    """The bytes of living storages of at least `smallest` bytes, and their maximum so far."""
 
-    def __init__(self, least):
+    def __init__(self, smallest):
         super().__init__()
-        self.least, self.known, self.alive, self.peak = least, {}, 0, 0
+        self.smallest, self.known, self.alive, self.peak = smallest, {}, 0, 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
@@ -269,7 +269,7 @@ class Ledger(TorchDispatchMode):
 
     def _count(self, storage):
         size, key = storage.nbytes(), storage._cdata
-        if size >= self.least and key not in self.known:
+        if size >= self.smallest and key not in self.known:
             self.known[key] = weakref.finalize(storage, self._forget, key, size)
             self.alive += size
             self.peak = max(self.peak, self.alive)
@@ -283,15 +283,15 @@ LARGE = 50_257
 
 
 def large(process):
-    """A denoiser whose head, of four weights a class, is below what the ledger counts."""
+    """Make a denoiser whose head, of four weights per class, is smaller than what the ledger counts."""
     network = Transformer(process.num_symbols, LARGE, 64, width=4, depth=1, heads=2, time_width=4)
     return NetworkDenoiser(wake(network, generator_for("cpu", 2)), process)
 
 
 def peak_in_whole_tensors(method, batch, length):
-    """The most memory held at once in a step with its backward pass, over that of [B, L, V] in float32."""
+    """Measure the maximum of memory in a step with its backward pass, over that of [B, L, V] in float32."""
     x = torch.randint(LARGE, (batch, length), generator=generator_for("cpu", 0))
-    with Ledger(least=40 * LARGE) as ledger:
+    with Ledger(smallest=40 * LARGE) as ledger:
         terms = method.losses(0, x, generator_for("cpu", 1))
         sum(value for parts in terms.values() for value in parts.values()).backward()
     return ledger.peak / (4 * batch * length * LARGE)
@@ -306,7 +306,7 @@ def test_a_fused_step_stays_below_one_whole_tensor(process_name):
 
 @every_process
 def test_a_teacher_step_stays_below_one_whole_tensor(process_name, monkeypatch):
-    """And uncut it holds several, which the ledger would see."""
+    """Without chunks a step holds several whole tensors, and the ledger sees them."""
     process = get_process(process_name, LARGE)
     method = DenoisingObjective(large(process), process)
     assert peak_in_whole_tensors(method, 8, 48) < 1

@@ -1,4 +1,4 @@
-"""Noise processes: closed forms against Bayes on explicit transition matrices, draws against their laws."""
+"""Noise processes: closed forms against Bayes on explicit transition matrices, draws against closed forms."""
 
 import pytest
 import torch
@@ -81,8 +81,8 @@ def correlated_world(rng):
 
 def test_leave_one_out_plugs_in_and_posterior_mixes(rng):
     """The reverse step of a position by brute force: sum over x of p(x) q(z_s^l | x^l) q(z_t^l | z_s^l)
-    q(z_t^other | x^other). Plugging in the leave-one-out law and mixing over the posterior both give it;
-    exchanging the two does not (uniform noise)."""
+    q(z_t^other | x^other). Plugging in the leave-one-out distribution and mixing over the posterior both give
+    it; exchanging the two does not (uniform noise)."""
     world = correlated_world(rng)
     process, (s, t) = make_process("uniform", V)
     alpha_s, alpha_t = process.schedule.alpha(s), process.schedule.alpha(t)
@@ -133,8 +133,8 @@ def test_step_draws_from_the_posterior(process_name, schedule, rng):
     z, x = possible_pairs(process, process.schedule.alpha(t))
     s, t = s.expand(len(z)), t.expand(len(z))
     drawn = process.step(z.expand(-1, 20_000), x.expand(-1, 20_000), s, t, rng)
-    law = process.posterior(z, x, s.double(), t.double()).squeeze(1)
-    assert chi_square_p(count(drawn, process.num_symbols), law) > LEAST_P
+    probs = process.posterior(z, x, s.double(), t.double()).squeeze(1)
+    assert chi_square_p(count(drawn, process.num_symbols), probs) > LEAST_P
 
 
 @every_schedule
@@ -158,8 +158,8 @@ def test_corrupt_draws_from_the_likelihood(process_name, schedule, rng):
     x = torch.arange(V).unsqueeze(1).expand(-1, 20_000)
     for t in (0.0, 0.3, 1.0):
         drawn = process.corrupt(x, torch.full((V,), t), rng)
-        law = transition(process, process.schedule.alpha(torch.tensor(t, dtype=torch.float64)))[:V]
-        assert chi_square_p(count(drawn, process.num_symbols), law) > LEAST_P
+        probs = transition(process, process.schedule.alpha(torch.tensor(t, dtype=torch.float64)))[:V]
+        assert chi_square_p(count(drawn, process.num_symbols), probs) > LEAST_P
 
 
 def test_unknown_names_are_refused():
@@ -176,12 +176,12 @@ every_start = pytest.mark.parametrize(
 )
 
 
-def start_law(process):
+def start_distribution(process):
     """pi of a process with a random start, over all values of z, [S]."""
-    law = torch.full((process.num_symbols,), (1 - process.masked) / V, dtype=torch.float64)
+    probs = torch.full((process.num_symbols,), (1 - process.masked) / V, dtype=torch.float64)
     if process.num_symbols > V:
-        law[V] = process.masked
-    return law
+        probs[V] = process.masked
+    return probs
 
 
 @every_start
@@ -190,7 +190,7 @@ def test_a_random_start_follows_one_path(process_name, masked):
     process = RandomStart(get_process(process_name, V), masked)
     s, t = torch.tensor([0.3, 0.7], dtype=torch.float64)
     alpha_s, alpha_t = process.schedule.alpha(s), process.schedule.alpha(t)
-    S, pi = process.num_symbols, start_law(process)
+    S, pi = process.num_symbols, start_distribution(process)
     joint = torch.zeros(V, S, S, dtype=torch.float64)  # of z_t and z_s given x
     for x in range(V):
         joint[x, x, x] += alpha_t
@@ -210,17 +210,17 @@ def test_a_random_start_follows_one_path(process_name, masked):
 @every_start
 def test_draws_from_a_random_start(process_name, masked, rng):
     process, num = RandomStart(get_process(process_name, V), masked), 20_000
-    S, pi = process.num_symbols, start_law(process)
+    S, pi = process.num_symbols, start_distribution(process)
     assert chi_square_p(count(process.prior((2, num), rng), S), pi.expand(2, S)) > LEAST_P
     x, t = torch.arange(V).unsqueeze(1).expand(-1, num), torch.full((V,), 0.7)
-    law = 0.3 * torch.eye(V, S, dtype=torch.float64) + 0.7 * pi
-    assert chi_square_p(count(process.corrupt(x, t, rng), S), law) > LEAST_P
+    probs = 0.3 * torch.eye(V, S, dtype=torch.float64) + 0.7 * pi
+    assert chi_square_p(count(process.corrupt(x, t, rng), S), probs) > LEAST_P
     assert chi_square_p(count(process.corrupt(x, torch.ones(V), rng), S), pi.expand(V, S)) > LEAST_P
     z, x = (v.flatten().unsqueeze(1) for v in torch.meshgrid(torch.arange(S), torch.arange(V), indexing="ij"))
     s, t = torch.full((len(z),), 0.3), torch.full((len(z),), 0.7)
     drawn = process.step(z.expand(-1, num), x.expand(-1, num), s, t, rng)
-    law = process.posterior(z, x, s.double(), t.double()).squeeze(1)
-    assert chi_square_p(count(drawn, S), law) > LEAST_P
+    probs = process.posterior(z, x, s.double(), t.double()).squeeze(1)
+    assert chi_square_p(count(drawn, S), probs) > LEAST_P
     x = torch.randint(V, (3, 1000), generator=rng)
     t = torch.tensor([0.001, 0.5, 1.0])
     assert torch.equal(process.step(process.corrupt(x, t, rng), x, torch.zeros(3), t, rng), x)

@@ -25,7 +25,7 @@ every_grid = pytest.mark.parametrize("grid", GRIDS)
 
 
 class Constant(Denoiser):
-    """Independent positions: one law each, whatever z and t; trainable."""
+    """A trainable denoiser of independent positions, the same for every z and t."""
 
     def __init__(self, process, logits):
         super().__init__()
@@ -103,7 +103,7 @@ def test_divergences_by_hand():
 @every_divergence
 @every_grid
 def test_no_loss_and_no_gradient_at_the_target(divergence, grid, rng):
-    """Where positions are independent, two steps of the target network give what it gives at once."""
+    """If positions are independent, two steps of the target network give the same as one prediction."""
     process, logits = get_process("masked", 3), torch.randn(L, 3, generator=rng)
     settings = SDTTSettings(2, rounds=2, round_updates=5, divergence=divergence, grid=grid)
     student = Constant(process, logits)
@@ -121,7 +121,7 @@ def test_no_loss_and_no_gradient_at_the_target(divergence, grid, rng):
 
 
 def every_target(method, z_t, t, dt, clamp):
-    """Assembled targets at one z_t [L] with their probabilities, as the released code assembles them: both
+    """Return the targets at one z_t [L] with their probabilities, as the released code assembles them: both
     sub-steps with all their tokens and reveals, a position's log-probabilities those of the sub-step that
     reveals it, the last ones where none does."""
     process, found = method.process, []
@@ -154,7 +154,7 @@ def every_target(method, z_t, t, dt, clamp):
 
 
 def expected_loss(method, world, t, dt):
-    """Sum over masked positions and their expected number, over all z_t and sub-steps."""
+    """Return the sum over masked positions and their expected number, over all z_t and sub-steps."""
     process, settings = method.process, method.settings
     total, positions = 0.0, 0.0
     for z_t in sequences(process.num_symbols, L):
@@ -172,7 +172,7 @@ def expected_loss(method, world, t, dt):
 @every_divergence
 @every_grid
 def test_the_loss_is_that_of_all_outcomes(divergence, grid, rng, monkeypatch):
-    """Two exact and two random teachers and students; t and dt of the second of two rounds for two steps."""
+    """Cases: exact and random teachers and students; t and dt of the second of two rounds for two steps."""
     world, t = get_world("coins"), 0.8
     process = get_process("masked", 2)
     exact = ExactDenoiser(world, process, 1e-9)
@@ -191,7 +191,7 @@ def test_the_loss_is_that_of_all_outcomes(divergence, grid, rng, monkeypatch):
 
 
 def test_the_first_sub_step_reveals_as_the_grid_says(rng, monkeypatch):
-    """Targets at all-MASK: laws of the first sub-step where it reveals, of the second elsewhere."""
+    """Targets at all-MASK are those of the first sub-step where it reveals, and of the second elsewhere."""
     process, world, n = get_process("masked", 2), get_world("coins"), 20_000
     seen = []
     for grid in GRIDS:
@@ -222,7 +222,7 @@ def test_the_first_sub_step_reveals_as_the_grid_says(rng, monkeypatch):
 
 
 def test_the_grids_are_those_of_the_paper_and_of_the_released_code():
-    """Reveal probabilities at t = 0.9, dt = 1/1024: 0.00109 twice, against 0.00099 and 0.01087."""
+    """At t = 0.9 and dt = 1/1024 the reveal probabilities are 0.00109 twice, against 0.00099 and 0.01087."""
     t, dt = torch.tensor([0.9], dtype=torch.float64), 1 / 1024
     intended, released = ([dt / float(s) for s in sub_step_times(t, dt, grid)] for grid in GRIDS)
     assert intended == pytest.approx([0.00109, 0.00109], abs=5e-6)
@@ -240,7 +240,7 @@ def test_the_grids_are_those_of_the_paper_and_of_the_released_code():
 
 @pytest.mark.parametrize("clamp, heads", [(1e-3, 0.66), (1e-6, 0.73), (1e-10, 0.81), (1e-20, 0.93)])
 def test_the_clamp_decides_where_reverse_kl_ends(clamp, heads):
-    """By direct minimisation, and by the geometric mean of the targets: three of four show the marginal."""
+    """Direct minimisation agrees with the geometric mean of the targets; three of four show the marginal."""
     law = one_step_sdtt(get_world("coins"), clamp)
     assert law[:, 0].tolist() == pytest.approx([heads] * 2, abs=0.01)
     logit = 0.75 * math.log(0.6 / 0.4) - 0.25 * (0.6 - 0.4) * math.log(clamp)
@@ -257,7 +257,7 @@ def test_forward_kl_ends_at_the_product_of_marginals(world):
 
 @pytest.mark.parametrize("divergence", ["reverse_kl", "forward_kl"])
 def test_a_one_step_student_descends_to_that_end(divergence, rng):
-    """The gradient of the method's own loss vanishes there, and only there."""
+    """The gradient of the method's loss is zero at the stated optimum, and only there."""
     process, world = get_process("masked", 2), get_world("coins")
     teacher = ExactDenoiser(world, process, 1e-9)
     end = one_step_sdtt(world, 1e-6, divergence).log()
@@ -276,19 +276,19 @@ def test_a_one_step_student_descends_to_that_end(divergence, rng):
 
 def test_uniform_noise_is_refused():
     process = get_process("uniform", 2)
-    with pytest.raises(ValueError, match="process: 'uniform' is not allowed for SDTT.*; choose 'masked'"):
+    with pytest.raises(ValueError, match="process: 'uniform' is not allowed for SDTT; choose 'masked'"):
         SDTT(nn.Linear(1, 1), None, process, SDTTSettings(1))
 
 
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"steps": 0}, "steps: 0 is not allowed; choose at least 1"),
-        ({"rounds": 0}, "rounds: 0 is not allowed; choose at least 1"),
-        ({"round_updates": 0}, "round_updates: 0 is not allowed; choose at least 1"),
+        ({"steps": 0}, "steps: 0 is not allowed; it must be a whole number of at least 1"),
+        ({"rounds": 0}, "rounds: 0 is not allowed; it must be a whole number of at least 1"),
+        ({"round_updates": 0}, "round_updates: 0 is not allowed; it must be a whole number of at least 1"),
         ({"divergence": "kl"}, "divergence: 'kl' is not allowed; choose one of"),
         ({"grid": "even"}, "grid: 'even' is not allowed; choose one of"),
-        ({"clamp": 0.0}, "clamp: 0.0 is not allowed; choose a number between 0 and 1"),
+        ({"clamp": 0.0}, "clamp: 0.0 is not allowed; it must lie in \\(0, 1\\)"),
         ({"clamp": math.nan}, "clamp: nan is not allowed"),
     ],
 )

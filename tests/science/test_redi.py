@@ -1,4 +1,4 @@
-"""ReDi: laws of its pairs, its expected loss by enumeration, what a coupling changes and what it does not."""
+"""ReDi: the distribution of its pairs, its expected loss by enumeration, and the effects of a coupling."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ V, L = 2, 2
 
 
 class Free(Table):
-    """A table of logits that can be trained."""
+    """A trainable table of logits."""
 
     def __init__(self, process, rng):
         super().__init__(process, L, rng)
@@ -40,7 +40,7 @@ class Free(Table):
 
 
 class Copying(Denoiser):
-    """For certain, every token is the first one; a MASK there counts as token 0."""
+    """A denoiser that is certain that every token equals the first one; a MASK there counts as token 0."""
 
     def __init__(self):
         super().__init__()
@@ -52,7 +52,7 @@ class Copying(Denoiser):
 
 
 def make(process_name, teacher, rng, student=None, **settings):
-    """ReDi of a free student over so many classes, with a teacher made for the plain noise."""
+    """Return ReDi of a free student over V classes, with a teacher of the ordinary noise."""
     process, settings = get_process(process_name, V), ReDiSettings(1, **settings)
     student = student or Free(settings.process(process), rng)
     return ReDi(student, teacher(process), process, settings)
@@ -63,7 +63,7 @@ def exact(process):
 
 
 def pairs_of(tokens):
-    """Tokens [N, 2 L] of starts and ends as indices."""
+    """Return starts and ends, tokens [N, 2 L], as indices."""
     return tokens @ (V + 1) ** torch.arange(2 * L - 1, -1, -1)
 
 
@@ -72,8 +72,8 @@ def pairs_of(tokens):
 
 @pytest.mark.parametrize("process_name, masked", [("uniform", 0.3), ("masked", 1.0)])
 @pytest.mark.parametrize("pool_steps", [1, 4])
-def test_pairs_have_the_laws_of_start_and_sampler(process_name, masked, pool_steps, rng):
-    """The teacher's, on the paths of the start."""
+def test_pairs_have_the_distributions_of_start_and_sampler(process_name, masked, pool_steps, rng):
+    """The sampler runs the teacher on the paths of the start."""
     method = make(process_name, exact, rng, masked=masked, pool_steps=pool_steps)
     start, end = method.make_pool(1, 20_000, L, rng)
     symbols = method.process.num_symbols
@@ -84,7 +84,7 @@ def test_pairs_have_the_laws_of_start_and_sampler(process_name, masked, pool_ste
 
 
 def test_later_pairs_come_from_the_previous_student(rng):
-    """Under masked noise from the first round on, since the teacher knows no random start."""
+    """Under masked noise the student draws all pairs, since the teacher knows no random start."""
     method = make("masked", exact, rng, pool_steps=2)
     method.copies["previous"].load_state_dict(Free(method.process, rng).state_dict())
     _, end = method.make_pool(1, 20_000, L, rng)
@@ -102,8 +102,8 @@ def test_a_deterministic_model_couples_deterministically(rng):
 
 
 def test_the_step_of_uniform_noise_would_not_couple(rng):
-    """Steps of the exact sampler from a start: with uniform noise's own, start and end are independent, on a
-    path they are not."""
+    """With ordinary steps of uniform noise, start and end of the exact sampler are independent; on the path
+    of a random start they are not."""
     uniform, num = get_process("uniform", V), 10_000
     method = make("uniform", exact, rng, pool_steps=4)
     independence = {}
@@ -120,7 +120,7 @@ def test_the_step_of_uniform_noise_would_not_couple(rng):
 
 
 def conditional_total_correlation(start, end):
-    """Plug-in estimate of TC(x | x_1) in nats from pairs."""
+    """Compute the plug-in estimate of TC(x | x_1) from pairs, in nats."""
     total = 0.0
     for row in start.unique(dim=0):
         given = end[(start == row).all(-1)]
@@ -131,8 +131,8 @@ def conditional_total_correlation(start, end):
 
 
 def test_rectified_pairs_leave_less_to_be_correlated(rng):
-    """The paper's measure of the factorisation error, against the coins' own total correlation, which is that
-    of independent pairs."""
+    """The paper's measure of the factorisation error is compared with the total correlation of the coins,
+    which is that of independent pairs."""
     method = make("uniform", exact, rng, pool_steps=16)
     start, end = method.make_pool(1, 8000, L, rng)
     p = get_world("coins").probs
@@ -147,7 +147,7 @@ def test_rectified_pairs_leave_less_to_be_correlated(rng):
 @pytest.mark.parametrize("distill", [False, True])
 @torch.no_grad()
 def test_the_expected_loss_of_pairs_by_enumeration(process_name, masked, distill, rng):
-    """Of certain pairs (start, copied first token): sum over times, starts and which tokens have arrived."""
+    """The loss of certain pairs (start, copied first token) is a sum over times, starts and arrivals."""
     settings = {"masked": masked, "rounds": 1, "round_updates": 10, "uses": 10, "distill": distill}
     method = make(process_name, lambda _: Copying(), rng, **settings)
     process, student = method.process, method.players["student"]
@@ -175,7 +175,7 @@ def test_the_expected_loss_of_pairs_by_enumeration(process_name, masked, distill
 
 
 def test_a_start_of_masks_changes_nothing(rng):
-    """Its pairs are independent, so the loss is that of the teacher's training on the sampler's law."""
+    """The pairs are independent, so the loss is that of a teacher trained on the sampler's distribution."""
     method = make("masked", exact, rng, masked=1.0, pool_steps=3, uses=1, round_updates=10**6)
     assert isinstance(method.process, Masked)
     method.pool = method.make_pool(1, 50_000, L, rng)
@@ -191,7 +191,7 @@ def test_a_start_of_masks_changes_nothing(rng):
 
 
 def test_the_round_on_data_is_the_ordinary_training_of_random_starts(rng):
-    """Cross-entropy under the noise process whose pi is the law of the start."""
+    """The loss is the cross-entropy under the noise process whose pi is the distribution of the start."""
     method, world = make("masked", exact, rng), get_world("coins")
     other = DenoisingObjective(method.players["student"], method.process)
     assert isinstance(method.process, RandomStart) and method.round_of(0) == 0
@@ -215,7 +215,7 @@ def test_random_starts_are_learned_exactly_by_the_posterior(rng):
 
 
 def test_perturbed_paths_begin_at_noised_data(rng):
-    """z_u ~ q(z_u | x), x' from the model at u, t below u."""
+    """Paths begin at z_u ~ q(z_u | x), the model completes them to x' from u, and t is below u."""
     method = make("uniform", lambda _: Copying(), rng, perturbed=True, pool_steps=2)
     x = get_world("coins").sample(20_000, rng)
     start, u, end = method.draw(1, x, rng)
@@ -230,7 +230,7 @@ def test_perturbed_paths_begin_at_noised_data(rng):
 
 
 def test_distillation_of_a_deterministic_coupling_fits_it(rng):
-    """One step from the start: x is a function of x_1, so a product law given x_1 is all it takes."""
+    """One step can be exact: x is a function of x_1, so a product distribution given x_1 suffices."""
     method = make("uniform", lambda _: Copying(), rng, rounds=1, distill=True, round_updates=150, uses=150)
     student, process = method.players["student"], method.process
     optimizer = torch.optim.Adam(student.parameters(), lr=0.1)
@@ -249,7 +249,7 @@ def test_distillation_of_a_deterministic_coupling_fits_it(rng):
 
 @pytest.mark.parametrize("process_name, first", [("uniform", 1), ("masked", 0)])
 def test_rounds(process_name, first, rng):
-    """When the pairs change and where they come from; steps left over belong to the last round."""
+    """Rounds determine when pairs change and which model draws them; the last round has no end."""
     process = get_process(process_name, V)
     settings = ReDiSettings(1, rounds=2, round_updates=3, pool_steps=2, uses=3)
     student = NetworkDenoiser(tiny_network(process, L, rng), settings.process(process))
@@ -267,7 +267,7 @@ def test_rounds(process_name, first, rng):
         if begins:
             assert same
         elif step > 0:
-            assert not same  # copies are made where a round begins only
+            assert not same  # copies are only made where a round begins
         with torch.no_grad():
             for p in student.parameters():
                 p.add_(0.01)  # an update
@@ -279,7 +279,7 @@ def test_rounds(process_name, first, rng):
 
 
 def test_a_resumed_run_has_the_same_pairs(rng):
-    """A fresh method with the same copies, asked in the middle of a round."""
+    """A new method with the same copies, used from the middle of a round, draws the same pairs."""
     settings = {"rounds": 2, "round_updates": 4, "pool_steps": 2, "uses": 1}
     method = make("uniform", exact, rng, **settings)
     x, generator = torch.zeros(8, L, dtype=torch.long), generator_for("cpu", 5)

@@ -1,4 +1,4 @@
-"""Categorical draws: the right law, no impossible class, no loss of tiny probabilities."""
+"""Categorical draws: the right distribution, no impossible class, no loss of tiny probabilities."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from scipy.stats import kstest
 from dmmd_lite.utils import rng as draws
 
 
-def test_categorical_has_the_given_law(rng):
+def test_categorical_has_the_given_distribution(rng):
     logits = torch.randn(6, 11, generator=rng) * 2
     logits[:, ::3] = -torch.inf
     tokens = draws.categorical(logits.unsqueeze(1).expand(-1, 20_000, -1), rng)
@@ -49,8 +49,8 @@ def test_generator_for_repeats():
 @pytest.mark.parametrize("shift", (0, 200, -200))
 @pytest.mark.parametrize("dtype, tolerance", ((torch.float64, 1e-12), (torch.float32, 1e-6)))
 def test_many_classes_are_picked_as_few_are(rng, shift, dtype, tolerance):
-    """In two stages: at any u the class in whose share of the distribution function it lies, whatever
-    constant is added to the logarithms, also where their exponentials leave the range of float32."""
+    """Two stages find, at any u, the class in whose share of the distribution function u lies. A constant may
+    be added to the logarithms, even one with which their exponentials leave the range of float32."""
     classes, draws_ = 10_000, 2_000
     log_p = (torch.randn(classes, generator=rng).mul(3) + shift).to(dtype)
     log_p[torch.rand(classes, generator=rng) < 0.3] = -1e9  # never drawn

@@ -1,4 +1,4 @@
-"""The sampler: its law, its evaluations, its trajectory, its refusals."""
+"""The sampler: the distribution of samples, evaluations, trajectories, refusals."""
 
 import math
 from itertools import pairwise
@@ -37,27 +37,29 @@ def table(process_name, rng, length=3, vocab_size=2, schedule="linear"):
 @every_schedule
 @every_process
 @pytest.mark.parametrize("steps", [1, 2, 7])
-def test_samples_have_the_law_of_the_plain_chain(process_name, schedule, steps, rng):
-    """Of a denoiser that depends on time, so that the masked sampler's order of draws must not matter."""
+def test_samples_have_the_distribution_of_the_plain_chain(process_name, schedule, steps, rng):
+    """The denoiser depends on time, so that the order of the masked sampler's draws must not matter."""
     process, denoiser = table(process_name, rng, schedule=schedule)
-    law = exact_law(denoiser, process, get_world("parity"), steps, 0, rng)
+    probs = exact_law(denoiser, process, get_world("parity"), steps, 0, rng)
     drawn = sample(denoiser, process, 20_000, 3, steps, generator=rng)
-    assert chi_square_p(frequencies(drawn.tokens, 2)[None], law) > LEAST_P
+    assert chi_square_p(frequencies(drawn.tokens, 2)[None], probs) > LEAST_P
 
 
 @pytest.mark.parametrize("process_name, masked", [("uniform", 0.0), ("masked", 0.3)])
 @pytest.mark.parametrize("steps", [1, 2, 7])
-def test_samples_from_a_random_start_have_the_law_of_the_plain_chain(process_name, masked, steps, rng):
+def test_samples_from_a_random_start_have_the_distribution_of_the_plain_chain(
+    process_name, masked, steps, rng
+):
     process = RandomStart(get_process(process_name, 2), masked)
     denoiser = Table(process, 3, rng)
-    law = exact_law(denoiser, process, get_world("parity"), steps, 0, rng)
+    probs = exact_law(denoiser, process, get_world("parity"), steps, 0, rng)
     drawn = sample(denoiser, process, 20_000, 3, steps, generator=rng)
-    assert chi_square_p(frequencies(drawn.tokens, 2)[None], law) > LEAST_P
+    assert chi_square_p(frequencies(drawn.tokens, 2)[None], probs) > LEAST_P
 
 
 @every_process
 def test_denoising_begins_anywhere(process_name, rng):
-    """Two steps from one state, at a time of its own for every sequence."""
+    """Two steps from one state agree with enumeration, with different times for different sequences."""
     process, denoiser = table(process_name, rng)
     times, num = torch.tensor([1.0, 0.6], dtype=torch.float64), 20_000
     start = torch.tensor([[process.num_symbols - 1, 0, process.num_symbols - 1]])
@@ -71,8 +73,8 @@ def test_denoising_begins_anywhere(process_name, rng):
         )
         index = int(start[0] @ process.num_symbols ** torch.arange(2, -1, -1))
         onward = torch.einsum("lx,lxc->lc", first[index], posteriors(process, start[0], s, t[None]))
-        law = onward[0][states[:, 0]] * onward[1][states[:, 1]] * onward[2][states[:, 2]]
-        final = torch.einsum("z,za,zb,zc->abc", law, *second.unbind(1)).flatten()
+        probs = onward[0][states[:, 0]] * onward[1][states[:, 1]] * onward[2][states[:, 2]]
+        final = torch.einsum("z,za,zb,zc->abc", probs, *second.unbind(1)).flatten()
         assert chi_square_p(frequencies(drawn, 2)[None], final[None]) > LEAST_P
 
 
@@ -90,16 +92,16 @@ def posteriors(process, z, s, t):
 def test_temperature_and_top_p_act_on_the_denoiser(process_name, temperature, top_p, rng):
     process, denoiser = table(process_name, rng)
     sharp = Sharpened(denoiser, temperature, top_p, delta=-LOG_ZERO)
-    law = exact_law(sharp, process, get_world("parity"), 3, 0, rng)
+    probs = exact_law(sharp, process, get_world("parity"), 3, 0, rng)
     options = {"generator": rng, "temperature": temperature, "top_p": top_p}
     drawn = sample(denoiser, process, 20_000, 3, 3, **options)
-    assert chi_square_p(frequencies(drawn.tokens, 2)[None], law) > LEAST_P
+    assert chi_square_p(frequencies(drawn.tokens, 2)[None], probs) > LEAST_P
 
 
 @every_schedule
 @pytest.mark.parametrize("steps", [1, 3, 10, 100])
 def test_masked_evaluations_are_those_that_reveal_something(schedule, steps, rng):
-    """A step is skipped if none of L positions falls into it. Each position moves the count by at most one,
+    """A step is skipped if it reveals none of L positions. Each position moves the count by at most one,
     which bounds its spread (McDiarmid)."""
     length, num = 6, 500
     process, denoiser = table("masked", rng, length, schedule=schedule)
@@ -192,7 +194,7 @@ def test_progress_counts_steps(process_name, rng):
 
 
 def test_masked_sequences_do_not_wait_for_each_other(rng):
-    """As many calls of the denoiser as the busiest sequence needs, however many steps there are."""
+    """The denoiser is called as often as the busiest sequence needs, whatever the number of steps."""
     process, denoiser = table("masked", rng, length=5)
     calls = []
     forward = denoiser.forward
@@ -202,16 +204,16 @@ def test_masked_sequences_do_not_wait_for_each_other(rng):
 
 
 def test_uniform_classes_are_drawn_only_where_they_matter(rng):
-    """And what is not undecided stays, whatever x is."""
+    """Other positions stay, whatever x is."""
     process = get_process("uniform", 5)
     z, x = (torch.randint(5, (4000, 3), generator=rng) for _ in range(2))
     s, t = (torch.full((4000,), v, dtype=torch.float64) for v in (0.4, 0.5))
     u = torch.rand(z.shape, generator=rng, dtype=torch.float64)
-    undecided = process.may_change(z, u, s, t)
+    changing = process.may_change(z, u, s, t)
     moved = process.step(z, x, s, t, rng, u)
-    assert torch.equal(moved[~undecided], z[~undecided])
-    # (t - s) / t arrive at x, and of the others the share of s that is drawn anew
-    assert 0.2 < undecided.double().mean() < 0.5
+    assert torch.equal(moved[~changing], z[~changing])
+    # the share (t - s) / t becomes x; of the others, a part is drawn anew
+    assert 0.2 < changing.double().mean() < 0.5
 
 
 @pytest.mark.parametrize(

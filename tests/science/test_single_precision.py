@@ -21,7 +21,7 @@ def test_kept_share_at_known_points():
     assert kept_share(q, bits=200)[1:].tolist() == pytest.approx([1, 1], abs=1e-6)
 
 
-def test_coarse_uniforms_have_the_biased_law(rng):
+def test_coarse_uniforms_have_the_biased_distribution(rng):
     """32 classes of probability 2^-11 beside a likely one, with uniforms of 10 bits: a = 2."""
     p = torch.full((33,), 2.0**-11, dtype=torch.float64)
     p[-1] = 1 - 32 * 2.0**-11
@@ -31,7 +31,7 @@ def test_coarse_uniforms_have_the_biased_law(rng):
     assert hits < due - 6 * due**0.5
 
 
-def test_double_precision_and_this_packages_draws_have_the_law_asked_for(rng):
+def test_double_precision_and_this_packages_draws_have_the_given_distribution(rng):
     p = torch.tensor([0.9, 0.05, 0.03, 0.02], dtype=torch.float64)
     assert chi_square_p(counts(ratio_sampler(p.expand(NUM, -1), rng), 4), p[None]) > LEAST_P
     assert chi_square_p(counts(categorical(p.log().expand(NUM, -1), rng), 4), p[None]) > LEAST_P

@@ -1,4 +1,4 @@
-"""The training loop: interrupted runs end in the same bits, hand calculations of a step, refusals."""
+"""The training loop: interrupted runs end in the same bits, a step by hand, errors."""
 
 import json
 import math
@@ -30,7 +30,7 @@ STEPS, LOG_EVERY = 80, 5
 
 
 def command(recipe, out, steps=STEPS):
-    """Arguments of a run of small steps that saves, logs and validates often."""
+    """Return the arguments of a run of small steps that saves, logs and validates often."""
     sizes = {"network.width": 8, "network.depth": 1, "training.batch_size": 8, "start": ""}
     often = {"steps": steps, "checkpoint_every": 7, "log_every": LOG_EVERY, "validate_every": 30}
     changes = sizes | {f"training.{key}": value for key, value in often.items()}
@@ -40,7 +40,7 @@ def command(recipe, out, steps=STEPS):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Runs that were never interrupted, by recipe."""
+    """Return runs that were never interrupted, by recipe."""
     folders = {}
     for recipe in ("coins-masked-dmmd-1", "coins-masked-teacher"):
         folders[recipe] = tmp_path_factory.mktemp(recipe)
@@ -49,7 +49,7 @@ def whole(tmp_path_factory):
 
 
 def logged_steps(folder):
-    """Steps of the lines with losses."""
+    """Return the steps of the lines with losses."""
     file = folder / "log.jsonl"
     lines = file.read_text().splitlines() if file.exists() else []
     whole = [json.loads(line) for line in lines if line.endswith("}")]
@@ -57,13 +57,13 @@ def logged_steps(folder):
 
 
 def wait_for(step, folder, *processes):
-    """Until the run in a folder has logged a step, or a process has ended."""
+    """Wait until the run in a folder has logged a step, or a process has ended."""
     while max([0, *logged_steps(folder)]) < step and all(p.is_alive() for p in processes):
         time.sleep(0.002)
 
 
 def assert_same_run(folder, other):
-    """Bit for bit: weights, averages, optimisers, random states, and the saved model."""
+    """Compare weights, averages, optimisers, random states and the saved model bit by bit."""
     first, second = load_file(folder / CHECKPOINT), load_file(other / CHECKPOINT)
     assert first.keys() == second.keys()
     assert [key for key in first if not torch.equal(first[key], second[key])] == []
@@ -93,7 +93,7 @@ def test_signalled_runs_save_and_resume_to_the_same_bits(number, whole, tmp_path
     assert exit_codes(process) == [128 + number]
     (line,) = output.read_text().splitlines()
     stopped = int(line.removeprefix("dmmd-lite: stopped at step ").split()[0])
-    assert line.endswith(f"of {STEPS}; go on with the same command")
+    assert line.endswith(f"of {STEPS}; resume with the same command")
     assert logged_steps(tmp_path)[-1] == stopped < STEPS
     assert main(command(recipe, tmp_path)) == 0
     assert_same_run(tmp_path, whole[recipe])
@@ -102,7 +102,7 @@ def test_signalled_runs_save_and_resume_to_the_same_bits(number, whole, tmp_path
 
 
 def start_ranks(arguments, folder):
-    """Two processes of one run, with the environment `torchrun` would give them."""
+    """Start two processes of one run, with the environment that `torchrun` would give them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -114,7 +114,7 @@ def start_ranks(arguments, folder):
 
 
 def test_two_processes_stop_together_and_resume_to_the_same_bits(tmp_path):
-    """A signal to one of them stops both; afterwards each goes on with its own part of the data."""
+    """A signal to one process stops both; afterwards each resumes with its part of the data."""
     folders = [tmp_path / "whole", tmp_path / "stopped"]
     for folder in folders:
         folder.mkdir()
@@ -150,7 +150,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 @pytest.mark.slow
 def test_torchrun_leaves_equal_weights_on_all_ranks(tmp_path):
-    """With an empty cache, so that the processes train the student's start together, too."""
+    """The cache is empty, so that the processes also train the student's start together."""
     (tmp_path / "script.py").write_text(RANK_SCRIPT)
     torchrun = [
         sys.executable,
@@ -183,7 +183,7 @@ from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.training.state import rank_and_size
 
 dist.init_process_group("gloo")
-rank, world = rank_and_size()
+rank, size = rank_and_size()
 seed, V, L, batch, steps = int(sys.argv[1]), 7, 6, 8, 12
 whole = torch.randint(V, (steps, batch, L), generator=torch.Generator().manual_seed(seed))
 at = iter(range(steps))
@@ -193,7 +193,7 @@ def data(n, generator):
 
 class Plain:
     def __init__(self):
-        torch.manual_seed(seed + rank)  # what the first process has counts
+        torch.manual_seed(seed + rank)  # the first process's weights are used
         self.players = {"net": Transformer(V, V, L, width=32, depth=1, heads=2)}
 
     def losses(self, step, x, generator):
@@ -201,14 +201,14 @@ class Plain:
         return {"net": {"loss": cross_entropy(logits.flatten(0, 1), x.flip(1).flatten())}}
 
 options = TrainingOptions(steps, batch, {"net": 1e-3}, ema={"net": 0.9}, log_every=1, warmup=2)
-train(Plain(), data, options, f"run{world}")
+train(Plain(), data, options, f"run{size}")
 dist.destroy_process_group()
 """
 
 
 @pytest.mark.slow
 def test_two_processes_have_the_losses_of_one_with_the_same_global_batch(tmp_path):
-    """To 1e-5: both see the same sequences in every update, and the method draws nothing."""
+    """Losses agree to 1e-5: both see the same sequences in every update, and the method draws nothing."""
     (tmp_path / "script.py").write_text(PART_SCRIPT)
     seed = str(torch.randint(10**6, (1,)).item())
     for processes in (1, 2):
@@ -252,7 +252,7 @@ def options(**changes):
 
 
 def test_a_step_by_hand(tmp_path):
-    """Two micro-batches are one batch; then clipping, warm-up, AdamW and the average."""
+    """Two micro-batches form one batch; then follow clipping, warm-up, AdamW and the average."""
     chosen = options(accumulation=2, clip=0.5, weight_decay=0.1, ema={"first": 0.2}, betas=(0.5, 0.9))
     result = train(Toy(), draw, chosen, tmp_path, seed=3)
 
@@ -280,11 +280,11 @@ def test_a_step_by_hand(tmp_path):
     for name, net in toy.players.items():
         torch.testing.assert_close(list(result.raw[name].parameters()), list(net.parameters()))
     torch.testing.assert_close([p.data for p in result.averaged["first"].parameters()], averages["first"])
-    raw, averaged = result.raw["second"], result.averaged["second"]  # not averaged
+    raw, averaged = result.raw["second"], result.averaged["second"]  # this player is not averaged
     assert torch.equal(raw.weight, averaged.weight)
     line = json.loads((tmp_path / "log.jsonl").read_text())
     assert line["step"] == 6 and line["second/gradient_norm"] == pytest.approx(float(norm), rel=1e-5)
-    assert "first/square" in line and "second/square" in line  # the latest of every player
+    assert "first/square" in line and "second/square" in line  # the latest terms of every player
 
 
 @pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])
@@ -301,7 +301,7 @@ def test_rate(decay):
 
 
 def test_the_best_average_is_kept(tmp_path):
-    """The validation of step 4 is best, whatever is not a number."""
+    """The validation of step 4 is the best; one that is not a number is ignored."""
     values, seen = iter([math.nan, 2.0, 3.0]), []
 
     def validate(players):
@@ -318,14 +318,14 @@ def test_the_best_average_is_kept(tmp_path):
 
 
 @pytest.fixture(params=["at once", "when it is due"])
-def looked_at(request, monkeypatch):
-    """When the loop looks whether numbers are finite: after every step as on a CPU, or only before it logs,
-    validates or saves, as on a device that would have to be waited for."""
+def checked(request, monkeypatch):
+    """Let the loop check that values are finite after every step, as on a CPU, or only before it logs,
+    validates or saves, as on a device for which it would have to wait."""
     if request.param == "when it is due":
         monkeypatch.setattr(loop, "SYNCHRONOUS_DEVICES", ())
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(looked_at, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(checked, tmp_path):
     def spoil(step, terms):
         return {**terms, "square": terms["square"] * math.nan} if step == 3 else terms
 
@@ -336,7 +336,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(looked_at, tmp_path):
     assert all(value.isfinite().all() for value in load_file(tmp_path / CHECKPOINT).values())
 
 
-def test_a_gradient_that_is_not_finite_spoils_no_checkpoint(looked_at, tmp_path):
+def test_a_gradient_that_is_not_finite_spoils_no_checkpoint(checked, tmp_path):
     def spoil(step, terms):
         return {"square": (terms["square"] * 0).sqrt()} if step == 3 else terms
 
@@ -345,8 +345,8 @@ def test_a_gradient_that_is_not_finite_spoils_no_checkpoint(looked_at, tmp_path)
     assert all(value.isfinite().all() for value in load_file(tmp_path / CHECKPOINT).values())
 
 
-def test_what_is_not_finite_is_never_validated(looked_at, tmp_path):
-    """An average would carry it on; the error is of the first step that had it."""
+def test_what_is_not_finite_is_never_validated(checked, tmp_path):
+    """Otherwise an average would keep the value; the error names the first step that had it."""
     seen = []
 
     def spoil(step, terms):
@@ -362,7 +362,7 @@ def test_what_is_not_finite_is_never_validated(looked_at, tmp_path):
 
 
 class Chaser:
-    """A regression on its own copy, which is renewed every fourth step."""
+    """A regression on a copy of itself, which is renewed every fourth step."""
 
     def __init__(self):
         torch.manual_seed(0)
@@ -435,7 +435,7 @@ def test_foreign_checkpoints_are_refused(tmp_path):
     train(Toy(), draw, options(), tmp_path, identity="one")
     with pytest.raises(ValueError, match="belongs to another recipe or other settings; use another folder"):
         train(Toy(), draw, options(), tmp_path, identity="two")
-    with pytest.raises(ValueError, match="checkpoint: .* is damaged"):  # under the same name
+    with pytest.raises(ValueError, match="checkpoint: .* is damaged"):  # other players, same identity
         train(Toy(["only"]), draw, options(lr={"only": 0.1}), tmp_path, identity="one")
 
 
@@ -499,7 +499,7 @@ def test_rates_can_stay_at_their_peak_before_they_fall():
 
 @pytest.mark.slow
 def test_compiled_layers_train_alike(tmp_path):
-    """The same losses to 1e-4 after three updates of both players, and the same checkpoint keys."""
+    """After three updates of both players losses agree to 1e-4, and checkpoints have the same keys."""
     lines, keys = [], []
     for compiled in (False, True):
         changes = {"training.compile": compiled, "training.steps": 3, "training.log_every": 1}
