@@ -73,7 +73,7 @@ def _entrants(world: str, process: str, steps: int) -> dict[str, str | None]:
 def methods_table(records: list[Record], world: str, metric: str, steps: Iterable[int] = STEPS) -> DataFrame:
     """Return a world's methods by steps: mean over training seeds, minimum and maximum, number of seeds.
 
-    "not defined" is a method that the noise or the steps do not suit (see its plan), "–" a student that the
+    "not defined" is a method that the noise or the steps do not suit (its plan), "–" a student that the
     catalogue does not have; cells that no record fills are empty. The last of several records of one training
     seed counts. The teacher comes first. `seeds_table` has the values of single seeds with their intervals.
     """
@@ -90,7 +90,7 @@ def methods_table(records: list[Record], world: str, metric: str, steps: Iterabl
 
 def _missing(role: str, process: str, steps: int) -> str:
     """Return the cell of a method without a student."""
-    return "–" if PLANS[role].is_defined(process, steps) else "not defined"
+    return "not defined" if role in PLANS and not PLANS[role].is_defined(process, steps) else "–"
 
 
 def winners_table(records: list[Record], worlds: Iterable[str], steps: Iterable[int] = STEPS) -> DataFrame:

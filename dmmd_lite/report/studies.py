@@ -80,9 +80,8 @@ def verdicts(study: str, records: list[Record]) -> list[dict[str, str]]:
         recipe, sides = get_recipe(student), (expected.less, expected.more)
         if expected.process not in ("", recipe.process) or not {*sides} <= variants(study, student).keys():
             continue
-        found = records_of_student(
-            records, student, expected.metric or settings_of(recipe.world).judged_by[0]
-        )
+        metric = expected.metric or settings_of(recipe.world).judged_by[0]
+        found = records_of_student(records, student, metric)
         diverged = records_of_student(records, student, DIVERGED)
         less, more = (
             [r.value for r in found.get(v, {}).values()] + [inf] * len(diverged.get(v, {})) for v in sides

@@ -44,10 +44,8 @@ def run(
     known = variants(study, student)
     check_choice("variant", variant, known)
     recipe = varied(student, known[variant], scale)
-    steps, names = (
-        get_recipe(student, scale).method.steps,
-        [*settings_of(recipe.world).judged_by, "output_entropy"],
-    )
+    settings, steps = settings_of(recipe.world), get_recipe(student, scale).method.steps
+    names = [*settings.judged_by, "output_entropy"]
     details = {"variant": variant, "changes": known[variant] if isinstance(known[variant], dict) else {}}
     name = f"{student}: {variant}"
     try:
@@ -56,7 +54,7 @@ def run(
         context = {"world": recipe.world, "steps": steps}
         context["provenance"] = {"training_seed": seed, "measured": machine("cpu")}
         return [Record(DIVERGED, error.step, None, None, 0, "none", details, name, **context)]
-    num, drawn = num or settings_of(recipe.world).samples, None
+    num, drawn = num or settings.samples, None
     if model.world.image_shape is not None:
         drawn = model.sample(num, steps)
         details["samples"] = encode_tokens(drawn.tokens[:SAMPLES_KEPT])
