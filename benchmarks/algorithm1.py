@@ -33,13 +33,8 @@ import torch
 from common import loop_seconds, peak_bytes, ratio, rounds, save, timed
 from torch.nn.functional import log_softmax
 
-from dmmd_lite.denoisers.base import NetworkDenoiser
-from dmmd_lite.networks.transformer import Transformer
-from dmmd_lite.objectives.dmmd import DMMD, DMMDSettings
-from dmmd_lite.processes import get_process
-from dmmd_lite.training.options import TrainingOptions
+from dmmd_lite import DMMD, DMMDSettings, NetworkDenoiser, Record, TrainingOptions, Transformer, get_process
 from dmmd_lite.utils.provenance import machine
-from dmmd_lite.utils.records import Record
 from dmmd_lite.utils.rng import integers
 
 K, LARGER = 16, 4  # sampling steps of the student; times the batch that memory is measured at

@@ -14,11 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmmd_lite.training.loop import train
-from dmmd_lite.training.options import TrainingOptions
+from dmmd_lite import Record, TrainingOptions, train
 from dmmd_lite.utils.paths import data_dir
 from dmmd_lite.utils.provenance import machine
-from dmmd_lite.utils.records import Record
 
 REPLICATES = 1000
 torch.set_num_threads(1)  # what two cores can do side by side is another question

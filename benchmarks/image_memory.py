@@ -25,13 +25,8 @@ import time
 import torch
 from common import peak_bytes
 
-from dmmd_lite.denoisers.base import NetworkDenoiser
-from dmmd_lite.objectives.dmmd import DMMD, DMMDSettings
-from dmmd_lite.processes import get_process
-from dmmd_lite.recipes.catalogue import get_recipe
+from dmmd_lite import DMMD, DMMDSettings, NetworkDenoiser, generator_for, get_process, get_recipe, get_world
 from dmmd_lite.utils.provenance import machine
-from dmmd_lite.utils.rng import generator_for
-from dmmd_lite.worlds import get_world
 
 BATCH, STEPS = 32, 16
 

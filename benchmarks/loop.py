@@ -19,11 +19,7 @@ import torch
 from common import loop_seconds, ratio, rounds, save, timed, wait
 from torch.nn.functional import cross_entropy
 
-from dmmd_lite.denoisers.base import NetworkDenoiser
-from dmmd_lite.networks.transformer import Transformer
-from dmmd_lite.objectives.denoising import DenoisingObjective
-from dmmd_lite.processes import get_process
-from dmmd_lite.training.options import TrainingOptions
+from dmmd_lite import DenoisingObjective, NetworkDenoiser, TrainingOptions, Transformer, get_process
 from dmmd_lite.utils.rng import integers
 
 V, L, STEPS = 27, 64, 8

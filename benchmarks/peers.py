@@ -31,13 +31,16 @@ from flow_matching.path.scheduler import PolynomialConvexScheduler
 from flow_matching.solver import MixtureDiscreteEulerSolver
 from flow_matching.utils import ModelWrapper
 
-from dmmd_lite.denoisers.base import NetworkDenoiser
-from dmmd_lite.networks.transformer import Transformer
-from dmmd_lite.objectives.denoising import DenoisingObjective
-from dmmd_lite.processes import get_process
-from dmmd_lite.sampling import sample
-from dmmd_lite.training.options import TrainingOptions
-from dmmd_lite.utils.rng import generator_for, integers
+from dmmd_lite import (
+    DenoisingObjective,
+    NetworkDenoiser,
+    TrainingOptions,
+    Transformer,
+    generator_for,
+    get_process,
+    sample,
+)
+from dmmd_lite.utils.rng import integers
 
 V, L, BATCH, NUM, STEPS = 27, 64, 64, 32, 12
 SIZE = {"width": 128, "depth": 3, "heads": 4}

@@ -24,7 +24,7 @@ import torch
 from common import ratio, rounds, save, timed
 from torch.nn.functional import cross_entropy
 
-from dmmd_lite.networks.transformer import Transformer
+from dmmd_lite import Transformer
 from dmmd_lite.utils.compiling import compile_layers
 
 V, L, STEPS = 27, 128, 2

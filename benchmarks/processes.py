@@ -22,11 +22,7 @@ from functools import partial
 import torch.distributed as dist
 from common import loop_seconds, ratio, rounds, save
 
-from dmmd_lite.denoisers.base import NetworkDenoiser
-from dmmd_lite.networks.transformer import Transformer
-from dmmd_lite.objectives.dmmd import DMMD, DMMDSettings
-from dmmd_lite.processes.masked import Masked
-from dmmd_lite.training.options import TrainingOptions
+from dmmd_lite import DMMD, DMMDSettings, Masked, NetworkDenoiser, TrainingOptions, Transformer
 from dmmd_lite.utils.rng import integers
 
 V, L, STEPS = 27, 64, 6

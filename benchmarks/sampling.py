@@ -28,15 +28,10 @@ from itertools import pairwise
 import torch
 from common import ratio, rounds, save, timed, wait
 
-from dmmd_lite.denoisers.base import NetworkDenoiser
-from dmmd_lite.networks.base import SplitNetwork
-from dmmd_lite.networks.transformer import Transformer
-from dmmd_lite.processes import get_process
-from dmmd_lite.processes.masked import Masked
+from dmmd_lite import Masked, NetworkDenoiser, SplitNetwork, Transformer, generator_for, get_process, sample
 from dmmd_lite.processes.schedules import time_grid
-from dmmd_lite.sampling import sample
 from dmmd_lite.utils.compiling import compile_layers
-from dmmd_lite.utils.rng import categorical, generator_for
+from dmmd_lite.utils.rng import categorical
 
 WIDTH, DEPTH, STEPS = 512, 4, 16
 VOCABULARIES = {27: (128, 4), 50_257: (128, 2)}  # classes: tokens, sequences

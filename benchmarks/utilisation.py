@@ -28,13 +28,16 @@ import torch
 from common import loop_seconds, ratio, rounds, save, timed
 from torch.profiler import ProfilerActivity, profile
 
-from dmmd_lite.denoisers.base import NetworkDenoiser
-from dmmd_lite.networks.transformer import Transformer
-from dmmd_lite.objectives.denoising import DenoisingObjective
-from dmmd_lite.objectives.dmmd import DMMD, DMMDSettings
-from dmmd_lite.processes.masked import Masked
+from dmmd_lite import (
+    DMMD,
+    DenoisingObjective,
+    DMMDSettings,
+    Masked,
+    NetworkDenoiser,
+    TrainingOptions,
+    Transformer,
+)
 from dmmd_lite.recipes.cost import forward_flop
-from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.utils.rng import integers
 
 V = 27

@@ -31,13 +31,9 @@ import time
 import torch
 from common import peak_bytes
 
+from dmmd_lite import DMMD, DMMDSettings, NetworkDenoiser, Transformer, generator_for, get_process
 from dmmd_lite.denoisers import prediction
-from dmmd_lite.denoisers.base import NetworkDenoiser
-from dmmd_lite.networks.transformer import Transformer
-from dmmd_lite.objectives.dmmd import DMMD, DMMDSettings
-from dmmd_lite.processes import get_process
 from dmmd_lite.utils.provenance import machine
-from dmmd_lite.utils.rng import generator_for
 
 MEBIBYTE = 2**20
 LARGE = {"vocab_size": 50_257, "length": 1024, "batch": 4, "network": {"width": 64, "depth": 1}}

@@ -36,18 +36,15 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
+from dmmd_lite import evaluate, get_recipe, get_world, load_model
 from dmmd_lite.metrics.exact_laws import mean_law, total_variation
-from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import load_model
 from dmmd_lite.pages.display import filmstrip, show
 from dmmd_lite.pages.widgets import explore, headless
-from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.report.explorers import Live, predictions
 from dmmd_lite.report.plots import PALETTE
 from dmmd_lite.studies.theory.limits import best_mixture
 from dmmd_lite.studies.trajectories import distribution_of_student, monitor
 from dmmd_lite.utils.records import load_results, save_records
-from dmmd_lite.worlds import get_world
 
 world = get_world("coins")
 outcomes = world.show(world.all_sequences())

@@ -44,14 +44,12 @@ from dataclasses import replace
 import pandas as pd
 from IPython.display import Markdown, display
 
+from dmmd_lite import evaluate, get_recipe, get_world, load_model
 from dmmd_lite.metrics.exact_laws import mean_law, total_variation
-from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import load_model
 from dmmd_lite.objectives import deviations
 from dmmd_lite.pages.display import filmstrip, show
 from dmmd_lite.pages.sphinx_markdown import to_markdown
 from dmmd_lite.processes import PROCESSES
-from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.report.collapse import (
     clamp_curve,
@@ -73,7 +71,6 @@ from dmmd_lite.studies.sdtt_clamp import grids, one_round
 from dmmd_lite.studies.theory.limits import best_mixture
 from dmmd_lite.studies.trajectories import record_distributions
 from dmmd_lite.utils.records import decode_tokens, encode_tokens, load_results, save_records, select, table
-from dmmd_lite.worlds import get_world
 
 TO_THE_END = {"training.validate_every": 0}  # the change to a recipe that keeps the last checkpoint
 loaded = load_results("collapse")

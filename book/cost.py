@@ -42,8 +42,9 @@ tflops: float = 400.0  # 10^12 operations a second that your device keeps up
 import pandas as pd
 from IPython.display import Markdown, display
 
+from dmmd_lite import get_recipe
 from dmmd_lite.pages.display import show
-from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
+from dmmd_lite.recipes.catalogue import RECIPES
 from dmmd_lite.recipes.cost import cost, estimate
 from dmmd_lite.report.costs import costs_of_released, costs_table, measured_ratios
 from dmmd_lite.report.plots import log_steps

@@ -44,7 +44,7 @@ runs = Path(folder or removed_at_the_end.name)
 # %%
 from datasets import Dataset
 
-from dmmd_lite.worlds import get_world
+from dmmd_lite import get_world
 from dmmd_lite.worlds.text import SYMBOLS, show_symbols
 
 text = show_symbols(get_world("docstrings").stream("train")[None])[0]
@@ -56,10 +56,7 @@ print(len(words), "words:", *words[:8])
 # From here on, everything you write:
 
 # %%
-from dmmd_lite.models.custom import distil, fit_teacher
-from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.pretrained import from_pretrained, save_pretrained
-from dmmd_lite.worlds.tokens import tokens_world
+from dmmd_lite import distil, evaluate, fit_teacher, from_pretrained, save_pretrained, tokens_world
 
 world = tokens_world("words", data, vocab_size=27, symbols=SYMBOLS)
 small = {"width": 64, "depth": 2, "heads": 4, "positions": True}
@@ -82,8 +79,9 @@ print(*again.world.show(again.sample(20, steps, seed=seed).tokens))
 # %%
 import numpy as np
 
+from dmmd_lite import Record
 from dmmd_lite.metrics.bootstrap import bootstrap_mean
-from dmmd_lite.utils.records import Record, table
+from dmmd_lite.utils.records import table
 
 known = set(words)
 
@@ -157,7 +155,7 @@ for _ in range(their_updates):
 # tokens $z$ (with the mask as token $V$) and times $t$ that gives logits; and the same calls as before.
 
 # %%
-from dmmd_lite.models.custom import adapt
+from dmmd_lite import adapt
 
 
 class Adapter(torch.nn.Module):

@@ -37,8 +37,7 @@ sampling_seed: int = 0  # seed of the samples
 # %%
 import matplotlib.pyplot as plt
 
-from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import load_model
+from dmmd_lite import evaluate, load_model
 from dmmd_lite.pages.display import show
 from dmmd_lite.report.plots import interval_line, log_steps
 from dmmd_lite.utils.records import load_results, save_records, select, table

@@ -36,7 +36,8 @@ seed: int = 0  # training seed
 # %%
 import torch
 
-from dmmd_lite.worlds import WORLDS, get_world
+from dmmd_lite import get_world
+from dmmd_lite.worlds import WORLDS
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 
 

@@ -65,13 +65,12 @@ from functools import partial
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from dmmd_lite.models.evaluation import evaluate, evaluate_real
-from dmmd_lite.models.store import load_model
+from dmmd_lite import evaluate, get_world, load_model
+from dmmd_lite.models.evaluation import evaluate_real
 from dmmd_lite.pages.display import show
 from dmmd_lite.report.paper import TABLE_2, TABLE_2_AUTOREGRESSIVE
 from dmmd_lite.report.plots import interval_line, log_steps
 from dmmd_lite.utils.records import best_top_p, load_results, save_records, select, table
-from dmmd_lite.worlds import get_world
 
 METRICS = ["gradient_moment", "perplexity", "sample_entropy", "distinct_4grams", "duplicates"]
 committed = load_results("fig1_steps_text")

@@ -32,13 +32,11 @@ top_p: float = 1.0  # sampling top-p of both models
 # %%
 import matplotlib.pyplot as plt
 
-from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import load_model
+from dmmd_lite import evaluate, get_world, load_model
 from dmmd_lite.pages.display import filmstrip
 from dmmd_lite.pages.widgets import explore
 from dmmd_lite.report.explorers import trajectory
 from dmmd_lite.utils.records import save_records
-from dmmd_lite.worlds import get_world
 
 world = get_world("docstrings")
 models = {

@@ -39,8 +39,7 @@ explorer_n: int = 512  # samples the explorer goes up to
 import matplotlib.pyplot as plt
 from IPython.display import HTML
 
-from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import load_model
+from dmmd_lite import evaluate, load_model
 from dmmd_lite.pages.display import show
 from dmmd_lite.pages.widgets import explore
 from dmmd_lite.report.explorers import sampler

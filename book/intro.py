@@ -85,7 +85,7 @@ seed: int = 0  # random seed
 
 # %%
 
-from dmmd_lite.models.store import load_model
+from dmmd_lite import load_model
 from dmmd_lite.pages.display import show
 from dmmd_lite.report.plots import image_grid
 from dmmd_lite.utils.provenance import machine

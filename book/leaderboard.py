@@ -52,8 +52,7 @@ tuned: list[str] = []  # students of four steps whose trials to run now, e.g. "d
 import pandas as pd
 from IPython.display import Markdown, display
 
-from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import load_model
+from dmmd_lite import evaluate, load_model
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import BEFORE_TUNING
 from dmmd_lite.recipes.students import PLANS

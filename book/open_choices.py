@@ -33,8 +33,8 @@ train_seeds: list[int] = [0]  # training seeds of what is measured now
 n: int = 500  # samples per cell measured now
 
 # %%
+from dmmd_lite import get_recipe
 from dmmd_lite.pages.display import show
-from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.report.studies import averaging_curves, show_study, study_dots
 from dmmd_lite.studies.definitions import STUDIES

@@ -47,15 +47,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import load_model
+from dmmd_lite import Record, Samples, evaluate, generator_for, load_model
 from dmmd_lite.pages.display import show
 from dmmd_lite.report.plots import PALETTE
-from dmmd_lite.sampling import Samples
 from dmmd_lite.studies.theory.single_precision import common_samples, drawn_law, kept_share, ratio_sampler
 from dmmd_lite.utils.provenance import machine
-from dmmd_lite.utils.records import Record, save_records
-from dmmd_lite.utils.rng import categorical, generator_for
+from dmmd_lite.utils.records import save_records
+from dmmd_lite.utils.rng import categorical
 
 rng = generator_for("cpu", seed)
 

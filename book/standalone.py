@@ -207,8 +207,8 @@ for name, denoiser, steps in [("teacher", teacher, 2), ("teacher", teacher, 64),
 # On fixed draws the losses and the gradients of all parameters are compared with `dmmd_lite.objectives.dmmd`.
 
 # %%
-from dmmd_lite.objectives.dmmd import DMMD, DMMDDraw, DMMDSettings
-from dmmd_lite.processes.uniform import Uniform
+from dmmd_lite import DMMD, DMMDSettings, Uniform
+from dmmd_lite.objectives.dmmd import DMMDDraw
 
 package = DMMD(generator, auxiliary, nn.Identity(), Uniform(V), DMMDSettings(steps=K))
 s, log_x, x, z_s = draw(batch)
@@ -234,7 +234,8 @@ for name, (ours, terms) in pairs.items():
     assert abs(ours.item() - theirs.item()) < 1e-6 and apart < 1e-6
 
 # %%
-from dmmd_lite.utils.records import Record, save_records
+from dmmd_lite import Record
+from dmmd_lite.utils.records import save_records
 
 records = [
     Record(

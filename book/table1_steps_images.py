@@ -55,8 +55,7 @@ sampling_seed: int = 0  # seed of the samples
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import load_model
+from dmmd_lite import evaluate, load_model
 from dmmd_lite.pages.display import show
 from dmmd_lite.report.paper import TABLE_1
 from dmmd_lite.report.plots import image_grid, interval_line, log_steps

@@ -32,8 +32,7 @@ sampling_seed: int = 0  # seed of the samples
 # %%
 import pandas as pd
 
-from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import load_model
+from dmmd_lite import evaluate, load_model
 from dmmd_lite.report.paper import TABLE_3
 from dmmd_lite.utils.records import load_results, save_records, select, table
 

@@ -38,9 +38,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from dmmd_lite.denoisers.hybrid import Hybrid
-from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import load_model
+from dmmd_lite import Hybrid, evaluate, load_model
 from dmmd_lite.pages.display import show
 from dmmd_lite.recipes.students import student_for
 from dmmd_lite.recipes.world_settings import settings_of

@@ -37,12 +37,10 @@ import pandas as pd
 import torch
 from torch import nn
 
+from dmmd_lite import DMMD, DMMDSettings, evaluate, get_process, get_recipe, get_world, load_model
 from dmmd_lite.denoisers.exact import log_posterior
-from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import load_model, model_of
-from dmmd_lite.objectives.dmmd import DMMD, DMMDDraw, DMMDSettings
-from dmmd_lite.processes import get_process
-from dmmd_lite.recipes.catalogue import get_recipe
+from dmmd_lite.models.store import model_of
+from dmmd_lite.objectives.dmmd import DMMDDraw
 from dmmd_lite.studies.theory.reverse_kernels import (
     all_states,
     distance,
@@ -53,7 +51,6 @@ from dmmd_lite.studies.theory.reverse_kernels import (
     true_kernel,
 )
 from dmmd_lite.utils.records import save_records
-from dmmd_lite.worlds import get_world
 
 world = get_world(world_name)
 process = get_process(process_name, world.vocab_size)
