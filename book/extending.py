@@ -177,8 +177,8 @@ from pathlib import Path
 import pandas as pd
 
 from dmmd_lite import evaluate, get_recipe
-from dmmd_lite.models.model import read_model
-from dmmd_lite.models.store import train_recipe
+from dmmd_lite.models.loading import train_recipe
+from dmmd_lite.models.store import read_model
 from dmmd_lite.utils.records import save_records
 
 records = []

@@ -38,7 +38,7 @@ import matplotlib.pyplot as plt
 from dmmd_lite import load_model
 from dmmd_lite.metrics.gradient_moment import calibration
 from dmmd_lite.models.evaluation import frontier
-from dmmd_lite.models.store import load_judge
+from dmmd_lite.models.loading import load_judge
 from dmmd_lite.pages.display import filmstrip, show
 from dmmd_lite.report.plots import interval_line
 from dmmd_lite.utils.records import load_results, save_records, select, table

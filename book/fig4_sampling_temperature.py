@@ -42,8 +42,8 @@ from IPython.display import HTML
 from dmmd_lite import evaluate, load_model
 from dmmd_lite.pages.display import show
 from dmmd_lite.pages.widgets import explore
+from dmmd_lite.report.claim_tables import claims_on
 from dmmd_lite.report.explorers import sampler
-from dmmd_lite.report.paper_tables import claims_on
 from dmmd_lite.report.plots import interval_line
 from dmmd_lite.utils.records import load_results, save_records, select, table
 

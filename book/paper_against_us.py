@@ -32,8 +32,8 @@ from IPython.display import HTML
 
 from dmmd_lite.pages.links import code_link
 from dmmd_lite.report.cells import as_html
+from dmmd_lite.report.claim_tables import claim_section, parts_table
 from dmmd_lite.report.paper import CLAIMS, claims_of, items
-from dmmd_lite.report.paper_tables import claim_section, parts_table
 
 found = {claim: claim.findings() for claim in CLAIMS}
 HTML(as_html(parts_table(found)))

@@ -36,8 +36,8 @@ import pandas as pd
 from IPython.display import HTML
 
 from dmmd_lite.pages.display import show
+from dmmd_lite.report.claim_tables import claims_on
 from dmmd_lite.report.paper import TABLE_6
-from dmmd_lite.report.paper_tables import claims_on
 from dmmd_lite.report.studies import noise_input_lines, noise_ratios, show_study
 from dmmd_lite.studies.run import measure
 from dmmd_lite.utils.records import load_results, save_records

@@ -39,7 +39,7 @@ from torch import nn
 
 from dmmd_lite import DMMD, DMMDSettings, evaluate, get_process, get_recipe, get_world, load_model
 from dmmd_lite.denoisers.exact import log_posterior
-from dmmd_lite.models.store import model_of
+from dmmd_lite.models.loading import model_of
 from dmmd_lite.objectives.dmmd import DMMDDraw
 from dmmd_lite.studies.theory.reverse_kernels import (
     all_states,

@@ -148,7 +148,7 @@ def _recipes(arguments) -> None:
 def _train(arguments) -> None:
     import torch
 
-    from dmmd_lite.models.store import train_recipe
+    from dmmd_lite.models.loading import train_recipe
     from dmmd_lite.recipes.catalogue import get_recipe
 
     changes = {}
@@ -179,7 +179,7 @@ def _load_model(arguments, check_world):
     check_world: raises ValueError if the model's world does not suit the command.
     """
     from dmmd_lite.denoisers.sharpening import check_sharpening
-    from dmmd_lite.models.store import load_model, recipe_of
+    from dmmd_lite.models.loading import load_model, recipe_of
     from dmmd_lite.worlds import get_world
 
     check_sharpening(arguments.temperature, arguments.top_p)
@@ -258,7 +258,7 @@ def _write_samples(out: Path, world, tokens, about: dict) -> None:
 def _evaluate(arguments) -> None:
     from dmmd_lite.metrics.suite import METRICS, check_features, metrics_for
     from dmmd_lite.models.evaluation import check_metrics, default_num, evaluate
-    from dmmd_lite.models.store import recipe_of
+    from dmmd_lite.models.loading import recipe_of
     from dmmd_lite.worlds import get_world
 
     recipe = recipe_of(arguments.model, arguments.scale)

@@ -60,7 +60,7 @@ def of_trainings() -> dict[str, dict]:
     """Digests of the checkpoints (weights, averages, optimisers, random states) of smoke trainings."""
     from safetensors.torch import load_file
 
-    from dmmd_lite.models.store import train_recipe
+    from dmmd_lite.models.loading import train_recipe
     from dmmd_lite.objectives import METHODS
     from dmmd_lite.processes import PROCESSES
     from dmmd_lite.recipes.catalogue import get_recipe
@@ -91,7 +91,7 @@ def of_models() -> tuple[dict, dict]:
     """Digests of 64 samples of every shipped model, and every metric's record of them."""
     from dmmd_lite.metrics.suite import METRICS, metrics_for
     from dmmd_lite.models.evaluation import evaluate
-    from dmmd_lite.models.store import load_model
+    from dmmd_lite.models.loading import load_model
     from dmmd_lite.recipes.catalogue import RECIPES
     from dmmd_lite.utils.paths import data_dir
 

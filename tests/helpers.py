@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dmmd_lite.cli import main
 from dmmd_lite.denoisers.base import Denoiser, NetworkDenoiser
-from dmmd_lite.models.model import save_model
+from dmmd_lite.models.store import save_model
 from dmmd_lite.models.task import task_of
 from dmmd_lite.networks.transformer import Transformer
 from dmmd_lite.processes import PROCESSES, get_process
@@ -157,7 +157,7 @@ def start_process(function, *arguments, output: Path, **environment) -> multipro
     It is forked from a server that has imported the package, so it starts at once. Its output goes to a file.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dmmd_lite.cli", "dmmd_lite.models.store", "pytest", "scipy.stats"])
+    context.set_forkserver_preload(["dmmd_lite.cli", "dmmd_lite.models.loading", "pytest", "scipy.stats"])
     environment = {**os.environ, **environment}
     process = context.Process(
         target=_run_process, args=(function, arguments, output, environment), daemon=True

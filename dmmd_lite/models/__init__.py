@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
         "model": "Model",
-        "store": "load_model load_judge train_recipe",
+        "loading": "load_model load_judge train_recipe",
         "evaluation": "evaluate",
         "custom": "fit_teacher adapt distil",
         "pretrained": "save_pretrained from_pretrained",

@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from dmmd_lite.denoisers.base import NetworkDenoiser
-from dmmd_lite.models.model import Model, training_facts
+from dmmd_lite.models.model import Model
+from dmmd_lite.models.store import training_facts
 from dmmd_lite.models.task import Task, task_of
 from dmmd_lite.models.validation import validate_bound
 from dmmd_lite.objectives import METHODS

@@ -10,8 +10,8 @@ from dmmd_lite.metrics.exact_laws import exact_metrics
 from dmmd_lite.metrics.judges import Judge
 from dmmd_lite.metrics.suite import METRICS, check_features, evaluate_samples, metrics_for, needing
 from dmmd_lite.models.judging import check_judge
+from dmmd_lite.models.loading import load_judge
 from dmmd_lite.models.model import Model
-from dmmd_lite.models.store import load_judge
 from dmmd_lite.processes.base import LOG_ZERO
 from dmmd_lite.processes.schedules import time_grid
 from dmmd_lite.sampling import Samples

@@ -1,204 +1,90 @@
-"""From a name to a trained model: found among the released ones or in the cache, else trained now.
+"""The two files that a model is stored in, written and read.
 
-Released models of seed 0 lie in `data/models/`. Others are looked up in the cache folder and trained there if
-they are missing, by one process at a time.
+`NAME.safetensors` holds the weights in half precision; `NAME.json` the recipe they were trained by, the seed,
+the numbers of the training, hardware, versions and the SHA-256 of the weights.
 """
 
-import os
-from collections.abc import Callable
-from contextlib import nullcontext
-from functools import partial
+import json
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from dmmd_lite.denoisers.exact import ExactDenoiser
-from dmmd_lite.metrics.features import load_features
-from dmmd_lite.metrics.judges import (
-    CHAIN,
-    HUGGING_FACE,
-    Judge,
-    chain_judge,
-    check_symbols,
-    transformers_judge,
-)
-from dmmd_lite.models.building import build_method, training_data
-from dmmd_lite.models.judging import check_autoregressive, default_judge, model_judge
-from dmmd_lite.models.model import MODEL, Model, read_facts, read_model, save_model
+from dmmd_lite.models.building import build_denoiser
+from dmmd_lite.models.model import Model
 from dmmd_lite.models.task import Task, task_of
-from dmmd_lite.models.validation import JUDGED, validator
-from dmmd_lite.recipes.catalogue import get_recipe, judge_of
 from dmmd_lite.recipes.recipe import Recipe
-from dmmd_lite.training.loop import train
-from dmmd_lite.training.method import Method
-from dmmd_lite.training.state import rank_and_size
-from dmmd_lite.utils.files import sha256_of_json
-from dmmd_lite.utils.paths import cache_dir, data_dir
-from dmmd_lite.utils.provenance import machine
-from dmmd_lite.worlds import get_world
-from dmmd_lite.worlds.base import World
+from dmmd_lite.training.state import TrainingResult
+from dmmd_lite.utils.files import atomic_write, sha256_of, write_json
+
+MODEL = "model"  # file name of the model that a training leaves in its folder
+PROVENANCE = ("sha256", "training", "provenance", "parameters")  # what records say of a model
 
 
-def load_model(name: str, scale: str = "laptop", seed: int = 0, device: torch.device | str = "cpu") -> Model:
-    """Load the model of a recipe's name, or of a folder that `train_recipe` wrote.
+def training_facts(recipe: Recipe, result: TrainingResult) -> dict:
+    """Return the numbers of a training that a model's provenance holds."""
+    return {
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "best_step": result.best_step,
+        "validation": recipe.validation,
+        "best_value": result.best_value,
+    }
 
-    A recipe's model comes from `data/models/` (laptop scale, seed 0), else from the cache, else it is trained
-    into the cache now. ValueError for an unknown name or a damaged file.
+
+def save_model(path: Path, task: Task, result: TrainingResult, player: str, seed: int, made: dict) -> None:
+    """Write the averaged weights of a player in half precision, and where they come from.
+
+    Args:
+    path: without ending.
+    made: what `machine` returned when the training began.
     """
-    recipe = recipe_of(name, scale)
-    return read_model(Path(name) / MODEL, device) if _is_folder(name) else model_of(recipe, seed, device)
+    recipe, state = task.recipe, result.averaged[player].network.state_dict()
+    weights = {key: value.half().cpu().contiguous() for key, value in state.items()}
+    with atomic_write(path.with_suffix(".safetensors")) as part:
+        save_file(weights, part)
+        digest = sha256_of(part)
+    facts = {
+        "name": recipe.name,
+        "recipe": recipe.to_dict(),
+        "seed": seed,
+        "weights": "ema" if recipe.training.ema.get(player) else "raw",
+        "sha256": digest,
+        "parameters": sum(value.numel() for value in weights.values()),
+        "training": training_facts(recipe, result),
+        "provenance": {**made, **task.world.provenance},
+    }
+    write_json(path.with_suffix(".json"), facts)
 
 
-def model_of(recipe: Recipe, seed: int = 0, device: torch.device | str = "cpu") -> Model:
-    """Load the model of a recipe, which may have been changed; found or trained as by `load_model`."""
-    if recipe.role == "exact":
-        task = task_of(recipe)
-        exact = ExactDenoiser(task.world, task.process, recipe.floor)
-        return Model(recipe.name, recipe, exact, task.process, task.world, "exact", {})
-    path = released_path(recipe, seed)
-    if path is None:
-        folder = cached_folder(recipe, seed)
-        rank, size = rank_and_size()  # under torchrun, one process holds the lock and all of them train
-        with _lock(folder) if rank == 0 else nullcontext():
-            missing = torch.tensor(int(not (folder / f"{MODEL}.json").is_file()), device=device)
-            if size > 1:
-                dist.broadcast(missing, 0)
-            if missing:
-                train_recipe(recipe, folder, seed=seed, device=device)
-        path = folder / MODEL
-    return read_model(path, device)
+def read_model(path: Path, device: torch.device | str = "cpu") -> Model:
+    """Read the model stored at `path` (without ending). ValueError for files that are missing, damaged or do
+    not fit each other."""
+    facts, file = read_facts(path), path.with_suffix(".safetensors")
+    if not file.is_file():
+        raise ValueError(f"model: {file} is missing")
+    if sha256_of(file) != facts["sha256"]:
+        raise ValueError(f"model: {file} is truncated or altered; its sha256 is not the recorded one")
+    task = task_of(Recipe.from_dict(facts["recipe"]))
+    network = task.recipe.make_network(task.world)
+    try:
+        network.load_state_dict({key: value.float() for key, value in load_file(file).items()})
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"model: {file} does not fit its recipe ({reason})") from None
+    denoiser = build_denoiser(task, network).to(device).eval().requires_grad_(False)
+    provenance = {**{key: facts[key] for key in PROVENANCE}, "training_seed": facts["seed"]}
+    name, weights = task.recipe.name, facts["weights"]
+    return Model(name, task.recipe, denoiser, task.process, task.world, weights, provenance)
 
 
-def recipe_of(name: str, scale: str = "laptop") -> Recipe:
-    """Return the recipe of what `load_model` would load, without loading or training anything."""
-    if not _is_folder(name):
-        return get_recipe(name, scale)
-    path = Path(name) / MODEL
-    if not path.with_suffix(".json").is_file():
-        raise ValueError(f"model: {name!r} is not allowed; the folder holds no {MODEL}.json")
-    return Recipe.from_dict(read_facts(path)["recipe"])
-
-
-def load_judge(
-    name: str | None, world: World, scale: str = "laptop", device: torch.device | str = "cpu"
-) -> Judge:
-    """Load the judge called `name` (None: the world's own) for samples of `world`.
-
-    name: "chain"; a recipe or a folder of an autoregressive model, as for `load_model`; or "hf:" and a
-    `transformers` model. ValueError for another model, or one that reads other symbols than the world's.
-    """
-    name = default_judge(world) if name is None else name
-    if name == CHAIN:
-        judge = chain_judge(world if "chain" in world.traits else get_world("markov"), device)
-    elif name.startswith(HUGGING_FACE):
-        judge = transformers_judge(name.removeprefix(HUGGING_FACE), device)
-    else:
-        recipe = recipe_of(name, scale)
-        check_autoregressive(recipe)
-        check_symbols(name, get_world(recipe.world).vocab_size, world)
-        judge = model_judge(load_model(name, scale, device=device))
-    check_symbols(judge.name, judge.vocab_size, world)
-    return judge
-
-
-def released_path(recipe: Recipe, seed: int) -> Path | None:
-    """Return the path (without ending) of the released model of exactly this recipe and seed, or None."""
-    path = data_dir() / "models" / recipe.name
-    if seed != 0 or not path.with_suffix(".json").is_file():
-        return None
-    return path if Recipe.from_dict(read_facts(path)["recipe"]) == recipe else None
-
-
-def cached_folder(recipe: Recipe, seed: int) -> Path:
-    """Return where the cache keeps a training; the name carries a hash of all recipes it rests on."""
-    return cache_dir() / "models" / f"{recipe.name}-{recipe.scale}-seed{seed}-{fingerprint(recipe)[:12]}"
-
-
-def fingerprint(recipe: Recipe) -> str:
-    """Compute the SHA-256 of what a recipe says beyond the defaults, and of the recipes it rests on."""
-    defaults = Recipe("", "", "", "", "").to_dict()
-    said = {key: value for key, value in recipe.to_dict().items() if value != defaults[key]}
-    for part in said.keys() & {"method", "training"}:
-        said[part] = {key: value for key, value in said[part].items() if value is not None}
-    others = [recipe.start, recipe.teacher]
-    if recipe.validation == JUDGED:
-        others.append(judge_of(recipe.world))
-    return sha256_of_json([said, *(fingerprint(get_recipe(name, recipe.scale)) for name in others if name)])
-
-
-def method_of(task: Task, seed: int = 0, device: torch.device | str = "cpu") -> tuple[Method, str]:
-    """Build the method of a task with its start and teacher loaded, and name the player that becomes the
-    model. Fresh weights are seeded after loading, which may train and so consume random numbers."""
-    recipe = task.recipe
-    loaded = (
-        load_model(name, recipe.scale, device=device).denoiser if name else None
-        for name in (recipe.start, recipe.teacher)
-    )
-    return build_method(task, *loaded, seed, device)
-
-
-def validator_of(task: Task, device: torch.device | str = "cpu") -> Callable | None:
-    """Build the validation of a task's recipe, with its judge or features loaded, so that what is missing is
-    said before any work; None where the recipe has no validation."""
-    recipe, judge = task.recipe, None
-    if not recipe.validation:
-        return None
-    if recipe.validation == JUDGED:
-        judge = load_judge(judge_of(recipe.world), task.world, recipe.scale, device)
-    elif recipe.validation == "frechet":
-        load_features(task.world)
-    return validator(task, judge)
-
-
-def train_recipe(
-    recipe: Recipe,
-    out: str | Path,
-    *,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    validate: Callable[[dict[str, nn.Module]], float] | None = None,
-) -> Path:
-    """Train a recipe in the folder `out`, resuming where an earlier call stopped, and save the model there.
-
-    Start and teacher models are loaded first, with seed 0. validate(averaged players) replaces the recipe's
-    own validation. Returns the model's path without ending. Errors: ValueError for a recipe that has nothing
-    to train or names an unknown validation, and those of `train`.
-    """
-    if recipe.role == "exact" or recipe.training is None:
-        raise ValueError(f"recipe: {recipe.name!r} is not allowed; it has nothing to train")
-    task = task_of(recipe)
-    if recipe.validation:
-        validator(task)  # an unknown name is refused before any data are read
-    task.world.prepare({recipe.split, "valid"} if recipe.validation else {recipe.split})
-    validate = validate or validator_of(task, device)
-    method, player = method_of(task, seed, device)
-    made = machine(device)
-    result = train(
-        method,
-        partial(training_data, task),
-        recipe.training,
-        out,
-        seed=seed,
-        device=device,
-        validate=validate,
-        identity=f"{fingerprint(recipe)} seed {seed}",
-    )
-    path, (rank, processes) = Path(out) / MODEL, rank_and_size()
-    if rank == 0:
-        save_model(path, task, result, player, seed, made)
-    if processes > 1:
-        dist.barrier()
-    return path
-
-
-def _is_folder(name: str) -> bool:
-    return os.sep in name or Path(name).is_dir()
-
-
-def _lock(folder: Path):
-    from filelock import FileLock
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.with_name(folder.name + ".lock"))
+def read_facts(path: Path) -> dict:
+    """Read the description of the model at `path` (without ending). ValueError if it is none."""
+    file = path.with_suffix(".json")
+    try:
+        facts = json.loads(file.read_text())
+        facts["recipe"].keys(), [facts[key] for key in ("seed", "weights", *PROVENANCE)]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise ValueError(f"model: {file} is not a model description ({type(error).__name__})") from None
+    return facts

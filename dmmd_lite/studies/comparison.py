@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import product
 
 from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import model_of
+from dmmd_lite.models.loading import model_of
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import BEFORE_TUNING, RECIPES, get_recipe

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import model_of
+from dmmd_lite.models.loading import model_of
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.recipes.world_settings import settings_of

@@ -11,8 +11,8 @@ import torch
 
 from dmmd_lite.metrics.exact_laws import mean_law
 from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.model import read_model
-from dmmd_lite.models.store import train_recipe
+from dmmd_lite.models.loading import train_recipe
+from dmmd_lite.models.store import read_model
 from dmmd_lite.objectives.sdtt import GRIDS, sub_step_times
 from dmmd_lite.recipes.catalogue import BEFORE_TUNING
 from dmmd_lite.utils.records import Record

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from dmmd_lite.metrics.exact_laws import mean_law, total_variation
-from dmmd_lite.models.model import read_model
-from dmmd_lite.models.store import train_recipe, validator_of
+from dmmd_lite.models.loading import train_recipe, validator_of
+from dmmd_lite.models.store import read_model
 from dmmd_lite.models.task import task_of
 from dmmd_lite.models.validation import validation_num
 from dmmd_lite.objectives import METHODS

@@ -12,8 +12,8 @@ from torch import nn
 from dmmd_lite.metrics.suite import evaluate_samples, metrics_for
 from dmmd_lite.models.custom import adapt, distil, fit_teacher
 from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.loading import load_model
 from dmmd_lite.models.pretrained import from_pretrained, save_pretrained
-from dmmd_lite.models.store import load_model
 from dmmd_lite.pages.source import page_path, read_page
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.worlds.tokens import tokens_world

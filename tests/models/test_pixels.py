@@ -9,7 +9,7 @@ import torch
 from helpers import ROOT, every_process
 
 from dmmd_lite.models import validation
-from dmmd_lite.models.store import load_model, train_recipe
+from dmmd_lite.models.loading import load_model, train_recipe
 from dmmd_lite.processes.masked import Masked
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.sampling import sample

@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from scipy.stats import binomtest
 
 from dmmd_lite.denoisers.base import NetworkDenoiser
-from dmmd_lite.models import store
-from dmmd_lite.models.store import load_model, method_of, train_recipe
+from dmmd_lite.models import loading
+from dmmd_lite.models.loading import load_model, method_of, train_recipe
 from dmmd_lite.models.task import task_of
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
@@ -166,7 +166,7 @@ def test_new_switches_leave_the_identity_of_old_students_alone():
     recipe = get_recipe("coins-masked-dmmd-1", "smoke")
     assert None in recipe.to_dict()["method"].values()
     changed = recipe.with_changes({"method.smoothing": 0.1})
-    assert store.fingerprint(changed) != store.fingerprint(recipe)
+    assert loading.fingerprint(changed) != loading.fingerprint(recipe)
     known = {key: value for key, value in recipe.to_dict()["method"].items() if value is not None}
 
     class Old:
@@ -177,4 +177,4 @@ def test_new_switches_leave_the_identity_of_old_students_alone():
         def to_dict(self):
             return {**recipe.to_dict(), "method": known}
 
-    assert store.fingerprint(Old()) == store.fingerprint(recipe)
+    assert loading.fingerprint(Old()) == loading.fingerprint(recipe)

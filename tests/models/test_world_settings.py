@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dmmd_lite import worlds
-from dmmd_lite.models.store import load_model, train_recipe
+from dmmd_lite.models.loading import load_model, train_recipe
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes import catalogue

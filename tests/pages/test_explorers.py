@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from dmmd_lite.models.store import load_model
+from dmmd_lite.models.loading import load_model
 from dmmd_lite.pages import widgets
 from dmmd_lite.pages.widgets import Explorer, explore
 from dmmd_lite.recipes.catalogue import get_recipe

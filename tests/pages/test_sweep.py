@@ -231,7 +231,7 @@ number: int = 0  # which run
 
 # %%
 from dmmd_lite.utils.records import save_records
-from dmmd_lite.models.store import load_model
+from dmmd_lite.models.loading import load_model
 
 made = load_model("parity-masked-dmmd-1", "smoke").provenance
 record = {"name": "seconds", "value": made["training"]["seconds"], "low": None, "high": None, "n": 1}

@@ -6,7 +6,7 @@ from helpers import LEAST_P, chi_square_p, sequences
 
 from dmmd_lite.denoisers.autoregressive import Autoregressive
 from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import load_model
+from dmmd_lite.models.loading import load_model
 from dmmd_lite.networks.transformer import Transformer
 from dmmd_lite.objectives.autoregressive import AutoregressiveObjective
 

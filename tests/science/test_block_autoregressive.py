@@ -13,7 +13,7 @@ from dmmd_lite.denoisers.base import Denoiser, NetworkDenoiser
 from dmmd_lite.denoisers.exact import ExactDenoiser
 from dmmd_lite.metrics.entropy import output_entropy
 from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.store import cached_folder, load_model, train_recipe
+from dmmd_lite.models.loading import cached_folder, load_model, train_recipe
 from dmmd_lite.networks.transformer import BlockTransformer
 from dmmd_lite.objectives.denoising import LOSSES, DenoisingObjective
 from dmmd_lite.objectives.dmmd import DMMD, DMMDSettings

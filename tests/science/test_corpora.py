@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from tokenizers.implementations import ByteLevelBPETokenizer
 
-from dmmd_lite.models.store import train_recipe
+from dmmd_lite.models.loading import train_recipe
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.recipes.cost import cost
 from dmmd_lite.utils.scales import SCALES

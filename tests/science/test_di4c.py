@@ -13,7 +13,7 @@ from dmmd_lite.denoisers.base import Denoiser, NetworkDenoiser
 from dmmd_lite.denoisers.exact import ExactDenoiser, log_posterior
 from dmmd_lite.denoisers.hybrid import Hybrid
 from dmmd_lite.metrics.exact_laws import total_variation
-from dmmd_lite.models.store import load_model, method_of
+from dmmd_lite.models.loading import load_model, method_of
 from dmmd_lite.models.task import task_of
 from dmmd_lite.networks.transformer import CONTINUOUS, Transformer
 from dmmd_lite.objectives.di4c import Di4C, Di4CDraw, Di4CSettings

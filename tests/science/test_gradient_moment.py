@@ -26,7 +26,7 @@ from dmmd_lite.metrics.judges import Judge, chain_judge, transformers_judge
 from dmmd_lite.metrics.suite import evaluate_samples, metrics_for
 from dmmd_lite.models.evaluation import evaluate, frontier
 from dmmd_lite.models.judging import check_judge, default_judge, model_judge
-from dmmd_lite.models.store import load_judge, load_model, train_recipe
+from dmmd_lite.models.loading import load_judge, load_model, train_recipe
 from dmmd_lite.networks.transformer import Transformer
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.worlds import get_world

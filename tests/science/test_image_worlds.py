@@ -16,7 +16,7 @@ from torch.nn.functional import affine_grid
 
 from dmmd_lite.metrics.features import load_features
 from dmmd_lite.metrics.suite import evaluate_samples, metrics_for
-from dmmd_lite.models.store import train_recipe
+from dmmd_lite.models.loading import train_recipe
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
 from dmmd_lite.recipes.cost import cost

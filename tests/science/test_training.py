@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dmmd_lite.cli import main
-from dmmd_lite.models.store import train_recipe
+from dmmd_lite.models.loading import train_recipe
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.training import loop
 from dmmd_lite.training.batches import DATA_SEED_OFFSET
@@ -135,15 +135,15 @@ RANK_SCRIPT = """
 import os, sys
 from safetensors.torch import save_file
 from dmmd_lite import cli
-from dmmd_lite.models import store
+from dmmd_lite.models import loading
 
-def train(*arguments, train=store.train, **options):
+def train(*arguments, train=loading.train, **options):
     result = train(*arguments, **options)
     for name, player in result.raw.items():
         save_file(player.state_dict(), f"{name}{os.environ['RANK']}.safetensors")
     return result
 
-store.train = train
+loading.train = train
 sys.exit(cli.main(sys.argv[1:]))
 """
 

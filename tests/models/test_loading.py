@@ -8,9 +8,8 @@ import pytest
 import torch
 from helpers import contents, exit_codes, save_random_model, start_process
 
-from dmmd_lite.models import store
-from dmmd_lite.models.model import read_model
-from dmmd_lite.models.store import (
+from dmmd_lite.models import loading
+from dmmd_lite.models.loading import (
     cached_folder,
     fingerprint,
     load_model,
@@ -18,6 +17,7 @@ from dmmd_lite.models.store import (
     released_path,
     train_recipe,
 )
+from dmmd_lite.models.store import read_model
 from dmmd_lite.models.task import task_of
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
 from dmmd_lite.utils.paths import data_dir
@@ -154,16 +154,16 @@ def test_exact_models_need_no_files(cache):
 
 def load_and_count(folder):
     """Load the missing student; leave a file for every run that trains."""
-    train = store.train
+    train = loading.train
 
     def counted(*arguments, **options):
         result = train(*arguments, **options)
-        (folder / f"{options['identity'].split()[0]}-{id(result)}-{store.os.getpid()}").touch()
+        (folder / f"{options['identity'].split()[0]}-{id(result)}-{loading.os.getpid()}").touch()
         return result
 
-    store.train = counted
+    loading.train = counted
     model = load_model(STUDENT, "smoke")
-    (folder / f"sha256-{model.provenance['sha256']}-{store.os.getpid()}").touch()
+    (folder / f"sha256-{model.provenance['sha256']}-{loading.os.getpid()}").touch()
 
 
 def test_eight_processes_train_a_missing_model_once(tmp_path, cache):
@@ -229,7 +229,7 @@ def test_what_ships_is_what_the_recipe_says_now(name):
 
 
 def test_released_models_are_found_for_exactly_their_recipe(tmp_path, cache, rng, monkeypatch):
-    monkeypatch.setattr(store, "data_dir", lambda: tmp_path)
+    monkeypatch.setattr(loading, "data_dir", lambda: tmp_path)
     (tmp_path / "models").mkdir()
     path = tmp_path / "models" / TEACHER
     save_random_model(TEACHER, path, rng)
