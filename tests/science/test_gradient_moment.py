@@ -217,13 +217,6 @@ def test_blocks_of_huge_judges_are_few(rng):
     assert default_blocks(replace(judge, module=Huge()), 1000) == 4
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """A cache of its own; the text of the docstrings comes from the shared one."""
-    get_world("docstrings").texts  # noqa: B018
-    monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path / "cache"))
-
-
 def test_what_cannot_be_judged_is_refused_in_one_line(rng):
     markov, judge, tokens = get_world("markov"), random_chain(5, rng), torch.zeros(9, 4, dtype=torch.long)
     sides = [block_gradients(judge, tokens, blocks) for blocks in (4, 5)]
