@@ -19,7 +19,7 @@ optimisers and average, the same `Transformer`, batch and number of updates.
 Found on one of two x86_64 cores, the other idle, torch 2.13.0: 1.46 to 1.50 with few classes and small
 networks, 1.39 to 1.41 with 3.2 million parameters, close to what counting promises; with 50,257 classes 3.8
 masked and 2.8 uniform (beside a busy core, where memory is what both wait for, up to 7.4 and 4.0 were seen,
-in pieces twice as large). Memory: 0.37 masked, 0.44 uniform.
+in chunks twice as large). Memory: 0.37 masked, 0.44 uniform.
 """
 
 import argparse

@@ -7,13 +7,13 @@ less than one float32 tensor [B, L, V] beyond that, 823 MB at B = 4; the plain s
 
 prints one JSON record a setting. Every setting runs in a process of its own: its memory is the peak of the
 resident set during the steps less what was resident before the first, its time the median of processor
-seconds over the repeats. "whole" makes log_x at once, "pieces" is what the package does.
+seconds over the repeats. "whole" makes log_x at once, "chunks" is what the package does.
 
 Found on two x86_64 cores that others used too, one thread, torch 2.13.0, one step each, "before" being the
-package as it was without pieces (a whole tensor is 785 MiB; the gradients of both heads are in it):
+package as it was without chunks (a whole tensor is 785 MiB; the gradients of both heads are in it):
 
-    large      masked     before  7,916 MiB   53 s     pieces  627 MiB   26 s
-    large      uniform    before  6,364 MiB   22 s     pieces  482 MiB   25 s
+    large      masked     before  7,916 MiB   53 s     chunks  627 MiB   26 s
+    large      uniform    before  6,364 MiB   22 s     chunks  482 MiB   25 s
 
 Masked noise gets faster with losses at masked positions only and a carry-over without one-hot tensors. Digits
 and docstrings are one piece: their losses keep every bit, a step has as many operations as before (1,321 and
@@ -58,7 +58,7 @@ def resident(peak: bool) -> float:
 def measure(shape: str, process_name: str, cut: str, repeats: int) -> dict:
     """Peak memory and median processor seconds of a fused step, with its backward pass."""
     if cut == "whole":
-        prediction.ELEMENTS = sys.maxsize
+        prediction.MAX_ELEMENTS = sys.maxsize
     sizes = SHAPES[shape]
     vocab_size, batch, length = sizes["vocab_size"], sizes["batch"], sizes["length"]
     process, generator = get_process(process_name, vocab_size), generator_for("cpu", 0)
@@ -105,7 +105,7 @@ def main() -> None:
         return
     for shape in SHAPES:
         for process_name in ("masked", "uniform"):
-            for cut in ("whole", "pieces"):
+            for cut in ("whole", "chunks"):
                 repeats = arguments.repeats if shape == "large" else 20 * arguments.repeats
                 one = ["--one", shape, process_name, cut, "--repeats", str(repeats)]
                 subprocess.run([sys.executable, __file__, *one], check=True)

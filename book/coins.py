@@ -25,7 +25,7 @@
 # Run time: under a minute on one core of a laptop; the five seeds in the table come from committed records.
 
 # %% tags=["parameters"]
-noise_draws: int = 4096  # noise draws behind the pictured laws (records use 16,384)
+noise_draws: int = 4096  # noise draws behind the distributions shown (records use 16,384)
 watch_steps: int = 1600  # training steps of the run that is watched live
 watch_every: int = 100  # training steps between frames of the filmstrip
 train_seeds: list[int] = [0]  # training seeds of the students to measure

@@ -16,8 +16,16 @@
 #
 # **What it takes.** A world is a class and one row of numbers. A metric is a function and one row. A method is its loss with
 # the description of what it costs, and a plan that says how its students are made. This page adds one of each, without a
-# change to the package, and trains the new method on the new world beside D-MMD. What lies here in cells would lie in
-# files of the package: `worlds/dice.py`, a row in `metrics/suite.py`, `objectives/skip.py`, `recipes/students/skip.py`.
+# change to the package, and trains the new method on the new world beside D-MMD. In the package the cells would be:
+#
+# | what | files |
+# |---|---|
+# | a world | `worlds/dice.py` with its name in `worlds/__init__.py`, a row in `recipes/world_settings.py`, a test |
+# | a metric | the function and its row in `metrics/suite.py`, a line in the glossary |
+# | a method | `objectives/skip.py` and `recipes/students/skip.py`, each named in its `__init__`, a test, its paper in `references.bib` |
+# | a noise process | `processes/NAME.py`, named in `processes/__init__.py`, a test |
+#
+# A new module also gets a line in `book/api/`; a test names the missing one.
 #
 # Run time: about a minute on one core of a laptop.
 
@@ -31,7 +39,7 @@ seed: int = 0  # training seed
 #
 # Two dice that always show seven together: six outcomes of 36, each equally likely. A world has a name, a number of classes,
 # a length and a way to draw and to show its tokens. This one is a table of outcomes, so `EnumerableWorld` does the rest, and
-# its posteriors are exact.
+# its posteriors are exact. Its traits say which metrics apply to it; the last one is its own.
 
 # %%
 import torch
@@ -41,12 +49,16 @@ from dmmd_lite.worlds import WORLDS
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 
 
-def dice() -> EnumerableWorld:
-    """Make the world of two dice that always show seven together."""
-    return EnumerableWorld("dice", 6, torch.tensor([[k, 5 - k] for k in range(6)]), [1 / 6] * 6, "123456")
+class Dice(EnumerableWorld):
+    """Two dice that always show seven together."""
+
+    traits = EnumerableWorld.traits | {"dice"}
+
+    def __init__(self):
+        super().__init__("dice", 6, torch.tensor([[k, 5 - k] for k in range(6)]), [1 / 6] * 6, "123456")
 
 
-WORLDS["dice"] = dice
+WORLDS["dice"] = Dice
 world = get_world("dice")
 print(
     world.show(world.sample(6, torch.Generator().manual_seed(0))),
@@ -88,7 +100,7 @@ def share_of_sevens(tokens, world, seed, split) -> Record:
     return Record("share_of_sevens", *bootstrap_mean(seven, seed), len(tokens), "the rule of the dice")
 
 
-METRICS["share_of_sevens"] = Metric("share_of_sevens", "tokens", "enumerable", share_of_sevens)
+METRICS["share_of_sevens"] = Metric("share_of_sevens", "tokens", "dice", share_of_sevens)
 print(metrics_for(world))
 
 # %% [markdown]
@@ -167,7 +179,8 @@ register()
 # %% [markdown]
 # ## All three together
 #
-# One-step students of masked noise from random weights, with as many updates for both methods. D-MMD has a noise input, which
+# One-step students of masked noise from random weights, with equally many updates; left to the plans, both would evaluate
+# equally many sequences. D-MMD has a noise input, which
 # lets it make a mixture; `skip` has none, so one step gives a product of two independent dice, and one in six pairs is a seven.
 
 # %%

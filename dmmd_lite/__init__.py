@@ -17,42 +17,45 @@ package, and asking the command line for help, takes no time.
 """
 
 import sys
+from typing import TYPE_CHECKING
 
 from dmmd_lite.utils.lazy import MovedModule, lazy
 
+if TYPE_CHECKING:  # the public names, which `lazy` loads when they are first asked for
+    from dmmd_lite.denoisers import Denoiser, ExactDenoiser, Hybrid, NetworkDenoiser, Sharpened, sharpen
+    from dmmd_lite.metrics import evaluate_samples, metrics_for
+    from dmmd_lite.models import (
+        Model,
+        adapt,
+        distil,
+        evaluate,
+        fit_teacher,
+        from_pretrained,
+        load_model,
+        save_pretrained,
+    )
+    from dmmd_lite.networks import BlockTransformer, SplitNetwork, Transformer
+    from dmmd_lite.objectives.dcd import DCD, DCDSettings
+    from dmmd_lite.objectives.denoising import DenoisingObjective
+    from dmmd_lite.objectives.di4c import Di4C, Di4CSettings
+    from dmmd_lite.objectives.dimo import dimo
+    from dmmd_lite.objectives.dmmd import DMMD, DMMDSettings
+    from dmmd_lite.objectives.idlm import idlm
+    from dmmd_lite.objectives.likelihood_bound import likelihood_bound
+    from dmmd_lite.objectives.redi import ReDi, ReDiSettings
+    from dmmd_lite.objectives.sdtt import SDTT, SDTTSettings
+    from dmmd_lite.processes import BlockAutoregressive, Masked, RandomStart, Uniform, get_process
+    from dmmd_lite.processes.schedules import CosineSchedule, LinearSchedule
+    from dmmd_lite.recipes import Recipe, get_recipe
+    from dmmd_lite.sampling import Samples, denoise, sample
+    from dmmd_lite.training import Method, TrainingOptions, TrainingResult, train
+    from dmmd_lite.utils.records import Record
+    from dmmd_lite.utils.rng import generator_for
+    from dmmd_lite.worlds import World, get_world, text_world, tokens_world
+
 __version__ = "0.2.0"
 
-__getattr__, __dir__, __all__ = lazy(
-    __name__,
-    {
-        # noise
-        "processes": "Masked Uniform RandomStart BlockAutoregressive get_process",
-        "processes.schedules": "LinearSchedule CosineSchedule",
-        # networks and what is made of their outputs
-        "networks": "Transformer BlockTransformer SplitNetwork",
-        "denoisers": "Denoiser NetworkDenoiser ExactDenoiser Sharpened Hybrid sharpen",
-        "sampling": "sample denoise Samples",
-        # training
-        "objectives.denoising": "DenoisingObjective",
-        "objectives.dmmd": "DMMD DMMDSettings",
-        "objectives.idlm": "idlm",
-        "objectives.dimo": "dimo",
-        "objectives.sdtt": "SDTT SDTTSettings",
-        "objectives.dcd": "DCD DCDSettings",
-        "objectives.di4c": "Di4C Di4CSettings",
-        "objectives.redi": "ReDi ReDiSettings",
-        "objectives.likelihood_bound": "likelihood_bound",
-        "training": "train TrainingOptions TrainingResult Method",
-        # data and metrics
-        "worlds": "get_world World tokens_world text_world",
-        "metrics": "evaluate_samples metrics_for",
-        "utils.records": "Record",
-        # recipes and models
-        "recipes": "get_recipe Recipe",
-        "models": "Model load_model evaluate fit_teacher adapt distil save_pretrained from_pretrained",
-        "utils.rng": "generator_for",
-    },
-)
+__getattr__, __dir__, __all__ = lazy(__name__, __file__)
 
 _MOVED = {  # modules of version 0.1 that its README showed: names -> where they are now
     "evaluate": {
@@ -65,3 +68,5 @@ _MOVED = {  # modules of version 0.1 that its README showed: names -> where they
 }
 for _old, _names in _MOVED.items():
     sys.modules[f"{__name__}.{_old}"] = MovedModule(f"{__name__}.{_old}", _names)
+    if _old not in __all__:
+        globals()[_old] = sys.modules[f"{__name__}.{_old}"]

@@ -32,6 +32,13 @@ TRAINED = (  # recipes beside one student of every method and noise
     "docstrings-ar-judge",
 )
 
+CHUNKED = (  # trainings that are repeated with small chunks
+    "digits-masked-dmmd-4",
+    "digits-uniform-dmmd-4",
+    "digits-masked-teacher",
+    "digits-uniform-dcd-4",
+)
+
 
 def sha256(content: bytes) -> str:
     """The SHA-256 of some bytes, in hexadecimal."""
@@ -57,9 +64,11 @@ def of_recipes() -> dict[str, str]:
 
 
 def of_trainings() -> dict[str, dict]:
-    """Digests of the checkpoints (weights, averages, optimisers, random states) of smoke trainings."""
-    from safetensors.torch import load_file
+    """Digests of checkpoints (weights, averages, optimisers, random states) and validations of trainings at
+    smoke scale, some of them in chunks as large vocabularies are."""
+    from safetensors import safe_open
 
+    from dmmd_lite.denoisers import prediction
     from dmmd_lite.models.loading import train_recipe
     from dmmd_lite.objectives import METHODS
     from dmmd_lite.processes import PROCESSES
@@ -67,14 +76,24 @@ def of_trainings() -> dict[str, dict]:
     from dmmd_lite.recipes.students import student_for
 
     students = (student_for(role, "digits", process, 1) for role, process in product(METHODS, PROCESSES))
-    found = {}
-    for name in [*TRAINED, *filter(None, students)]:
+    found, small = {}, 2000  # elements of a chunk, so that even small heads are evaluated chunk by chunk
+    runs = [(name, None) for name in [*TRAINED, *filter(None, students)]] + [
+        (name, small) for name in CHUNKED
+    ]
+    for name, chunk in runs:
+        whole = prediction.MAX_ELEMENTS
+        prediction.MAX_ELEMENTS = chunk or whole
         with tempfile.TemporaryDirectory() as folder:
             train_recipe(get_recipe(name, "smoke"), Path(folder), seed=SEED % 1000)
-            tensors = load_file(Path(folder) / "checkpoint.safetensors")
-            tensors.pop("random/torch")  # depends on what was loaded before, and no training reads it
-            found[name] = of_tensors(tensors)
-        print(f"trained {name}", flush=True)
+            with safe_open(Path(folder) / "checkpoint.safetensors", "pt") as file:
+                facts = json.loads(file.metadata()["state"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+        prediction.MAX_ELEMENTS = whole
+        tensors.pop("random/torch")  # depends on what was loaded before, and no training reads it
+        validated = {key: facts[key] for key in ("best_step", "best_value")}
+        key = f"{name} in chunks" if chunk else name
+        found[key] = of_tensors(tensors) | {"validated": of_json(validated)}
+        print(f"trained {key}", flush=True)
     return found
 
 

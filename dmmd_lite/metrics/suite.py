@@ -42,7 +42,7 @@ class Metric:
     name: the name in records and on the command line.
     needs: a key of `NEEDS`, which says what the function is called with.
     trait: the trait of the worlds it applies to (`World.traits`); "any": all worlds.
-    function: computes the record.
+    function: computes the record; of exact distributions ("law") the values, of which a record is made.
     default: False for a metric that is measured only where it is named.
     """
 
@@ -228,7 +228,8 @@ def _judged(
     if not metrics:
         return {}
     if judge is None:
-        raise ValueError(f"judge: None is not allowed for {sorted(m.name for m in metrics)}; give one")
+        needy = sorted(metric.name for metric in metrics)
+        raise ValueError(f"judge: None is not allowed for {needy}; hand one in (`models.load_judge`)")
     check_symbols(judge.name, judge.vocab_size, world)
     real = world.reference(split, len(tokens))
     if by_gradients:

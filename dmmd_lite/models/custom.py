@@ -141,7 +141,9 @@ def distil(
     Errors: ValueError for a teacher that is no network, works in blocks or is a student; those of `train`.
     """
     if switches is not None:
-        warnings.warn("distil: switches is now settings", DeprecationWarning, stacklevel=2)
+        if settings is not None:
+            raise ValueError("switches: not allowed beside settings, its new name; give settings alone")
+        warnings.warn("distil: switches is now settings", FutureWarning, stacklevel=2)
         settings = switches
     world, theirs = teacher.world, teacher.denoiser
     if not isinstance(theirs, NetworkDenoiser) or teacher.recipe.block or teacher.recipe.method is not None:

@@ -85,7 +85,7 @@ def evaluate(
     Errors: ValueError for a metric that does not apply, a judge that is the model or its origin, and features
     that are missing or need more samples.
     """
-    steps = model.default_steps if steps is None else steps
+    names, steps = list(dict.fromkeys(names)), model.default_steps if steps is None else steps
     num = default_num(model.recipe.scale, names) if num is None else num
     check_metrics(names, model.world)
     check_features(names, model.world, num if samples is None else len(samples.tokens), features, device)
@@ -105,7 +105,7 @@ def evaluate(
     sharpened = Sharpened(model.denoiser, temperature, top_p, -LOG_ZERO) if drawless else None
     records, evaluations = [], {}
     if of_laws:
-        functions = [metric.function for metric in of_laws]
+        functions = {metric.name: metric.function for metric in of_laws}
         records += exact_metrics(
             sharpened, process, world, steps, seed=seed, device=device, metrics=functions
         )

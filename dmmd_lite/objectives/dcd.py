@@ -78,6 +78,8 @@ class DCD(Progressive):
 
     def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: DCDSettings):
         METHOD.check_process("DCD", process.name)
+        if not process.uniform:
+            raise ValueError("process: a random start is not allowed for DCD; choose plain uniform noise")
         super().__init__(student, teacher, process, settings)
 
     def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:

@@ -78,6 +78,8 @@ class SDTT(Progressive):
 
     def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: SDTTSettings):
         METHOD.check_process("SDTT", process.name)
+        if not process.absorbing:
+            raise ValueError("process: a random start is not allowed for SDTT; choose plain masked noise")
         super().__init__(student, teacher, process, settings)
 
     def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:

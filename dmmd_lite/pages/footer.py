@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dmmd_lite.pages.links import code_link, link, record_link
 from dmmd_lite.utils.lazy import PLACES
+from dmmd_lite.utils.paths import PACKAGE
 from dmmd_lite.utils.records import Record, load_results
 
 STAGES = ("measured", "provenance")  # keys of a record's provenance: the measurement, the training
@@ -21,7 +22,8 @@ def modules_of(source: str) -> list[str]:
 
 def _home(module: str, name: str) -> str:
     """Return the module that a public name is loaded from; other names lie in the given module."""
-    import_module(module)  # fills PLACES
+    if (PACKAGE.parent / module.replace(".", "/")).is_dir():
+        import_module(module)  # the door of a room, which loads nothing else but fills PLACES
     place = PLACES.get(module, {}).get(name)
     return _home(place, name) if place else module
 

@@ -115,8 +115,8 @@ class Recipe:
             return Transformer(
                 *symbols, world.length, image_shape=world.image_shape, causal=causal, **self.network
             )
-        except TypeError:
-            raise ValueError(f"network: {self.network} is not allowed; its values are numbers") from None
+        except TypeError as error:
+            raise ValueError(f"network: {self.network} is not allowed ({error})") from None
 
 
 def _keywords(network: type) -> set[str]:

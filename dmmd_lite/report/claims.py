@@ -355,7 +355,7 @@ def diverges(metric: str, delta: float = 1e20) -> Check:
 
     def check(records):
         stopped, measured = _by_delta(records, DIVERGED), _by_delta(records, metric)
-        for where in stopped.keys() | measured.keys():
+        for where in dict.fromkeys([*stopped, *measured]):
             student = where.partition(",")[0]
             before = [r.value for r in select(records, name=metric, model=f"{student}: {TEACHER_NETWORK}")]
             ends, runs = stopped.get(where, {}).get(delta, {}), measured.get(where, {}).get(delta, {})

@@ -17,7 +17,7 @@ from dmmd_lite.metrics.suite import METRICS
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
 from dmmd_lite.recipes.students import PLANS, student_for
-from dmmd_lite.recipes.world_settings import settings_of
+from dmmd_lite.recipes.world_settings import WORLD_SETTINGS, settings_of
 from dmmd_lite.report.cells import by_steps, checkpoint_cell, value_cell, values_by_seed
 from dmmd_lite.report.plots import grid, log_steps, seeds_line
 from dmmd_lite.studies.comparison import STEPS, teacher
@@ -32,7 +32,12 @@ def committed_records() -> list[Record]:
 
     The last of several for the same measurement counts.
     """
-    everything = (r for page in PAGES for r in load_results(page) if r.name in settings_of(r.world).judged_by)
+    everything = (
+        r
+        for page in PAGES
+        for r in load_results(page)
+        if r.world in WORLD_SETTINGS and r.name in settings_of(r.world).judged_by
+    )
     found: dict[tuple, Record] = {}
     for r in select(everything, model=RECIPES.__contains__, split="test"):
         key = (r.name, r.model, r.training_seed, r.steps, r.n, r.seed, r.temperature, r.top_p)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 
 
 def check_choice(name: str, value, allowed: Iterable) -> None:
@@ -13,13 +14,13 @@ def check_choice(name: str, value, allowed: Iterable) -> None:
 
 def check_whole(name: str, value, minimum: int = 1) -> None:
     """Raise ValueError unless the value is a whole number, no bool, of at least `minimum`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
         raise ValueError(f"{name}: {value!r} is not allowed; it must be a whole number of at least {minimum}")
 
 
 def check_number(name: str, value, minimum: float = 0.0) -> None:
     """Raise ValueError unless the value is a finite number, no bool, of at least `minimum`."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not number or value < minimum:
         raise ValueError(
             f"{name}: {value!r} is not allowed; it must be a finite number, at least {minimum:g}"
@@ -31,7 +32,7 @@ def check_interval(name: str, value, low: float, high: float, ends: str = "[]") 
 
     ends: the brackets of the interval; "[]" allows both limits, "(]" only `high`.
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, Real) and not isinstance(value, bool)
     above = number and (value >= low if ends[0] == "[" else value > low)
     below = number and (value <= high if ends[1] == "]" else value < high)
     if not (above and below):

@@ -1,24 +1,29 @@
 """Public names that are loaded when they are first asked for, so that a package is imported at once."""
 
+import ast
 import sys
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 PLACES: dict[str, dict[str, str]] = {}  # package -> public name -> the module that the name is loaded from
 
 
-def lazy(
-    package: str, names: dict[str, str], old: dict[str, str] | None = None
-) -> tuple[Callable, Callable, list[str]]:
-    """Make the `__getattr__`, `__dir__` and `__all__` of a package whose names lie in other modules.
+def lazy(package: str, file: str, old: dict[str, str] | None = None) -> tuple[Callable, Callable, list[str]]:
+    """Make a package's `__getattr__`, `__dir__` and `__all__` from the imports in its `if TYPE_CHECKING:`.
+
+    Editors and type checkers read those imports as they stand; at run time a name is imported when it is
+    first asked for.
 
     Args:
-    names: module, without the package's own name -> the names it has, separated by spaces.
+    file: the package's `__init__.py`.
     old: names of an older version -> what they are called now (see `moved`).
     """
-    where = {name: f"{package}.{module}" for module, listed in names.items() for name in listed.split()}
+    tree = ast.parse(Path(file).read_text())
+    blocks = (n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    where = {alias.name: node.module for block in blocks for node in block.body for alias in node.names}
     PLACES[package] = where
 
     def load(name: str):
@@ -36,7 +41,7 @@ def moved(module: str, name: str, names: dict[str, str]):
     a module some of whose names changed. names: old -> new. They go with the next version."""
     if name not in names:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
-    warnings.warn(f"{module}.{name} is now {module}.{names[name]}", DeprecationWarning, stacklevel=3)
+    warnings.warn(f"{module}.{name} is now {module}.{names[name]}", FutureWarning, stacklevel=3)
     return getattr(sys.modules[module], names[name])
 
 
@@ -51,10 +56,10 @@ class MovedModule(ModuleType):
 
     def __getattr__(self, name: str):
         if name not in self._names:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+            raise AttributeError(f"{self.__name__} is gone; look for {name!r} in the reference of the API")
         module, _, attribute = self._names[name].partition(":")
         new = f"{module}.{attribute}"
-        warnings.warn(f"{self.__name__}.{name} is now {new}", DeprecationWarning, stacklevel=2)
+        warnings.warn(f"{self.__name__}.{name} is now {new}", FutureWarning, stacklevel=2)
         value = import_module(module)
         for part in attribute.split("."):
             value = getattr(value, part)

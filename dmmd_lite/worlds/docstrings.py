@@ -129,3 +129,7 @@ class Docstrings(TextWorld):
 def _code_hash() -> str:
     """Hash this file, so that a cached text is never that of another filter."""
     return sha256_of(Path(__file__))[:8]
+
+
+if __name__ == "__main__":
+    raise SystemExit("the counts of the Markov world are fitted by: python -m dmmd_lite.worlds.fit_markov")

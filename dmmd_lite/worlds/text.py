@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.utils.rng import integers
-from dmmd_lite.worlds.base import World, chosen, strings
+from dmmd_lite.worlds.base import MAX_REFERENCES, World, chosen, strings
 
 SYMBOLS = " " + string.ascii_lowercase  # 27 symbols, in the order of their token values
 
@@ -80,6 +80,6 @@ class TextWorld(World):
         stream = self.stream(split)
         return stream[: len(stream) // self.length * self.length].view(-1, self.length).long()
 
-    def reference(self, split: str, num: int) -> Tensor:
+    def reference(self, split: str, num: int = MAX_REFERENCES) -> Tensor:
         """Return `num` windows [num, L] that do not overlap, or all; always the same ones."""
         return chosen(self.split(split), num)

@@ -1,8 +1,11 @@
 """Imports go one way: every room of the package imports only from the rooms below it."""
 
 import ast
+from importlib import import_module
 
 from helpers import ROOT
+
+from dmmd_lite.utils.lazy import PLACES
 
 PACKAGE = ROOT / "dmmd_lite"
 ROOMS = {  # room -> the rooms it may import from
@@ -35,26 +38,40 @@ def name_of(path) -> str:
 FILES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+def target(module: str, name: str) -> str:
+    """The module that `from module import name` takes a name from, also through a lazy door."""
+    inner = f"{module}.{name}"
+    if inner.removeprefix("dmmd_lite.") in FILES:
+        return inner
+    import_module(module)  # a door fills PLACES when it is imported
+    place = PLACES.get(module, {}).get(name)
+    return target(place, name) if place else module
+
+
 def imports_of(path) -> set[str]:
     """Modules of the package that a file imports, at its top or within functions, but for types alone."""
-    tree = ast.parse(path.read_text())
-    typed = (n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
-    skipped = {id(inner) for node in typed for inner in ast.walk(node)}
-    found = set()
+    tree, found = ast.parse(path.read_text()), set()
+    typed = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    skipped = {id(inner) for node in typed for part in node.body for inner in ast.walk(part)}
     for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.ImportFrom)
-            and id(node) not in skipped
-            and f"{node.module}.".startswith("dmmd_lite.")
-        ):
-            base = node.module.removeprefix("dmmd_lite").lstrip(".")
-            for alias in node.names:
-                inner = f"{base}.{alias.name}".lstrip(".")
-                found.add(inner if inner in FILES else base)
-    return found - {""}  # the package itself has the version, and loads everything else when asked
+        if isinstance(node, ast.Import) and id(node) not in skipped:
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and id(node) not in skipped:
+            assert not node.level, f"{path}: relative imports hide where they lead"
+            ours = f"{node.module}.".startswith("dmmd_lite.")
+            found |= {target(node.module, alias.name) if ours else node.module for alias in node.names}
+    ours = {name.removeprefix("dmmd_lite.") for name in found if name.startswith("dmmd_lite.")}
+    return ours  # `import dmmd_lite` itself is for the version
 
 
 GRAPH = {name: imports_of(path) for name, path in FILES.items()}
+
+
+def test_imports_are_seen_however_they_are_written(tmp_path):
+    lines = ["import dmmd_lite.report.plots", "from dmmd_lite import load_model"]
+    lines.append("from dmmd_lite.models import Model")
+    (tmp_path / "module.py").write_text("def f():\n" + "".join(f"    {line}\n" for line in lines))
+    assert imports_of(tmp_path / "module.py") == {"report.plots", "models.loading", "models.model"}
 
 
 def test_there_are_no_more_rooms_than_a_reader_can_see():

@@ -61,7 +61,7 @@ def test_importing_the_package_loads_no_large_library():
 @pytest.mark.parametrize("old", MOVED)
 def test_paths_of_version_0_1_work_and_name_the_new_ones(old):
     module, _, name = old.partition(":")
-    with pytest.warns(DeprecationWarning, match=f"{name} is now {re.escape(MOVED[old])}$") as warned:
+    with pytest.warns(FutureWarning, match=f"{name} is now {re.escape(MOVED[old])}$") as warned:
         exec(f"from dmmd_lite.{module} import {name}", names := {})
     assert len({str(warning.message) for warning in warned}) == 1
     *path, last = MOVED[old].split(".")
@@ -70,6 +70,15 @@ def test_paths_of_version_0_1_work_and_name_the_new_ones(old):
     else:
         expected = getattr(import_module(".".join(path)), last)
     assert names[name] is expected
+
+
+def test_old_modules_are_attributes_too():
+    import dmmd_lite.store
+
+    with pytest.warns(FutureWarning, match="load_model is now dmmd_lite.load_model"):
+        assert dmmd_lite.store.load_model is dmmd_lite.load_model
+    with pytest.raises(AttributeError, match="dmmd_lite.store is gone; look for 'train_recipe'"):
+        dmmd_lite.store.train_recipe  # noqa: B018
 
 
 @pytest.mark.filterwarnings("error")
@@ -82,6 +91,6 @@ def test_other_paths_of_the_readme_of_version_0_1_are_the_same(path):
 def test_the_switches_of_version_0_1_are_settings_now(tmp_path):
     teacher = dmmd_lite.load_model("coins-masked-teacher")
     switches = dmmd_lite.DMMDSettings(1, updates="alternating")
-    with pytest.warns(DeprecationWarning, match="switches is now settings"):
+    with pytest.warns(FutureWarning, match="switches is now settings"):
         student = dmmd_lite.distil(teacher, tmp_path, 1, updates=2, batch_size=8, switches=switches)
     assert student.recipe.method == switches

@@ -15,7 +15,7 @@ from dmmd_lite.denoisers.exact import ExactDenoiser
 from dmmd_lite.objectives.progressive import Progressive, Rounds
 from dmmd_lite.objectives.sdtt import GRIDS, SDTT, SDTTSettings, sub_step_times
 from dmmd_lite.objectives.terms import DIVERGENCES, divergence_between
-from dmmd_lite.processes import get_process
+from dmmd_lite.processes import RandomStart, get_process
 from dmmd_lite.studies.theory.limits import one_step_sdtt
 from dmmd_lite.worlds import get_world
 
@@ -278,6 +278,8 @@ def test_uniform_noise_is_refused():
     process = get_process("uniform", 2)
     with pytest.raises(ValueError, match="process: 'uniform' is not allowed for SDTT; choose 'masked'"):
         SDTT(nn.Linear(1, 1), None, process, SDTTSettings(1))
+    with pytest.raises(ValueError, match="process: a random start is not allowed for SDTT"):
+        SDTT(nn.Linear(1, 1), None, RandomStart(get_process("masked", 2), 0.5), SDTTSettings(1))
 
 
 @pytest.mark.parametrize(
