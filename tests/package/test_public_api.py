@@ -85,7 +85,8 @@ def test_old_modules_are_attributes_too():
 @pytest.mark.parametrize("path", PRESENT)
 def test_other_paths_of_the_readme_of_version_0_1_are_the_same(path):
     module, _, name = path.partition(":")
-    exec(f"from dmmd_lite.{module} import {name}", {})
+    exec(f"from dmmd_lite.{module} import {name}", names := {})
+    assert names[name] is getattr(dmmd_lite, name)
 
 
 def test_the_switches_of_version_0_1_are_settings_now(tmp_path):
