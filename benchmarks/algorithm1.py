@@ -181,14 +181,14 @@ def main() -> None:
     for setting, (V, L, batch, width, depth, _) in SETTINGS.items():
         about = {"classes": V, "tokens": L, "batch": batch, "width": width, "depth": depth}
         for process_name in ("masked", "uniform"):
-            told = {"setting": setting, "process": process_name, **about}
+            about = {"setting": setting, "process": process_name, **about}
             jobs = {name: partial(run, setting, process_name) for name, run in versions.items()}
             found = rounds(jobs, arguments.repeats)
-            records.append(ratio("Algorithm 1 over fused step", found, "literal", "fused", told))
+            records.append(ratio("Algorithm 1 over fused step", found, "literal", "fused", about))
             if V > 1000:
                 megabytes = {name: peak(name, setting, process_name) for name in versions}
                 quotient = megabytes["fused"] / megabytes["literal"]
-                details, made = {**told, "megabytes": megabytes}, {"measured": machine("cpu")}
+                details, made = {**about, "megabytes": megabytes}, {"measured": machine("cpu")}
                 details["batch"] *= LARGER
                 records.append(
                     Record("memory of a fused step over Algorithm 1", quotient, None, None, 1, "literal",

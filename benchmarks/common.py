@@ -1,4 +1,4 @@
-"""What the benchmarks share: rounds of timed jobs, steps of a training told apart, ratios as records."""
+"""What the benchmarks share: rounds of timed jobs, steps of a training timed apart, ratios as records."""
 
 import json
 import re

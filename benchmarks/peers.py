@@ -154,8 +154,8 @@ def main() -> None:
             }
         for row, jobs in rows.items():
             found = rounds(jobs, repeats)
-            told = {"row": row, "process": process_name, "classes": V, "tokens": L, **SIZE}
-            records += [ratio(f"{p.name} over ours", found, p.name, Ours.name, told) for p in packages[1:]]
+            about = {"row": row, "process": process_name, "classes": V, "tokens": L, **SIZE}
+            records += [ratio(f"{p.name} over ours", found, p.name, Ours.name, about) for p in packages[1:]]
     save(__file__, records)
 
 

@@ -58,8 +58,8 @@ def main() -> None:
         make = partial(job, width, depth, batch)
         jobs = {"float32": make()} | {name: make(**choice) for name, choice in choices.items()}
         found = rounds(jobs, repeats)
-        told = {"classes": V, "tokens": L, "width": width, "depth": depth, "batch": batch}
-        records += [ratio(f"float32 over {name}", found, "float32", name, told) for name in choices]
+        about = {"classes": V, "tokens": L, "width": width, "depth": depth, "batch": batch}
+        records += [ratio(f"float32 over {name}", found, "float32", name, about) for name in choices]
     save(__file__, records)
 
 

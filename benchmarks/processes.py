@@ -52,9 +52,9 @@ def run(size: str, processes: int) -> float:
         "--standalone",
         f"--nproc-per-node={processes}",
     ]
-    told = {**os.environ, "OMP_NUM_THREADS": "1"}
-    said = subprocess.run([*torchrun, __file__, "--inside", size], env=told, check=True, capture_output=True)
-    return json.loads(said.stdout)
+    about = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*torchrun, __file__, "--inside", size], env=about, check=True, capture_output=True)
+    return json.loads(done.stdout)
 
 
 def main() -> None:
@@ -73,8 +73,8 @@ def main() -> None:
     for size, (width, depth, batch) in SIZES.items():
         names = {"1 process": 1, "2 processes": 2}
         found = rounds({name: partial(run, size, n) for name, n in names.items()}, arguments.repeats)
-        told = {"classes": V, "tokens": L, "width": width, "depth": depth, "batch": batch}
-        records.append(ratio("one process over two", found, "1 process", "2 processes", told))
+        about = {"classes": V, "tokens": L, "width": width, "depth": depth, "batch": batch}
+        records.append(ratio("one process over two", found, "1 process", "2 processes", about))
     save(__file__, records)
 
 

@@ -71,8 +71,8 @@ def overhead(vocab_size: int, process_name: str, repeats: int, device: str):
         found["sampler"].append(timed(run, device))
         found["network"].append(inner.seconds)
     found = {name: values[1:] for name, values in found.items()}
-    told = {"process": process_name, "classes": vocab_size, "tokens": L, "sequences": num, "width": WIDTH}
-    return ratio("sampler over network", found, "sampler", "network", {**told, "steps": STEPS}, device)
+    about = {"process": process_name, "classes": vocab_size, "tokens": L, "sequences": num, "width": WIDTH}
+    return ratio("sampler over network", found, "sampler", "network", {**about, "steps": STEPS}, device)
 
 
 def skipping(repeats: int, device: str, steps: int = 1024, L: int = 64, num: int = 16):
@@ -97,8 +97,8 @@ def skipping(repeats: int, device: str, steps: int = 1024, L: int = 64, num: int
 
     found = rounds({"plain loop": plain, "sampler": ours}, repeats)
     wait(device)
-    told = {"process": "masked", "classes": 27, "tokens": L, "sequences": num, "steps": steps}
-    return ratio("plain loop over sampler", found, "plain loop", "sampler", told, device)
+    about = {"process": "masked", "classes": 27, "tokens": L, "sequences": num, "steps": steps}
+    return ratio("plain loop over sampler", found, "plain loop", "sampler", about, device)
 
 
 def compiled(process_name: str, repeats: int, device: str, steps: int = 64, L: int = 64, num: int = 64):
@@ -114,8 +114,8 @@ def compiled(process_name: str, repeats: int, device: str, steps: int = 64, L: i
         return lambda: timed(lambda: sample(denoiser, process, num, L, steps, **options), device)
 
     found = rounds({name: job(network) for name, network in networks.items()}, repeats)
-    told = {"process": process_name, "classes": 27, "tokens": L, "sequences": num, "steps": steps}
-    return ratio("plain over compiled sampling", found, "plain", "compiled", told, device)
+    about = {"process": process_name, "classes": 27, "tokens": L, "sequences": num, "steps": steps}
+    return ratio("plain over compiled sampling", found, "plain", "compiled", about, device)
 
 
 def main() -> None:

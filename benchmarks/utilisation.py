@@ -92,7 +92,7 @@ def main() -> None:
     sizes = {"width": width, "depth": depth, "heads": width // 64}
     networks = [Transformer(process.num_symbols, V, L, **sizes).to(device) for _ in range(3)]
     forward = forward_flop(networks[0], L) * batch
-    told = {
+    about = {
         "parameters": sum(p.numel() for p in networks[0].parameters()),
         "tokens": L,
         "classes": V,
@@ -107,7 +107,7 @@ def main() -> None:
 
         found = rounds({"floor": lambda: product_rate(device, side), step: seconds}, arguments.repeats)
         found["floor"] = [units * forward / rate for rate in found["floor"]]
-        details = {**told, "operations": units * forward}
+        details = {**about, "operations": units * forward}
         peak = DENSE_BFLOAT16.get(torch.cuda.get_device_name()) if device == "cuda" else None
         if peak:
             details["share of the datasheet's peak"] = units * forward / statistics.median(found[step]) / peak

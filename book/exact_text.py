@@ -62,17 +62,17 @@ world = load_model("markov-masked-exact").world
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
 for ax, metric in zip(axes, METRICS, strict=False):
-    for look, process in enumerate(("masked", "uniform")):
+    for series, process in enumerate(("masked", "uniform")):
         exact = f"markov-{process}-exact"
         interval_line(
-            ax, select(committed, name=metric, model=exact), "steps", f"exact teacher, {process}", look
+            ax, select(committed, name=metric, model=exact), "steps", f"exact teacher, {process}", series
         )
         interval_line(
             ax,
             select(records, name=metric, model=exact),
             "steps",
             f"{process}, here (n = {n})",
-            look,
+            series,
             live=True,
         )
     for r in select(committed, name=metric, model=STUDENT):

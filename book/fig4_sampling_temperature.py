@@ -82,10 +82,10 @@ fig, axes = plt.subplots(2, 2, figsize=(10, 7), sharey="row", layout="constraine
 for row, metric in enumerate(METRICS[:2]):
     for column, (knob, other) in enumerate([("temperature", "top_p"), ("top_p", "temperature")]):
         ax = axes[row, column]
-        for look, (name, model) in enumerate(models.items()):
+        for series, (name, model) in enumerate(models.items()):
             for source, live in ((committed, False), (records, True)):
                 mine = select(source, name=metric, model=model.name, **{other: 1})
-                interval_line(ax, mine, knob, name + f", here (n = {n})" * live, look, live)
+                interval_line(ax, mine, knob, name + f", here (n = {n})" * live, series, live)
         ax.set_xlabel(knob.replace("_", "-"))
     axes[row, 0].set_ylabel({"frechet": "Fréchet distance", "coverage": "coverage"}[metric])
 axes[0, 0].set_yscale("log")

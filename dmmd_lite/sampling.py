@@ -75,7 +75,7 @@ def sample(
     check_whole("num", num)
     check_sharpening(temperature, top_p)
     grid = time_grid(steps)
-    stages, noised = process.stages(length), process.num_noised(length)
+    stages, size = process.stages(length), process.num_noised(length)
     batch_size = batch_size or sequences_at_once(length, process.vocab_size)
     reverse = _reveals_first if process.reveals_first else _every_position
 
@@ -95,7 +95,7 @@ def sample(
     for batch in batches:
         z, path = torch.empty(batch, 0, dtype=torch.long, device=device), []
         for _ in stages:
-            z = torch.cat([z, process.prior((batch, noised), generator).to(device)], 1)
+            z = torch.cat([z, process.prior((batch, size), generator).to(device)], 1)
             z, evaluated, states = reverse(draw, process, z, grid, generator, trajectory, tick)
             evaluations += evaluated
             done += steps
@@ -105,9 +105,7 @@ def sample(
     evaluations /= num * len(stages)
     if not trajectory:
         return Samples(torch.cat(parts), steps, evaluations)
-    whole = [
-        torch.cat([torch.stack([z[:, -noised:] for z in states]) for states in path], 2) for path in paths
-    ]
+    whole = [torch.cat([torch.stack([z[:, -size:] for z in states]) for states in path], 2) for path in paths]
     return Samples(torch.cat(parts), steps, evaluations, torch.cat(whole, 1))
 
 

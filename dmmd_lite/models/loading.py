@@ -120,13 +120,13 @@ def cached_folder(recipe: Recipe, seed: int) -> Path:
 def fingerprint(recipe: Recipe) -> str:
     """Compute the SHA-256 of what a recipe says beyond the defaults, and of the recipes it rests on."""
     defaults = Recipe("", "", "", "", "").to_dict()
-    said = {key: value for key, value in recipe.to_dict().items() if value != defaults[key]}
-    for part in said.keys() & {"method", "training"}:
-        said[part] = {key: value for key, value in said[part].items() if value is not None}
+    given = {key: value for key, value in recipe.to_dict().items() if value != defaults[key]}
+    for part in given.keys() & {"method", "training"}:
+        given[part] = {key: value for key, value in given[part].items() if value is not None}
     others = [recipe.start, recipe.teacher]
     if recipe.validation == JUDGED:
         others.append(judge_of(recipe.world))
-    return sha256_of_json([said, *(fingerprint(get_recipe(name, recipe.scale)) for name in others if name)])
+    return sha256_of_json([given, *(fingerprint(get_recipe(name, recipe.scale)) for name in others if name)])
 
 
 def method_of(task: Task, seed: int = 0, device: torch.device | str = "cpu") -> tuple[Method, str]:
@@ -142,7 +142,7 @@ def method_of(task: Task, seed: int = 0, device: torch.device | str = "cpu") -> 
 
 def validator_of(task: Task, device: torch.device | str = "cpu") -> Callable | None:
     """Build the validation of a task's recipe, with its judge or features loaded, so that what is missing is
-    said before any work; None where the recipe has no validation."""
+    reported before any work; None where the recipe has no validation."""
     recipe, judge = task.recipe, None
     if not recipe.validation:
         return None

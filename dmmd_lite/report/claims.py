@@ -141,7 +141,7 @@ def _spread(series: Series) -> str:
     return spread([r.value for r in series.values()])
 
 
-def _apart(low: Record, high: Record) -> bool:
+def _separated(low: Record, high: Record) -> bool:
     """Return whether the interval of `low` ends below that of `high`; exact values are points."""
     return low.interval[1] < high.interval[0]
 
@@ -152,7 +152,7 @@ def _less(where: str, mine: Series, other: Series, names: tuple[str, str]) -> Fi
     pairs = [(r, other.get(seed, last)) for seed, r in mine.items()]
     below = [(r, rival) for r, rival in pairs if r.value < rival.value]
     numbers = f"{names[0]} {_spread(mine)}, {names[1]} {_spread(other)}"
-    apart = sum(_apart(*pair) for pair in below)
+    apart = sum(_separated(*pair) for pair in below)
     return Finding(where, numbers, len(below), apart, len(mine), _scale(mine.values()))
 
 
@@ -275,7 +275,7 @@ def not_monotone(*metrics: str) -> Check:
                     best, most = min(means, key=means.get), max(means)
                     numbers = ", ".join(f"{means[k]:.3g} at {k}" for k in sorted(means))
                     low, high = by_steps[best], by_steps[most]
-                    apart = all(_apart(low[seed], high[seed]) for seed in low.keys() & high.keys())
+                    apart = all(_separated(low[seed], high[seed]) for seed in low.keys() & high.keys())
                     last = next(iter(high.values()))
                     yield _one(f"{world}, {process}", numbers, best != most, apart, last)
 
@@ -307,7 +307,7 @@ def turns(metric: str, always: str = "") -> Check:
                 points = (ends[0], lowest, ends[1])
                 numbers = ", ".join(f"{r.value:.3g} at {getattr(r, knob):g}" for r in points)
                 where = f"{model}, {steps} steps, {knob.replace('_', '-')}"
-                yield _one(where, numbers, agree, all(_apart(lowest, r) for r in ends), lowest)
+                yield _one(where, numbers, agree, all(_separated(lowest, r) for r in ends), lowest)
 
     return check
 

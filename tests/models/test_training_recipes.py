@@ -33,14 +33,16 @@ def first(role, world):
 
 COINS = [name for role in METHODS for name in first(role, "coins")]
 DIGITS = [name for role in METHODS for name in first(role, "digits")]
-OTHERS = [name for role in METHODS for name in first(role, "permutations")] + first("redi", "docstrings")
+OTHER_WORLDS = [name for role in METHODS for name in first(role, "permutations")] + first(
+    "redi", "docstrings"
+)
 
 
 def test_every_method_has_recipes():
     assert {get_recipe(name).role for name in COINS} == set(METHODS)
 
 
-@pytest.mark.parametrize("name", COINS + DIGITS + OTHERS)
+@pytest.mark.parametrize("name", COINS + DIGITS + OTHER_WORLDS)
 def test_a_smoke_recipe_trains_and_samples(name, tmp_path):
     """Students learn from exact posteriors on tiny worlds, else from networks; text has a ReDi variant."""
     recipe = get_recipe(name, "smoke")

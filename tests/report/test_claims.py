@@ -13,7 +13,7 @@ from dmmd_lite.studies.theory.limits import one_step_sdtt
 from dmmd_lite.utils.records import load_results, select
 from dmmd_lite.worlds import get_world
 
-OTHERS = [role for role in PLANS if role != "dmmd"]
+OTHER_METHODS = [role for role in PLANS if role != "dmmd"]
 NEAREST = [(world, steps) for world in ("digits", "permutations") for steps in (1, 4, 16)]
 NEAREST += [("markov", steps) for steps in (1, 4)]
 
@@ -130,8 +130,8 @@ def on_board(world: str, role: str, process: str, steps: int) -> list[float]:
 def test_dmmd_is_the_nearest(world, process, steps):
     """Every seed nearer than every seed of every other method, and than the teacher at as many steps."""
     dmmd = on_board(world, "dmmd", process, steps)
-    others = {role: on_board(world, role, process, steps) for role in OTHERS}
-    defined = {role for role in OTHERS if student_for(role, world, process, steps)}
+    others = {role: on_board(world, role, process, steps) for role in OTHER_METHODS}
+    defined = {role for role in OTHER_METHODS if student_for(role, world, process, steps)}
     assert {role: len(found) for role, found in others.items() if found} == dict.fromkeys(defined, 3)
     assert len(dmmd) == 3
     others["teacher"] = on_board(world, "teacher", process, steps)
@@ -178,7 +178,7 @@ def test_on_permutations_four_methods_end_at_their_teacher():
 @pytest.mark.parametrize("process", ["masked", "uniform"])
 def test_in_one_step_on_digits_dmmd_is_alone(process):
     """The next is more than twice as far away, and covers less than half of the held-out images."""
-    others = [role for role in OTHERS if student_for(role, "digits", process, 1)]
+    others = [role for role in OTHER_METHODS if student_for(role, "digits", process, 1)]
     near = max(on_board("digits", "dmmd", process, 1))
     assert 2 * near < min(v for role in others for v in on_board("digits", role, process, 1))
     for role in ("dmmd", *others):
@@ -228,7 +228,7 @@ def test_one_dmmd_step_is_nearer_to_real_digits_than_sixteen_of_the_teacher(proc
 @pytest.mark.parametrize("process", ["masked", "uniform"])
 def test_no_student_of_sixteen_steps_is_nearer_to_the_chain_than_the_exact_teacher(process):
     (exact,) = on_board("markov", "teacher", process, 16)
-    found = [on_board("markov", role, process, 16) for role in ("dmmd", *OTHERS)]
+    found = [on_board("markov", role, process, 16) for role in ("dmmd", *OTHER_METHODS)]
     assert min(value for of_role in found for value in of_role) > exact
 
 
