@@ -27,10 +27,10 @@
 #
 # A new module also gets a line in `book/api/`; a test names the missing one.
 #
-# Run time: about a minute and a half on one core of a laptop.
+# Run time: about a minute on one core of a laptop.
 
 # %% tags=["parameters"]
-updates: int = 3000  # training updates of each student
+updates: int = 2000  # training updates of each student
 n: int = 2000  # samples measured
 seed: int = 0  # training seed
 
