@@ -1,10 +1,12 @@
-"""Files: written atomically, made once under a lock, and identified by their SHA-256."""
+"""Files: written atomically, made once or owned under a lock, and identified by their SHA-256."""
 
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,3 +79,32 @@ def made_once(target: Path, make: Callable[[Path], object]) -> Path:
             if not target.is_file():
                 make(target)
     return target
+
+
+@contextmanager
+def folder_lock(folder: str | Path, name: str = ".lock") -> Iterator[None]:
+    """Own a folder while the context lasts. The lock ends with its process, also with one that is killed.
+
+    The thread that owns a folder may open the context again.
+
+    Args:
+    name: of the file in the folder that is locked, where only a part of the folder is to be owned.
+    Errors: ValueError, at once, for a folder that another process or thread owns; it names the owner.
+    """
+    from filelock import FileLock, Timeout
+
+    file = Path(folder).resolve() / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file, timeout=0, is_singleton=True)
+    try:
+        lock.acquire()
+    except Timeout:
+        owner = file.read_text(encoding="utf-8") or "another process"
+        words = f"{owner} is working there; wait until it has ended, or use another folder"
+        raise ValueError(f"out: {str(folder)!r} is not allowed now; {words}") from None
+    try:
+        since = datetime.now(UTC).isoformat(" ", "seconds")
+        file.write_text(f"process {os.getpid()} of {socket.gethostname()}, since {since},", encoding="utf-8")
+        yield
+    finally:
+        lock.release()

@@ -19,7 +19,7 @@ import dmmd_lite
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-CORE = ["torch", "numpy", "safetensors"]
+CORE = ["torch", "numpy", "safetensors", "filelock"]
 
 
 def tracked_files() -> list[Path]:
@@ -38,7 +38,7 @@ def pins() -> dict[str, Version]:
     return {canonicalize_name(name): Version(version) for name, version in pairs}
 
 
-def test_the_core_depends_on_three_packages():
+def test_the_core_depends_on_four_packages():
     assert [Requirement(text).name for text in PROJECT["project"]["dependencies"]] == CORE
 
 
