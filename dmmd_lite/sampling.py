@@ -20,7 +20,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers.base import Denoiser, denoiser_noise, sequences_at_once
+from dmmd_lite.denoisers.base import (
+    NOT_FINITE,
+    Denoiser,
+    NonFinitePrediction,
+    denoiser_noise,
+    sequences_at_once,
+)
 from dmmd_lite.denoisers.prediction import Prediction, predict
 from dmmd_lite.denoisers.sharpening import check_sharpening
 from dmmd_lite.processes.base import Process
@@ -70,7 +76,7 @@ def sample(
     trajectory: True to return the states at all times.
     progress: called as progress(done, total) while steps are done, in order, up to the total.
     Errors: ValueError for num or steps below 1, a negative temperature, top_p outside (0, 1], a length that
-    the process cannot make.
+    the process cannot make; NonFinitePrediction, which names the step.
     """
     check_whole("num", num)
     check_sharpening(temperature, top_p)
@@ -82,7 +88,12 @@ def sample(
     def draw(z: Tensor, t: Tensor, where: Tensor) -> Tensor:
         """Draw x ~ Cat(x_hat(z, t)) where bool [B, L] is true; t: one time or one per sequence."""
         greedy = greedy_tail and bool((t == grid[-2]).all())
-        return _draw(denoiser, process, z, t, where, generator, 0 if greedy else temperature, top_p)
+        x = _draw(denoiser, process, z, t, where, generator, 0 if greedy else temperature, top_p)
+        if (x < 0).any():
+            row = where.nonzero()[x < 0][0, 0]
+            step = 1 + round((1 - float(t.expand(len(z))[row])) * steps)
+            raise NonFinitePrediction(f"step {step} of {steps}: {NOT_FINITE}")
+        return x
 
     parts, paths, evaluations, done = [], [], 0, 0
     batches = [min(batch_size, num - start) for start in range(0, num, batch_size)]
@@ -120,7 +131,7 @@ def denoise(
 
     def draw(z: Tensor, t: Tensor, where: Tensor) -> Tensor:
         prediction = predict(denoiser, process, z, t.float().to(z.device), generator)
-        return prediction.sample(generator, where=where)
+        return prediction.sample(generator, where=where).clamp(min=0)
 
     grid = time_grid(steps)[:, None] * t.cpu().double()
     return _every_position(draw, process, z, grid, generator)[0]

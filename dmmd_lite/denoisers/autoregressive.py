@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from dmmd_lite.denoisers.base import sequences_at_once
+from dmmd_lite.denoisers.base import NOT_FINITE, NonFinitePrediction, sequences_at_once
 from dmmd_lite.denoisers.sharpening import check_sharpening, sharpen
 from dmmd_lite.utils.checks import check_whole
-from dmmd_lite.utils.rng import categorical
+from dmmd_lite.utils.rng import pick, uniform
 
 
 class Autoregressive(nn.Module):
@@ -52,7 +52,8 @@ class Autoregressive(nn.Module):
         Args:
         batch_size: sequences that are drawn together; None: `denoisers.base.sequences_at_once`.
         progress: called as progress(done, total) after every evaluation.
-        Errors: ValueError for num below 1, a negative temperature, top_p outside (0, 1].
+        Errors: ValueError for num below 1, a negative temperature, top_p outside (0, 1];
+        NonFinitePrediction.
         """
         check_whole("num", num)
         check_sharpening(temperature, top_p)
@@ -64,7 +65,9 @@ class Autoregressive(nn.Module):
             for position in range(length):
                 unknown = torch.zeros(size, 1, dtype=torch.long, device=device)
                 log_p = self(torch.cat([tokens, unknown], 1))[:, -1]
-                drawn = categorical(sharpen(log_p, temperature, top_p), generator)
+                drawn = pick(sharpen(log_p, temperature, top_p), uniform((size,), generator))
+                if (drawn < 0).any():
+                    raise NonFinitePrediction(f"position {position + 1} of {length}: {NOT_FINITE}")
                 tokens = torch.cat([tokens, drawn.unsqueeze(1)], 1)
                 if progress is not None:
                     progress(index * length + position + 1, len(sizes) * length)

@@ -14,7 +14,12 @@ from dmmd_lite.processes.base import LOG_ZERO, Process
 from dmmd_lite.utils.checks import check_choice
 
 OUTPUTS = ("posterior", "leave_one_out")
+NOT_FINITE = "the prediction is no distribution: NaN or +inf in its logits, or -inf in all of them"
 MAX_LOGITS = 2**28  # elements in one tensor of logits where no gradient is needed; 1 GB in float32
+
+
+class NonFinitePrediction(ValueError):
+    """The error of a prediction that is no distribution, where samples or their distribution depend on it."""
 
 
 class Denoiser(nn.Module):
@@ -49,7 +54,8 @@ class NetworkDenoiser(Denoiser):
 
     output: the distribution that the logits describe, "posterior" or "leave_one_out". A module with a method
     `draw_noise(batch, generator)` that returns a tensor is called as (z, t, noise). Logits beyond the first V
-    classes (a MASK output) are ignored. Under masked noise, known tokens are carried over.
+    classes (a MASK output) are ignored. Logits of -inf get log-probability `LOG_ZERO`, so that losses stay
+    finite; those of a `SplitNetwork` have to be finite. Under masked noise, known tokens are carried over.
     """
 
     def __init__(self, network: nn.Module, process: Process, output: str = "posterior"):
@@ -75,6 +81,8 @@ class NetworkDenoiser(Denoiser):
     def log_x(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Return log-probabilities in float32, [B, L, V]."""
         log_x = log_softmax(self._logits(h), -1)
+        if not self.split:  # a module that is not ours may give logits of -inf
+            log_x = log_x.clamp(min=LOG_ZERO)
         if self.output == "leave_one_out":
             log_x = to_posterior(log_x, z, t, self.process)
         return self.process.carry_over(log_x, z)

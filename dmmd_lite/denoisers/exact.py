@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from dmmd_lite.denoisers.base import Denoiser
-from dmmd_lite.processes.base import Process
+from dmmd_lite.processes.base import LOG_ZERO, Process
 from dmmd_lite.utils.rng import float64_device
 from dmmd_lite.worlds.base import ExactWorld
 
@@ -33,5 +33,5 @@ class ExactDenoiser(Denoiser):
 
     def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return log-probabilities in float32, [B, L, V]."""
-        log_x = log_posterior(self.world, z, t, self.process, self.floor).float()
+        log_x = log_posterior(self.world, z, t, self.process, self.floor).float().clamp(min=LOG_ZERO)
         return self.process.carry_over(log_x, z)

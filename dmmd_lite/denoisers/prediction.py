@@ -77,15 +77,17 @@ class Prediction:
         """Draw x ~ Cat(x_hat), sharpened: [B, L], or [N] at the N positions where bool [B, L] is true.
 
         Equal random numbers give equal x for all chunk sizes. For [B, L] a number is drawn at every
-        position, but a large head is not evaluated where z carries no noise, because x is known there.
+        position, but a large head is not evaluated where z carries no noise, because x is known there. Where
+        x_hat is no distribution, x is -1 among [N], for a sampler to refuse, and class 0 in [B, L], because a
+        training ends by its loss.
         """
         if where is not None:
             return self._sample_at(where, uniform((int(where.sum()),), generator), temperature, top_p)
         u, noisy = uniform(self.z.shape, generator), self.process.loss_mask(self.z)
         if self.elements <= MAX_ELEMENTS:
-            return pick(sharpen(self.whole.detach(), temperature, top_p), u)
+            return pick(sharpen(self.whole.detach(), temperature, top_p), u).clamp(min=0)
         drawn = self._sample_at(noisy, u[noisy.to(u.device)], temperature, top_p)
-        return self.z.masked_scatter(noisy, drawn)
+        return self.z.masked_scatter(noisy, drawn.clamp(min=0))
 
     @torch.no_grad()
     def _sample_at(self, where: Tensor, u: Tensor, temperature: float, top_p: float) -> Tensor:

@@ -50,8 +50,8 @@ def sharpen(log_x: Tensor, temperature: float = 1.0, top_p: float = 1.0, delta: 
     teachers in distillation use delta = 2, because a hard exclusion diverges (paper, section 3.3).
     """
     if temperature == 0:
-        best = torch.full_like(log_x, LOG_ZERO)
-        return best.scatter(-1, log_x.argmax(-1, keepdim=True), 0.0)
+        best, zero = torch.full_like(log_x, LOG_ZERO), log_x.amax(-1, keepdim=True) * 0  # NaN stays NaN
+        return best.scatter(-1, log_x.argmax(-1, keepdim=True), zero)
     if temperature != 1:
         below = log_x - log_x.amax(-1, keepdim=True)  # a tiny temperature keeps the best class
         log_x = log_softmax((below / temperature).clamp(min=LOG_ZERO), -1)

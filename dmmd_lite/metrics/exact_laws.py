@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dmmd_lite.denoisers.base import Denoiser, denoiser_noise
+from dmmd_lite.denoisers.base import NOT_FINITE, Denoiser, NonFinitePrediction, denoiser_noise
 from dmmd_lite.metrics.bootstrap import bootstrap_weights, interval
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.schedules import time_grid
@@ -38,6 +38,7 @@ def exact_law(
     A denoiser with noise input gets about `noise_draws` fresh noises a step, split into independent groups
     whose laws are all unbiased. Within a group the draws are shared among states in proportion to their
     probability, at least one each. Without noise input there is a single group, and its law is exact.
+    NonFinitePrediction names the time.
     """
     symbols = torch.arange(process.num_symbols)
     states = torch.cartesian_prod(*[symbols] * world.length)  # [S, L]
@@ -75,6 +76,8 @@ def _step(p, states, draws, table, denoiser, t, generator, device) -> Tensor:
     weight = (p[live] / calls).repeat_interleave(calls)
     noise = denoiser_noise(denoiser, len(z), generator, device)
     x = denoiser(z.to(device), t.float().to(device).expand(len(z)), noise).cpu().double().softmax(-1)
+    if not x.isfinite().all():
+        raise NonFinitePrediction(f"time {float(t):.4g}: {NOT_FINITE}")
     onward = torch.einsum("nlx,nlxc->lnc", x, table[z])
     first, second = onward[: len(onward) // 2], onward[len(onward) // 2 :]
     return ((weight[:, None] * _joint(first)).T @ _joint(second)).flatten()

@@ -1,10 +1,12 @@
 """Sample a model and measure it: records with their whole context."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
 
+from dmmd_lite.denoisers.base import NOT_FINITE, NonFinitePrediction
 from dmmd_lite.denoisers.sharpening import Sharpened, check_sharpening
 from dmmd_lite.metrics.exact_laws import exact_metrics
 from dmmd_lite.metrics.judges import Judge
@@ -83,7 +85,7 @@ def evaluate(
     features: of the metrics that compare images (`load_features`; None: the world's extractor).
     options: those of `sampling.sample`; records name a `greedy_tail`.
     Errors: ValueError for a metric that does not apply, a judge that is the model or its origin, and features
-    that are missing or need more samples.
+    that are missing or need more samples; NonFinitePrediction for a model whose predictions are NaN.
     """
     names, steps = list(dict.fromkeys(names)), model.default_steps if steps is None else steps
     num = default_num(model.recipe.scale, names) if num is None else num
@@ -106,9 +108,10 @@ def evaluate(
     records, evaluations = [], {}
     if of_laws:
         functions = {metric.name: metric.function for metric in of_laws}
-        records += exact_metrics(
-            sharpened, process, world, steps, seed=seed, device=device, metrics=functions
-        )
+        with model.named_errors():
+            records += exact_metrics(
+                sharpened, process, world, steps, seed=seed, device=device, metrics=functions
+            )
     for metric in of_denoiser:
         generator = generator_for(device, seed)
         data = world.sample(num, generator, split).to(device)
@@ -121,6 +124,9 @@ def evaluate(
         records += evaluate_samples(
             samples.tokens.cpu(), world, on_samples, seed, split, judge, features, device
         )
+    for r in records:
+        if math.isnan(r.value):
+            raise NonFinitePrediction(f"{model.name}: {r.name} is NaN in {steps} steps; {NOT_FINITE}")
     context = {
         "model": model.name,
         "world": world.name,

@@ -1,11 +1,13 @@
 """A model: a denoiser with its world and its noise process, ready to sample."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from dmmd_lite.denoisers.autoregressive import Autoregressive
-from dmmd_lite.denoisers.base import Denoiser
+from dmmd_lite.denoisers.base import Denoiser, NonFinitePrediction
 from dmmd_lite.processes.base import Process
 from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.sampling import Samples, sample
@@ -52,7 +54,8 @@ class Model:
         """Draw `num` sequences in `steps` denoising steps (None: `default_steps`).
 
         An autoregressive model takes one step a token, whatever `steps` says. Further options are those of
-        `sampling.sample`. Errors: ValueError as there, and for a greedy tail of an autoregressive model.
+        `sampling.sample`. Errors: ValueError as there, and for a greedy tail of an autoregressive model;
+        NonFinitePrediction, which names the model and the step.
         """
         options |= {"generator": generator_for(device, seed), "temperature": temperature, "top_p": top_p}
         options["device"] = device
@@ -60,5 +63,15 @@ class Model:
         if isinstance(self.denoiser, Autoregressive):
             if options.pop("greedy_tail", False):
                 raise ValueError("greedy_tail: True is not allowed for an autoregressive model; only False")
-            return Samples(self.denoiser.sample(num, length, **options), length, length)
-        return sample(self.denoiser, self.process, num, length, steps, **options)
+            with self.named_errors():
+                return Samples(self.denoiser.sample(num, length, **options), length, length)
+        with self.named_errors():
+            return sample(self.denoiser, self.process, num, length, steps, **options)
+
+    @contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Put the model's name before the message of a NonFinitePrediction."""
+        try:
+            yield
+        except NonFinitePrediction as error:
+            raise NonFinitePrediction(f"{self.name}: {error}") from None

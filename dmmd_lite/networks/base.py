@@ -19,7 +19,7 @@ class SplitNetwork(nn.Module):
         raise NotImplementedError
 
     def logits(self, h: Tensor) -> Tensor:
-        """Map vectors [B, P, width] to logits [B, L, V]."""
+        """Map vectors [B, P, width] to finite logits [B, L, V]."""
         raise NotImplementedError
 
     def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:

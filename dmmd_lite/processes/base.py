@@ -100,7 +100,17 @@ class Process:
         return range(self.num_noised(length), length + 1, self.num_noised(length))
 
 
-def arrived(process: Process, u: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    """Return where u [B, L] is below (alpha_s - alpha_t)/(1 - alpha_t), the share of noise that becomes x."""
+def arrival(process: Process, s: Tensor, t: Tensor) -> Tensor:
+    """Compute (alpha_s - alpha_t)/(1 - alpha_t), the share of noise that becomes x between t and s, [B, 1].
+
+    Where both kept fractions round to one number it is (t - s)/t, which is the same to first order at small
+    times, and 0 at s = t.
+    """
     alpha_s, alpha_t = process.alpha(s), process.alpha(t)
-    return u < ((alpha_s - alpha_t) / (1 - alpha_t)).to(u.device)
+    nearby = ((t - s) / t).nan_to_num(0.0).unsqueeze(-1)
+    return torch.where(alpha_s > alpha_t, (alpha_s - alpha_t) / (1 - alpha_t), nearby)
+
+
+def arrived(process: Process, u: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """Return where u [B, L] is below the share of noise that becomes x between times t and s."""
+    return u < arrival(process, s, t).to(u.device)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dmmd_lite.processes.base import LOG_ZERO, Process, arrived
+from dmmd_lite.processes.base import LOG_ZERO, Process, arrival, arrived
 
 
 class Masked(Process):
@@ -52,8 +52,7 @@ class Masked(Process):
 
         This is the average of `posterior` over x, because equation 4 is linear in x for masked noise.
         """
-        alpha_s, alpha_t = self.alpha(s).unsqueeze(-1), self.alpha(t).unsqueeze(-1)
-        reveal = (alpha_s - alpha_t) / (1 - alpha_t)
+        reveal = arrival(self, s, t).unsqueeze(-1)
         unmasking = torch.cat([reveal * x, (1 - reveal).expand(*z.shape, 1)], -1)
         kept = one_hot(z, self.num_symbols).to(x.dtype)
         return torch.where((z == self.mask).unsqueeze(-1), unmasking, kept)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
-from dmmd_lite.processes.base import Process, arrived
+from dmmd_lite.processes.base import Process, arrival, arrived
 from dmmd_lite.utils.checks import check_interval
 from dmmd_lite.utils.rng import integers, uniform
 
@@ -51,8 +51,7 @@ class RandomStart(Process):
 
     def posterior_given_probs(self, z: Tensor, x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """Compute q(z_s | z_t, x), which is linear in x, for probabilities x [B, L, V]; [B, L, symbols]."""
-        alpha_s, alpha_t = self.alpha(s).unsqueeze(-1), self.alpha(t).unsqueeze(-1)
-        arrive = (alpha_s - alpha_t) / (1 - alpha_t)
+        arrive = arrival(self, s, t).unsqueeze(-1)
         x = pad(x, (0, self.num_symbols - self.vocab_size))
         return arrive * x + (1 - arrive) * one_hot(z, self.num_symbols).to(x.dtype)
 

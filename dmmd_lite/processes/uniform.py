@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dmmd_lite.processes.base import Process
+from dmmd_lite.processes.base import Process, arrival
 from dmmd_lite.utils.rng import integers, uniform
 
 
@@ -41,16 +41,17 @@ class Uniform(Process):
 
         This is not the average of `posterior` over x: equation 4 is not linear in x for uniform noise. It is
         the exact reverse step when x is the leave-one-out distribution; with the posterior, draw a token and
-        use `step`.
+        use `step`. A z that x cannot give without noise has the limit of small times.
         """
         V = self.vocab_size
         alpha_s, alpha_t = self.alpha(s).unsqueeze(-1), self.alpha(t).unsqueeze(-1)
-        alpha_ts = alpha_t / alpha_s
+        alpha_ts = torch.where(alpha_s > 0, alpha_t / alpha_s, 1)
         z_hot = one_hot(z, V).to(x.dtype)
         to_z = alpha_ts * z_hot + (1 - alpha_ts) / V
         from_x = alpha_s * x + (1 - alpha_s) / V
         evidence = alpha_t * (x * z_hot).sum(-1, keepdim=True) + (1 - alpha_t) / V
-        return to_z * from_x / evidence
+        arrive = arrival(self, s, t).unsqueeze(-1)
+        return torch.where(evidence > 0, to_z * from_x / evidence, arrive * x + (1 - arrive) * z_hot)
 
     def may_change(self, z: Tensor, u: Tensor, s: Tensor, t: Tensor) -> Tensor:
         """Return where z_s may depend on x given u [B, L], bool [B, L].
@@ -79,7 +80,9 @@ class Uniform(Process):
         """Compute the probabilities to take x and to draw uniformly; same: where x is z_t, bool [B, L]."""
         alpha_s, alpha_t = self.alpha(s), self.alpha(t)
         evidence = self.vocab_size * alpha_t * same + 1 - alpha_t
-        return (alpha_s - alpha_t) / evidence, (1 - alpha_t / alpha_s) * (1 - alpha_s) / evidence
+        take = torch.where(evidence > 0, (alpha_s - alpha_t) / evidence, arrival(self, s, t))
+        redraw = (1 - alpha_t / alpha_s) * (1 - alpha_s) / evidence
+        return take, redraw.nan_to_num(0.0)
 
 
 def rate_ratio(v: Tensor, z: Tensor, alpha: Tensor) -> Tensor:

@@ -36,17 +36,21 @@ def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def categorical(log_p: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw a class per row of log-probabilities [..., V] (need not be normalised), int64 [...]."""
-    return pick(log_p, uniform(log_p.shape[:-1], generator))
+    """Draw a class per row of log-probabilities [..., V] (need not be normalised), int64 [...].
+
+    A row that is no distribution, as for `pick`, gives class 0: losses of it are NaN and end a training.
+    """
+    return pick(log_p, uniform(log_p.shape[:-1], generator)).clamp(min=0)
 
 
 def pick(log_p: Tensor, u: Tensor) -> Tensor:
     """Return the class of each row of log-probabilities [..., V] at float64 u [...] in [0, 1), int64 [...].
 
     This inverts the distribution function in float64: class c is drawn exactly when cdf[c-1] <= u < cdf[c],
-    so a class of probability zero is never drawn. log_p need not be normalised. More than `TWO_STAGE_CLASSES`
-    classes are searched in two stages, first for a run of `RUN_LENGTH` classes and then for a class of it in
-    float64; only the share of a run has the precision of log_p, which favours none of its classes.
+    so a class of probability zero is never drawn. log_p need not be normalised. A row that is no distribution
+    (a NaN or +inf in it, or -inf everywhere) gives -1. More than `TWO_STAGE_CLASSES` classes are searched in
+    two stages, first for a run of `RUN_LENGTH` classes and then for a class of it in float64; only the share
+    of a run has the precision of log_p, which favours none of its classes.
     """
     last, shape = log_p.shape[-1] - 1, u.shape
     here = log_p.detach().to(u.device)
@@ -56,14 +60,15 @@ def pick(log_p: Tensor, u: Tensor) -> Tensor:
     rows = CACHE_ROWS if here.device.type == "cpu" else max(1, u.numel())
     here, u = here.reshape(-1, last + 1), u.reshape(-1)
     sums = torch.cat([_sums_of_runs(part) for part in here.split(rows)]).double()
-    run = _invert(sums, u).unsqueeze(-1)
+    found = _invert(sums, u)
+    run = found.clamp(min=0).unsqueeze(-1)
     below, share = (v.gather(-1, run).squeeze(-1) for v in (sums.cumsum(-1) - sums, sums))
     within = ((u * sums.sum(-1) - below) / share).clamp(0, 1 - 2**-53)
     classes = run * RUN_LENGTH + torch.arange(RUN_LENGTH, device=u.device)
     of_run = here.gather(-1, classes.clamp(max=last)).double()
     weights = torch.where(classes <= last, (of_run - of_run.amax(-1, keepdim=True)).exp(), 0)
     token = (run.squeeze(-1) * RUN_LENGTH + _invert(weights, within)).clamp(max=last)
-    return token.view(shape).to(log_p.device)
+    return token.masked_fill(found < 0, -1).view(shape).to(log_p.device)
 
 
 def _sums_of_runs(log_p: Tensor) -> Tensor:
@@ -87,10 +92,13 @@ def _add_runs(p: Tensor) -> Tensor:
 
 
 def _invert(p: Tensor, u: Tensor) -> Tensor:
-    """Return the first class of each row of weights p [..., V] whose cumulated share exceeds u [...]."""
+    """Return the first class of each row of weights p [..., V] whose cumulated share exceeds u [...], and -1
+    where the weights have no positive, finite sum."""
     cdf = p.cumsum(-1)
-    token = torch.searchsorted(cdf, (u * cdf[..., -1]).unsqueeze(-1), right=True)
-    return token.clamp(max=p.shape[-1] - 1).squeeze(-1)
+    total = cdf[..., -1]
+    token = torch.searchsorted(cdf, (u * total).unsqueeze(-1), right=True)
+    token = token.clamp(max=p.shape[-1] - 1).squeeze(-1)
+    return token.masked_fill(~((total > 0) & (total < torch.inf)), -1)
 
 
 def integers(high: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

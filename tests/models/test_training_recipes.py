@@ -1,21 +1,26 @@
 """Every method: its recipes train at smoke scale, cost as much as D-MMD's and resume after a kill."""
 
+import copy
+
 import pytest
 import torch
-from helpers import LEAST_P, Killed, kill_after
+from helpers import LEAST_P, Killed, kill_after, tiny_network
 from safetensors.torch import load_file
 from scipy.stats import binomtest
+from torch import nn
 
 from dmmd_lite.denoisers.base import NetworkDenoiser
 from dmmd_lite.models import loading
 from dmmd_lite.models.loading import load_model, method_of, train_recipe
 from dmmd_lite.models.task import task_of
 from dmmd_lite.objectives import METHODS
+from dmmd_lite.processes import get_process
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
 from dmmd_lite.recipes.cost import cost
 from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.sampling import sample
 from dmmd_lite.training.loop import train
+from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.training.state import CHECKPOINT
 from dmmd_lite.utils.scales import SCALES
 from dmmd_lite.worlds import get_world
@@ -180,3 +185,37 @@ def test_new_switches_leave_the_identity_of_old_students_alone():
             return {**recipe.to_dict(), "method": known}
 
     assert loading.fingerprint(Old()) == loading.fingerprint(recipe)
+
+
+class NeverLast(nn.Module):
+    """Another network, whose last class is impossible: its logit is -inf."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network, self.draw_noise = network, network.draw_noise
+
+    def forward(self, z, t, noise=None):
+        logits = self.network(z, t, noise)
+        return logits.index_fill(-1, torch.tensor([logits.shape[-1] - 1]), -torch.inf)
+
+
+@pytest.mark.parametrize(
+    "role, process_name", [(role, process) for role, spec in METHODS.items() for process in spec.processes]
+)
+def test_every_method_learns_where_a_class_is_impossible(role, process_name, tmp_path, rng):
+    """Losses stay finite, weights move, and students do not draw the class."""
+    spec, process = METHODS[role], get_process(process_name, 4)
+    settings = spec.settings(steps=2)
+    network = NeverLast(tiny_network(process, 3, rng, noise=2))
+
+    def fresh(noise=True):
+        return NetworkDenoiser(copy.deepcopy(network), spec.process(settings, process))
+
+    teacher = NetworkDenoiser(copy.deepcopy(network), process).requires_grad_(False)
+    method = spec.make(settings, fresh, teacher, process)
+    options = TrainingOptions(20, 16, dict.fromkeys(method.players, 1e-3), warmup=0)
+    result = train(method, lambda batch, g: torch.randint(3, (batch, 3), generator=g), options, tmp_path)
+    student = result.raw[spec.student]
+    assert any((a != b).any() for a, b in zip(student.parameters(), network.parameters(), strict=True))
+    drawn = sample(student, spec.process(settings, process), 200, 3, 2, generator=rng).tokens
+    assert (drawn < 3).all()

@@ -5,6 +5,7 @@ import torch
 from helpers import LEAST_P, chi_square_p, sequences
 
 from dmmd_lite.denoisers.autoregressive import Autoregressive
+from dmmd_lite.denoisers.base import NonFinitePrediction
 from dmmd_lite.models.evaluation import evaluate
 from dmmd_lite.models.loading import load_model
 from dmmd_lite.networks.transformer import Transformer
@@ -77,3 +78,9 @@ def test_a_baseline_is_measured_like_any_model():
     assert {(r.steps, r.evaluations) for r in records} == {(128, 128)}
     with pytest.raises(ValueError, match="'output_entropy' does not apply to autoregressive models"):
         evaluate(baseline, ["output_entropy"])
+
+
+def test_a_prediction_that_is_no_distribution_ends_sampling(model, rng):
+    model.network.register_forward_hook(lambda network, inputs, logits: logits / (inputs[0].shape[1] < 3))
+    with pytest.raises(NonFinitePrediction, match="^position 3 of 4: the prediction is no distribution"):
+        model.sample(5, L, generator=rng)

@@ -17,7 +17,7 @@ from helpers import (
 
 from dmmd_lite.denoisers.base import to_leave_one_out, to_posterior
 from dmmd_lite.denoisers.exact import log_posterior
-from dmmd_lite.processes import base, get_process
+from dmmd_lite.processes import PROCESSES, base, get_process
 from dmmd_lite.processes.block_autoregressive import BlockAutoregressive
 from dmmd_lite.processes.random_start import RandomStart
 from dmmd_lite.worlds.enumerable import EnumerableWorld
@@ -242,3 +242,27 @@ def test_impossible_starts_are_refused():
         RandomStart(get_process("masked", V), 1.5)
     with pytest.raises(ValueError, match="block: a random start is not allowed with blocks"):
         RandomStart(BlockAutoregressive(get_process("masked", V), 2), 0.5)
+
+
+@every_schedule
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
+@pytest.mark.parametrize("process_name", (*PROCESSES, "random start"))
+def test_the_posterior_is_a_distribution_at_all_times(process_name, dtype, schedule):
+    """For every pair of z and x, possible or not, at s = t and at times of which kept fractions round to 1 or
+    to 0. At s = t it is z_t, and noise becomes x at s = 0."""
+    if process_name == "random start":
+        process = RandomStart(get_process("masked", V, schedule), 0.5)
+    else:
+        process = get_process(process_name, V, schedule)
+    z, x = torch.cartesian_prod(torch.arange(process.num_symbols), torch.arange(V)).T.unsqueeze(-1)
+    for t in (0.0, 1e-300, 1e-20, 1e-12, 1e-9, 1e-6, 0.5, 1 - 1e-9, 1.0):
+        for s in (0.0, t / 3, t):
+            times = (torch.full((len(z),), time, dtype=dtype) for time in (s, t))
+            posterior = process.posterior(z, x, *times)[:, 0]
+            assert (posterior >= 0).all()
+            torch.testing.assert_close(posterior.sum(-1), torch.ones(len(z), dtype=dtype), rtol=0, atol=1e-5)
+            noisy = z == V if process_name == "masked" else z != x
+            if s == t:
+                torch.testing.assert_close(posterior.argmax(-1), z[:, 0])
+            elif s == 0 and t >= 1e-20:
+                torch.testing.assert_close(posterior.argmax(-1)[noisy[:, 0]], x[noisy])

@@ -62,3 +62,13 @@ def test_many_classes_are_picked_as_few_are(rng, shift, dtype, tolerance):
     edges = draws.pick(log_p.expand(2, -1), torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64))
     possible = (log_p > -1e9).nonzero().flatten()
     assert edges.tolist() == [int(possible[0]), int(possible[-1])]
+
+
+@pytest.mark.parametrize("classes", (5, 10_000))
+def test_a_row_that_is_no_distribution_gives_minus_one(classes, rng):
+    """NaN and +inf anywhere, and -inf everywhere; a draw for a loss takes class 0 there."""
+    log_p = torch.zeros(4, classes)
+    log_p[0, 2], log_p[1, 4], log_p[2] = torch.nan, torch.inf, -torch.inf
+    u = torch.full((4,), 0.3, dtype=torch.float64)
+    assert draws.pick(log_p, u).tolist()[:3] == [-1, -1, -1] and draws.pick(log_p, u)[3] == 0.3 * classes // 1
+    assert draws.categorical(log_p, rng)[:3].tolist() == [0, 0, 0]

@@ -16,7 +16,7 @@ from helpers import (
     tiny_network,
 )
 
-from dmmd_lite.denoisers.base import NetworkDenoiser
+from dmmd_lite.denoisers.base import NetworkDenoiser, NonFinitePrediction
 from dmmd_lite.denoisers.sharpening import Sharpened
 from dmmd_lite.metrics.exact_laws import exact_law
 from dmmd_lite.processes import get_process
@@ -231,3 +231,28 @@ def test_impossible_requests_are_refused(wrong, words, rng):
     process, denoiser = table("masked", rng)
     with pytest.raises(ValueError, match=words):
         sample(denoiser, process, **{"num": 2, "length": 3, "steps": 2, **wrong}, generator=rng)
+
+
+class Broken(Table):
+    """A table whose predictions are NaN, infinite or zero everywhere at times below one half."""
+
+    def __init__(self, *arguments, value: float):
+        super().__init__(*arguments)
+        self.value = value
+
+    def forward(self, z, t, noise=None):
+        log_x = super().forward(z, t)
+        broken = log_x.clone()
+        broken[..., 0 if self.value > 0 or math.isnan(self.value) else slice(None)] = self.value
+        return torch.where((t < 0.5)[:, None, None], broken, log_x)
+
+
+@every_process
+@pytest.mark.parametrize("value", (math.nan, math.inf, -math.inf))
+@pytest.mark.parametrize("sharpening", ({}, {"temperature": 0.0}, {"temperature": 0.7, "top_p": 0.9}))
+def test_a_prediction_that_is_no_distribution_ends_sampling_at_its_step(process_name, value, sharpening, rng):
+    process = get_process(process_name, 3)
+    denoiser = Broken(process, 3, rng, value=value)
+    with pytest.raises(NonFinitePrediction, match=r"^step (4|5|6) of 6: the prediction is no distribution"):
+        sample(denoiser, process, 200, 3, 6, generator=rng, **sharpening)
+    assert (sample(denoiser, process, 20, 3, 2, generator=rng, **sharpening).tokens < 3).all()
