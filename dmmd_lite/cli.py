@@ -13,7 +13,8 @@ from pathlib import Path
 import dmmd_lite
 from dmmd_lite.pages.source import parse_value
 from dmmd_lite.utils.checks import check_choice, check_whole
-from dmmd_lite.utils.errors import Failure
+from dmmd_lite.utils.errors import Failure, memory_ran_out
+from dmmd_lite.utils.files import atomic_write, write_text
 from dmmd_lite.utils.signals import Interrupted
 
 SAMPLE_ENDINGS = (".npz", ".png", ".txt")
@@ -36,6 +37,11 @@ def main(argv: list[str] | None = None) -> int:
     except (Failure, Interrupted, OSError) as error:
         print(f"dmmd-lite: {error}", file=sys.stderr)
         return 128 + error.signal if isinstance(error, Interrupted) else 1
+    except (MemoryError, RuntimeError) as error:
+        if not memory_ran_out(error):
+            raise
+        print(f"dmmd-lite: memory ran out: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -243,16 +249,18 @@ def _write_samples(out: Path, world, tokens, about: dict) -> None:
     if out.suffix == ".npz":
         import numpy as np
 
-        np.savez_compressed(out, tokens=tokens.numpy(), **about)
+        with atomic_write(out) as part:
+            np.savez_compressed(part, tokens=tokens.numpy(), **about)
     elif out.suffix == ".png":
         from dmmd_lite.pages.display import save
         from dmmd_lite.report.plots import image_grid
 
-        save(image_grid(world.show(tokens)), out)
+        with atomic_write(out) as part:
+            save(image_grid(world.show(tokens)), part)
     else:
         rows = world.show(tokens)
         rows = rows if isinstance(rows[0], str) else [" ".join(map(str, row)) for row in tokens.tolist()]
-        out.write_text("\n".join(rows) + "\n")
+        write_text(out, "\n".join(rows) + "\n")
 
 
 def _evaluate(arguments) -> None:

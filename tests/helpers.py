@@ -3,8 +3,9 @@ networks, and processes of their own."""
 
 import multiprocessing
 import os
+import resource
 import sys
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,14 @@ def save_random_model(name: str, path: Path, rng: torch.Generator) -> NetworkDen
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Every file below a folder with its bytes, every folder with None."""
     return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+@contextmanager
+def full_disk(left: int = 1000):
+    """No file may grow beyond `left` bytes, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (left, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

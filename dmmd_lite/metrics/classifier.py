@@ -9,11 +9,10 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d, cross_entropy, max_pool2d, pad, relu, silu
 
-from dmmd_lite.utils.files import made_once, sha256_of, sha256_of_json, write_json
+from dmmd_lite.utils.files import made_once, sha256_of, sha256_of_json, write_json, write_tensors
 from dmmd_lite.utils.paths import cache_dir, data_dir
 from dmmd_lite.utils.progress import progress_bar
 from dmmd_lite.utils.provenance import machine
@@ -144,15 +143,13 @@ def build(world_name: str, weights: Path, provenance: Path) -> dict:
     state = {key: value.half() for key, value in model.state_dict().items()}
     model.load_state_dict({key: value.float() for key, value in state.items()})
     sets = {split: (world.stored(split), world.labels(split)) for split in ("valid", "test")}
-    content = save(state)
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    weights.write_bytes(content)
+    write_tensors(weights, state)
     result = {
         "what": f"classifier of the {world_name} world; its {model.dim} hidden units are the features",
         "world": world_name,
         "accuracy": {k: _accuracy(model, world, *v) for k, v in ({"train": (tokens, labels)} | sets).items()},
         "recipe": recipe,
-        "sha256": sha256_of(content),
+        "sha256": sha256_of(weights),
         "provenance": {**machine(), **world.provenance},
     }
     write_json(provenance, result)

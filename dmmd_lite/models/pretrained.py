@@ -19,7 +19,7 @@ from dmmd_lite.denoisers.base import NetworkDenoiser
 from dmmd_lite.models.model import Model
 from dmmd_lite.models.task import task_of
 from dmmd_lite.recipes.recipe import Recipe
-from dmmd_lite.utils.files import sha256_of, write_json
+from dmmd_lite.utils.files import atomic_files, json_text, sha256_of
 from dmmd_lite.utils.records import Record
 from dmmd_lite.worlds import WORLDS, get_world
 from dmmd_lite.worlds.base import World
@@ -44,8 +44,6 @@ def save_pretrained(
     if not isinstance(model.denoiser, NetworkDenoiser):
         raise ValueError(f"model: {model.name!r} is not allowed; it must be a network with a noise process")
     folder, world = Path(folder), model.world
-    folder.mkdir(parents=True, exist_ok=True)
-    save_model(model.denoiser.network, str(folder / WEIGHTS), {"format": "pt"})  # weights may be tied
     config = {
         "library": f"dmmd_lite {dmmd_lite.__version__}",
         "name": model.name,
@@ -58,11 +56,14 @@ def save_pretrained(
         },
         "recipe": model.recipe.to_dict(),
         "weights": model.weights,
-        "sha256": sha256_of(folder / WEIGHTS),
         "provenance": model.provenance,
     }
-    write_json(folder / CONFIG, config)
-    (folder / CARD).write_text(model_card(model, list(records), license, folder.name))
+    card = model_card(model, list(records), license, folder.name)
+    with atomic_files(folder / CONFIG, CONFIG) as part:
+        save_model(model.denoiser.network, str(part / WEIGHTS), {"format": "pt"})  # weights may be tied
+        config["sha256"] = sha256_of(part / WEIGHTS)
+        (part / CONFIG).write_text(json_text(config))
+        (part / CARD).write_text(card, encoding="utf-8")
     return folder
 
 

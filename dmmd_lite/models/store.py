@@ -16,7 +16,7 @@ from dmmd_lite.models.model import Model
 from dmmd_lite.models.task import Task, task_of
 from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.training.state import TrainingResult
-from dmmd_lite.utils.files import atomic_write, sha256_of, write_json
+from dmmd_lite.utils.files import atomic_files, json_text, sha256_of
 
 MODEL = "model"  # file name of the model that a training leaves in its folder
 PROVENANCE = ("sha256", "training", "provenance", "parameters")  # what records say of a model
@@ -42,20 +42,20 @@ def save_model(path: Path, task: Task, result: TrainingResult, player: str, seed
     """
     recipe, state = task.recipe, result.averaged[player].network.state_dict()
     weights = {key: value.half().cpu().contiguous() for key, value in state.items()}
-    with atomic_write(path.with_suffix(".safetensors")) as part:
-        save_file(weights, part)
-        digest = sha256_of(part)
+    weights_file, facts_file = path.with_suffix(".safetensors"), path.with_suffix(".json")
     facts = {
         "name": recipe.name,
         "recipe": recipe.to_dict(),
         "seed": seed,
         "weights": "ema" if recipe.training.ema.get(player) else "raw",
-        "sha256": digest,
         "parameters": sum(value.numel() for value in weights.values()),
         "training": training_facts(recipe, result),
         "provenance": {**made, **task.world.provenance},
     }
-    write_json(path.with_suffix(".json"), facts)
+    with atomic_files(path, facts_file.name) as folder:
+        save_file(weights, folder / weights_file.name)
+        facts["sha256"] = sha256_of(folder / weights_file.name)
+        (folder / facts_file.name).write_text(json_text(facts))
 
 
 def read_model(path: Path, device: torch.device | str = "cpu") -> Model:

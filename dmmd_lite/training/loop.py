@@ -25,7 +25,7 @@ from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.training.state import CHECKPOINT, RunState, TrainingResult, rank_and_size
 from dmmd_lite.utils.compiling import compile_layers
 from dmmd_lite.utils.errors import Failure
-from dmmd_lite.utils.files import atomic_write
+from dmmd_lite.utils.files import append_line, write_text
 from dmmd_lite.utils.progress import progress_bar
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.utils.signals import Interrupted, collect_signals
@@ -87,8 +87,7 @@ def train(
     def write(line: dict) -> None:
         """Append a line to the log, in the first process."""
         if rank == 0:
-            with log_path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            append_line(log_path, json.dumps(line))
 
     validate_every = options.validate_every if validate is not None else 0
     latest, unchecked = {}, []  # terms by name, as players take turns; (step, terms) that were not read yet
@@ -168,5 +167,4 @@ def truncate_log(path: Path, step: int) -> None:
     """Drop the lines that a stopped run wrote after its checkpoint of a step, and an unfinished line."""
     if path.exists():
         lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        with atomic_write(path) as part:
-            part.write_text("".join(line + "\n" for line in lines if json.loads(line)["step"] <= step))
+        write_text(path, "".join(line + "\n" for line in lines if json.loads(line)["step"] <= step))

@@ -3,12 +3,18 @@
 import hashlib
 import json
 import os
+import re
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+
+from dmmd_lite.utils.errors import Failure
 
 if TYPE_CHECKING:  # this module is imported where torch is not needed
     from torch import Tensor, nn
@@ -17,22 +23,96 @@ if TYPE_CHECKING:  # this module is imported where torch is not needed
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a path to write to, which replaces `path` at the end: readers see the old file or all of the new.
-    Folders are made as needed; if the writer fails, nothing is left behind."""
+    Errors: those of `atomic_files`."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    with atomic_files(path, path.name) as folder:
+        yield folder / path.name
+
+
+@contextmanager
+def atomic_files(path: str | Path, last: str) -> Iterator[Path]:
+    """Yield an empty hidden folder beside `path`, whose files move out beside `path` at the end.
+
+    They are flushed to the disk before they replace others, so a power cut leaves no half file. If the writer
+    fails, none has moved and nothing is left behind. What killed processes left for the same path is removed
+    first. Folders are made as needed.
+
+    Args:
+    last: name of the file that moves last, which tells readers that the others are complete.
+    Errors: Failure, in one line, where the system cannot write, for instance on a full disk.
+    """
+    path = Path(path)
+    with _named_failures(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.iterdir():
+            match = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.part", left.name)
+            if match and not _running(int(match[1])):
+                shutil.rmtree(left, ignore_errors=True)
+        folder = path.with_name(f".{path.name}.{os.getpid()}.part")
+        folder.mkdir(exist_ok=True)  # a process of the same number may have left one
+        try:
+            yield folder
+            files = sorted(folder.iterdir(), key=lambda file: file.name == last)
+            for file in files:
+                file.chmod(folder.stat().st_mode & 0o666)  # safetensors makes files that nobody else can read
+                _flush(file)
+            for file in files:
+                os.replace(file, path.with_name(file.name))
+            _flush(path.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _running(process: int) -> bool:
+    """Return whether there is a process of this number on this machine."""
     try:
-        yield part
-        os.replace(part, path)
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the list of a folder's files, is on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
     finally:
-        part.unlink(missing_ok=True)
+        os.close(opened)
+
+
+@contextmanager
+def _named_failures(path: Path) -> Iterator[None]:
+    """Turn errors of the system while `path` is written into a Failure of one line."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
+        raise Failure(f"{path}: cannot be written ({reason})") from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a text file. Failure where the system cannot write."""
+    with _named_failures(path), path.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8."""
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def json_text(content) -> str:
+    """Return the text of a JSON file. ValueError for numbers that are not finite."""
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def write_json(path: str | Path, content) -> None:
     """Write JSON atomically. ValueError for numbers that are not finite."""
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    with atomic_write(path) as part:
-        part.write_text(text)
+    write_text(path, json_text(content))
 
 
 def write_tensors(
@@ -104,7 +184,9 @@ def folder_lock(folder: str | Path, name: str = ".lock") -> Iterator[None]:
         raise ValueError(f"out: {str(folder)!r} is not allowed now; {words}") from None
     try:
         since = datetime.now(UTC).isoformat(" ", "seconds")
-        file.write_text(f"process {os.getpid()} of {socket.gethostname()}, since {since},", encoding="utf-8")
+        owner = f"process {os.getpid()} of {socket.gethostname()}, since {since},"
+        with _named_failures(file):
+            file.write_text(owner, encoding="utf-8")
         yield
     finally:
         lock.release()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmmd_lite.utils.checks import check_choice
-from dmmd_lite.utils.files import write_json
+from dmmd_lite.utils.files import append_line, write_json
 from dmmd_lite.utils.paths import data_dir
 
 if TYPE_CHECKING:
@@ -210,6 +210,5 @@ def load_results(name: str) -> list[Record]:
     known = {path.stem: path for path in sorted((data_dir() / "results").glob("*.json"))}
     check_choice("results", name, known)
     if folder := os.environ.get("DMMD_PAGE_OUT"):
-        with Path(folder, RESULTS_READ).open("a") as file:
-            file.write(f"{name}\n")
+        append_line(Path(folder, RESULTS_READ), name)
     return read_records(known[name])

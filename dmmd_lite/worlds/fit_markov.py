@@ -8,7 +8,7 @@ import platform
 from collections import Counter
 from itertools import pairwise
 
-from dmmd_lite.utils.files import sha256_of
+from dmmd_lite.utils.files import sha256_of, write_text
 from dmmd_lite.utils.paths import data_dir
 from dmmd_lite.worlds.docstrings import docstrings, prose_of
 from dmmd_lite.worlds.markov import DATA_FILE
@@ -47,7 +47,7 @@ def main() -> None:
     fit = fit_transition_table()
     rows = ",\n  ".join(json.dumps(row) for row in fit.pop("counts"))
     head = json.dumps(fit, indent=1).removesuffix("\n}")
-    (data_dir() / DATA_FILE).write_text(f'{head},\n "counts": [\n  {rows}\n ]\n}}\n')
+    write_text(data_dir() / DATA_FILE, f'{head},\n "counts": [\n  {rows}\n ]\n}}\n')
 
 
 if __name__ == "__main__":

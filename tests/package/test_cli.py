@@ -9,7 +9,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
-from helpers import contents, save_random_model
+from helpers import contents, full_disk, save_random_model
 
 import dmmd_lite
 from dmmd_lite.cli import main
@@ -331,3 +331,25 @@ def test_a_loss_that_explodes_is_one_line_and_code_1(folder, capsys):
     assert run(*TRAIN, "--set", "training.lr.denoiser=1e38") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("dmmd-lite: loss term denoiser/")
+
+
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(10**15), lambda: np.empty(10**15)])
+def test_memory_that_runs_out_is_one_line_and_code_1(allocate, capsys, monkeypatch):
+    monkeypatch.setattr("dmmd_lite.cli._doctor", lambda _: allocate())
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("dmmd-lite: memory ran out: ") and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("ending", [".npz", ".png", ".txt"])
+def test_samples_that_do_not_fit_on_the_disk_leave_the_old_ones(ending, folder, capsys):
+    out = folder / f"samples{ending}"
+    command = ["sample", "images" if ending == ".png" else "student", "--steps", "1", "--out", out, "--num"]
+    assert run(*command, 4) == 0
+    before = contents(folder)
+    capsys.readouterr()
+    with full_disk(left=100):
+        assert run(*command, 64) == 1
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1 and str(out) in printed.err and not printed.out
+    assert contents(folder) == before
