@@ -38,8 +38,10 @@ runs = Path(folder or removed_at_the_end.name)
 #
 # The data here are words, as they come in the docstrings of Python's standard library: those of three to eight letters,
 # filled up with spaces. Any integers will do, as rows of one length: a tensor, an array, or a column of a Hugging Face
-# `datasets` set. For running text there is `text_world` in `dmmd_lite.worlds.corpora`, and for pictures an argument
-# `image_shape`.
+# `datasets` set. For running text there is `text_world`, which takes a file, a folder or a set on the hub, and for
+# pictures an argument `image_shape`. Files of a folder and parts of a set are training, validation or test data by a
+# whole word in their names: `train`; `valid`, `validation`, `val` or `dev`; `test`. What is missing is held out of the
+# training data, and the records say which file made which split.
 
 # %%
 from datasets import Dataset

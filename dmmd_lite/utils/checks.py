@@ -13,6 +13,7 @@ floats, so that what was checked can be written and compared.
 
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, wraps
@@ -72,7 +73,13 @@ Seed = Annotated[int, Between(0, 2**63 - 1)]
 Positive = Annotated[float, Between(0, math.inf, "()")]
 PositiveOrZero = Annotated[float, Between(0)]
 Fraction = Annotated[float, Between(0, 1)]
-Name = Annotated[str, Rule(lambda text: bool(text.strip()) and text.isprintable(), "be a printable name")]
+Name = Annotated[  # what is part of a file's name, so that it must not lead to another folder
+    str,
+    Rule(
+        lambda text: re.fullmatch(r"\w[\w .@+=-]*", text) is not None and len(text.encode()) <= 100,
+        "be a name of up to 100 letters, digits, spaces and any of _.@+=-, the first a letter, a digit or _",
+    ),
+]
 
 WORDS = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a string"}
 WORDS |= {NoneType: "None", Path: "a path", tuple: "a list", list: "a list", dict: "a dictionary"}

@@ -21,7 +21,7 @@ def data_dir() -> Path:
 def cache_dir() -> Path:
     """Return the folder, which may not exist, for files that can be computed again: $DMMD_CACHE_DIR, else
     ~/.cache/dmmd_lite."""
-    return Path(os.environ.get("DMMD_CACHE_DIR") or "~/.cache/dmmd_lite").expanduser().resolve()
+    return _resolved(os.environ.get("DMMD_CACHE_DIR") or "~/.cache/dmmd_lite")
 
 
 def external_data_dir() -> Path | None:
@@ -32,8 +32,8 @@ def external_data_dir() -> Path | None:
     value = os.environ.get("DMMD_DATA_DIR")
     if not value:
         return None
-    folder = Path(value).expanduser().resolve()
-    if not folder.is_dir():
+    folder = _resolved(value)
+    if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
         raise ValueError(f"DMMD_DATA_DIR: {value!r} is not a folder; name one with data sets, or unset it")
     return folder
 
@@ -43,3 +43,8 @@ def may_download() -> bool:
     forbids it."""
     offline = {os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")}
     return os.environ.get("DMMD_DOWNLOAD") == "1" and offline.isdisjoint(("1", "ON", "YES", "TRUE"))
+
+
+def _resolved(path: str) -> Path:
+    """Return an absolute path without symbolic links; a loop of links is kept, as it leads to no folder."""
+    return Path(os.path.realpath(os.path.expanduser(path)))

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmmd_lite.utils.checks import check_choice
+from dmmd_lite.utils.checks import Name, check, check_choice
 from dmmd_lite.utils.files import append_line, write_json
 from dmmd_lite.utils.paths import data_dir
 
@@ -185,12 +185,14 @@ def decode_tokens(rows: Iterable[str]) -> "Tensor":
 def save_records(page: str, records: Iterable[Record | dict], **extra) -> None:
     """Write {"page": page, "records": records, **extra} as `<page>.json` beside the executed page.
 
-    Does nothing where the page is not run by `run_page`, for instance in JupyterLab.
+    Does nothing where the page is not run by `run_page`, for instance in JupyterLab. ValueError for a page's
+    name that cannot be a file's.
 
     Args:
     records: records, or dictionaries for a page that is swept and whose rows have other columns.
     extra: JSON values.
     """
+    check("page", page, Name)
     if folder := os.environ.get("DMMD_PAGE_OUT"):
         rows = [r.to_dict() if isinstance(r, Record) else r for r in records]
         write_json(Path(folder, f"{page}.json"), {"page": page, "records": rows, **extra})

@@ -3,6 +3,7 @@
 from functools import cache
 from inspect import signature
 
+from dmmd_lite.utils.checks import checked
 from dmmd_lite.worlds.base import RESERVED, World
 from dmmd_lite.worlds.corpora import books, books27, openwebtext, text_world
 from dmmd_lite.worlds.digits import Digits
@@ -10,7 +11,7 @@ from dmmd_lite.worlds.docstrings import Docstrings
 from dmmd_lite.worlds.enumerable import coins, parity, permutations
 from dmmd_lite.worlds.glyphs import Glyphs, glyphs256
 from dmmd_lite.worlds.image_sets import cifar10, fashion_mnist, mnist
-from dmmd_lite.worlds.images import ImageWorld
+from dmmd_lite.worlds.images import ImageWorld, Levels
 from dmmd_lite.worlds.markov import Markov
 from dmmd_lite.worlds.photos import Photos
 from dmmd_lite.worlds.tokens import tokens_world
@@ -37,6 +38,7 @@ WORLDS = {
 RESERVED.update(WORLDS)
 
 
+@checked
 @cache
 def get_world(name: str) -> World:
     """Make the world called `name`; NAME@LEVELS is an image world with that many levels, e.g. "cifar10@16".
@@ -54,7 +56,8 @@ def with_levels() -> list[str]:
     return [name for name, make in WORLDS.items() if "levels" in signature(make).parameters]
 
 
-def image_world(name: str, levels: int) -> ImageWorld:
+@checked
+def image_world(name: str, levels: Levels) -> ImageWorld:
     """Make an image world with 2 to 256 levels, which `get_world` knows as NAME@LEVELS."""
     if name not in with_levels():
         raise ValueError(f"world: {name!r} is not allowed with levels; choose one of {with_levels()}")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmmd_lite.utils.checks import CountOrZero, checked
 from dmmd_lite.utils.rng import generator_for
 
 RESERVED: set[str] = set()  # names of the package's worlds, filled by `dmmd_lite.worlds`
@@ -78,7 +79,14 @@ class ExactWorld(World):
         raise NotImplementedError
 
 
-def chosen(sequences: Tensor, num: int) -> Tensor:
+def check_own_name(name: str) -> None:
+    """Raise ValueError if a world of one's own has a name that the package uses."""
+    if name.partition("@")[0] in RESERVED:
+        raise ValueError(f"name: {name!r} is not allowed; choose one that is none of {sorted(RESERVED)}")
+
+
+@checked
+def chosen(sequences: Tensor, num: CountOrZero) -> Tensor:
     """Choose `num` of some sequences [n, L] at random, or all in random order; always the same ones."""
     return sequences[torch.randperm(len(sequences), generator=generator_for("cpu", REFERENCE_SEED))[:num]]
 

@@ -1,4 +1,4 @@
-"""Corpora read through Hugging Face `datasets`: books, OpenWebText or others, in letters or GPT-2 tokens.
+"""Corpora in files or on the Hugging Face hub: books, OpenWebText or others, in letters or GPT-2 tokens.
 
 Documents are packed: tokenised, each followed by a separator (a space, or GPT-2's end of text), and joined
 into one stream a split. Streams are stored in the cache folder under a name that contains the SHA-256 of the
@@ -7,9 +7,11 @@ $DMMD_DATA_DIR, and asks the hub only where DMMD_DOWNLOAD=1 is set.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +20,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dmmd_lite.utils.checks import check_choice, check_whole
+from dmmd_lite.utils.checks import Count, Name, check_choice, checked
 from dmmd_lite.utils.files import made_once, sha256_of, sha256_of_json, write_tensors
 from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
-from dmmd_lite.worlds.hub import HUB, batches, not_in_data_dir, open_hub
+from dmmd_lite.worlds.base import check_own_name
+from dmmd_lite.worlds.files import by_split, files_by_split, read_texts, split_words, warn_unread
+from dmmd_lite.worlds.hub import HUB, hub_texts, not_in_data_dir, open_hub
 from dmmd_lite.worlds.text import TextWorld
 from dmmd_lite.worlds.tokenizers import TOKENIZERS
 
-LAYOUT = 1  # raise it with every change of packing or splits, so that no older stream is read
+LAYOUT = 2  # raise it with every change of packing or splits, so that no older stream is read
 JUDGE_SHARE = 1 / 4  # share of the training documents that only judges learn from
-HELD_OUT = 50  # one document in 50 is for "test" and one for "valid" where a set has no such parts
+HELD_OUT = 50  # one token in 50 is for "test" and one for "valid" where a source has no such parts
 BATCH = 1000  # documents tokenised together
 FILE_SPLITS = ("train", "valid", "test")
-FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".txt": "text"}
 
 
 class Corpus(TextWorld):
@@ -44,28 +47,28 @@ class Corpus(TextWorld):
     hub: a data set on the hub, used where there are no files.
     max_documents: the maximum number of documents to read, from the start of every part.
 
-    If a source has no parts "valid" and "test", its last 2 % of documents become "test" and the 2 % before
-    them "valid". "judge" is a quarter of the training documents, chosen by a hash of the text: judges learn
-    from it and generators never see it, though both may hold pages of one book.
+    Without a part "test", the end of the training documents that has 2 % of their tokens becomes "test";
+    without "valid", so does the end of the remaining ones. "judge" is a quarter of the training documents,
+    chosen by a hash of the text: judges learn from it and generators never see it, though both may hold pages
+    of one book. A training document of 4 % of the tokens or more is cut into passages of 2 % or more, which
+    count as documents in all of this, except that every fourth one is for judges.
     """
 
     splits = ("train", "judge", "valid", "test")
 
+    @checked
     def __init__(
         self,
-        name: str,
+        name: Name,
         symbols: str,
-        length: int,
+        length: Count,
         *,
         stem: str = "",
         path: Path | None = None,
         hub: str = "",
-        max_documents: int | None = None,
+        max_documents: Count | None = None,
     ):
         check_choice("symbols", symbols, TOKENIZERS)
-        check_whole("length", length)
-        if max_documents is not None:
-            check_whole("max_documents", max_documents)
         self.tokenizer = TOKENIZERS[symbols]()
         self.name, self.vocab_size, self.length = name, self.tokenizer.vocab_size, length
         self.stem, self.path, self.hub, self.max_documents = stem, path, hub, max_documents
@@ -108,7 +111,7 @@ class Corpus(TextWorld):
     def _files(self) -> dict[str, list[Path]]:
         """Find the data files of all parts, or of "train" alone; none where only the hub can have them."""
         if self.path is not None:
-            return _files_in(self.path)
+            return files_by_split(self.path)
         folder = external_data_dir()
         if folder is not None and self.stem:
             files = {split: folder / f"{self.stem}_{split}.parquet" for split in FILE_SPLITS}
@@ -130,42 +133,37 @@ class Corpus(TextWorld):
     def _write(self, target: Path, files: dict[str, list[Path]]) -> None:
         """Read, tokenise and pack everything, then write the file atomically."""
         source, parts = _open_files(files) if files else _open_hub(self.hub)
-        lots = {split: list(self._tokenise(documents, source)) for split, documents in parts.items()}
-        if "test" not in lots:
-            documents = lots["train"]
-            held = max(1, len(documents) // HELD_OUT)
-            lots = {
-                "train": documents[: -2 * held],
-                "valid": documents[-2 * held : -held],
-                "test": documents[-held:],
-            }
+        lots = {split: list(self._tokenise(documents)) for split, documents in parts.items()}
+        train = lots["train"] = _passages(lots["train"])
+        held = sum(len(tokens) for _, tokens in train) // HELD_OUT
+        for split in ("test", "valid"):
+            if split not in lots:
+                lots[split], source[split] = _take_end(train, held), ["the end of train"]
         streams = {split: self._pack(tokens for _, tokens in lots[split]) for split in ("valid", "test")}
         for split in ("train", "judge"):
-            streams[split] = self._pack(
-                tokens for judge, tokens in lots["train"] if judge == (split == "judge")
-            )
+            streams[split] = self._pack(tokens for judge, tokens in train if judge == (split == "judge"))
+        where = "; ".join(f"{split}: {', '.join(source[split])}" for split in FILE_SPLITS)
         if not any(map(len, streams.values())):
-            raise ValueError(f"{self.name}: {source} holds no text")
+            raise ValueError(f"{self.name}: no text ({where})")
         digest = hashlib.sha256()
         for split in self.splits:
             digest.update(streams[split].numpy())
-        about = {"source": source, "sha256": digest.hexdigest(), "tokenizer": self.tokenizer.fingerprint}
+        about = {"source": where, "sha256": digest.hexdigest(), "tokenizer": self.tokenizer.fingerprint}
         write_tensors(target, streams, about)
 
-    def _tokenise(self, documents, source: str) -> Iterator[tuple[bool, np.ndarray]]:
-        """Yield (is it for judges, tokens) of every document with text; ValueError without column "text"."""
-        if self.max_documents is not None:
-            documents = documents.take(self.max_documents)
-        for batch in batches(documents, BATCH, f"{self.name}: {source}"):
-            if "text" not in batch:
-                raise ValueError(
-                    f"{self.name}: {source} has no column 'text'; its columns are {sorted(batch)}"
-                )
-            if not all(isinstance(text, str) for text in batch["text"]):
-                raise ValueError(f"{self.name}: the column 'text' of {source} must hold nothing but strings")
-            for text, tokens in zip(batch["text"], self.tokenizer.encode(batch["text"]), strict=True):
+    def _tokenise(self, texts: Iterator[str]) -> Iterator[tuple[bool, np.ndarray]]:
+        """Yield (is for judges, tokens) of every document with text; ValueError where one cannot be read."""
+        texts = islice(texts, self.max_documents)
+        while batch := self._read(texts):
+            for text, tokens in zip(batch, self.tokenizer.encode(batch), strict=True):
                 if len(tokens) > 1:
                     yield _is_for_judges(text), tokens
+
+    def _read(self, texts: Iterator[str]) -> list[str]:
+        try:
+            return list(islice(texts, BATCH))
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from None
 
     def _pack(self, documents: Iterable[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate([np.empty(0, self.tokenizer.dtype), *documents]))
@@ -193,8 +191,9 @@ def openwebtext() -> Corpus:
     )
 
 
+@checked
 def text_world(
-    name: str,
+    name: Name,
     source: str | Path,
     symbols: str = "letters",
     length: int = 256,
@@ -204,13 +203,15 @@ def text_world(
 
     Args:
     source: a file or a folder of files, all .parquet or all .json/.jsonl (both with a column "text") or all
-        .txt (blank lines separate documents), or the name of a data set on the hub with such a column. Files
-        in a folder whose names contain "train", "valid" and "test" are those splits.
+        .txt (blank lines separate documents), text and JSON also compressed (.txt.gz); or the name of a data
+        set on the hub with such a column. Files in a folder, or parts of a set, are "train", "valid" or
+        "test" by a whole word in their names: train; valid, validation, val or dev; test. If one file of a
+        folder has such a word, every file must have that of one split; if none has, all are "train".
     symbols, length, max_documents: see `Corpus`.
     """
-    path = Path(source)
-    if path.exists():
-        return Corpus(name, symbols, length, path=path, max_documents=max_documents)
+    check_own_name(name)
+    if os.path.exists(source):  # unlike Path.exists, False for a path that is too long
+        return Corpus(name, symbols, length, path=source, max_documents=max_documents)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
         raise ValueError(
             f"source: {str(source)!r} is not a file, a folder or the name OWNER/SET of a set on the hub"
@@ -229,33 +230,42 @@ def _is_for_judges(text: str) -> bool:
     return hashlib.sha256(text.encode()).digest()[0] < 256 * JUDGE_SHARE
 
 
-def _files_in(path: Path) -> dict[str, list[Path]]:
-    """Find a file, or the files of one kind in a folder, by split where every split has files."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    files = [file for file in files if file.suffix in FORMATS and file.is_file()]
-    kinds = {FORMATS[file.suffix] for file in files}
-    if len(kinds) != 1:
-        found = f"files of the kinds {sorted(kinds)}" if kinds else "no file"
-        raise ValueError(f"path: {str(path)!r} holds {found}; it must hold one kind of {list(FORMATS)}")
-    parts = {split: [file for file in files if split in file.stem] for split in FILE_SPLITS}
-    return parts if all(parts.values()) else {"train": files}
+def _passages(documents: list[tuple[bool, np.ndarray]]) -> list[tuple[bool, np.ndarray]]:
+    """Cut documents that hold twice the held-out share of all tokens or more into passages of that share."""
+    share, passages = max(1, sum(len(tokens) for _, tokens in documents) // HELD_OUT), []
+    for judge, tokens in documents:
+        if len(tokens) < 2 * share:
+            passages.append((judge, tokens))
+        else:
+            cut = np.array_split(tokens, len(tokens) // share)
+            passages += [(i % round(1 / JUDGE_SHARE) == 0, passage) for i, passage in enumerate(cut, 1)]
+    return passages
 
 
-def _open_files(files: dict[str, list[Path]]) -> tuple[str, dict]:
-    """Return the files' names, and a stream of documents for every part."""
-    from datasets import load_dataset
-
-    names = [file.name for part in files.values() for file in part]
-    kind = FORMATS[Path(names[0]).suffix]
-    options = {"sample_by": "paragraph"} if kind == "text" else {}
-    paths = {split: [str(file) for file in part] for split, part in files.items()}
-    return ", ".join(names), load_dataset(kind, data_files=paths, streaming=True, **options)
+def _take_end(documents: list[tuple[bool, np.ndarray]], num: int) -> list[tuple[bool, np.ndarray]]:
+    """Remove documents with `num` tokens or more from the end of a list, and return them in their order."""
+    taken = []
+    while documents and num > 0:
+        taken.append(documents.pop())
+        num -= len(taken[-1][1])
+    return taken[::-1]
 
 
-def _open_hub(name: str) -> tuple[str, dict]:
-    """Return the set's name and revision, and a stream of documents for every part."""
+def _open_files(files: dict[str, list[Path]]) -> tuple[dict, dict]:
+    """Return the files' names and a stream of texts of every part."""
+    names = {split: [file.name for file in part] for split, part in files.items()}
+    return names, {split: chain.from_iterable(map(read_texts, part)) for split, part in files.items()}
+
+
+def _open_hub(name: str) -> tuple[dict, dict]:
+    """Return the names of the set's parts and a stream of texts of every split."""
     source, parts = open_hub(name)
-    names = {"train": "train", "valid": "validation", "test": "test"}
-    if not parts.keys() >= set(names.values()):
-        names = {"train": "train"}
-    return source, {split: parts[theirs] for split, theirs in names.items()}
+    if unread := [part for part in parts if not split_words(part)]:
+        warn_unread(name, unread)
+    chosen = by_split(f"{name}: the parts", [part for part in parts if part not in unread])
+    names = {split: [f"{source} {part}" for part in theirs] for split, theirs in chosen.items()}
+    texts = {
+        split: chain.from_iterable(hub_texts(parts[part], f"{source} {part}") for part in theirs)
+        for split, theirs in chosen.items()
+    }
+    return names, texts

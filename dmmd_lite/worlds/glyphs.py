@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
+from dmmd_lite.utils.checks import checked
 from dmmd_lite.utils.files import sha256_of
 from dmmd_lite.utils.rng import generator_for, integers, uniform
-from dmmd_lite.worlds.images import ImageWorld, check_levels
+from dmmd_lite.worlds.images import ImageWorld, Levels
 
 CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 FONTS = (  # the fonts of matplotlib that have all characters
@@ -45,8 +46,9 @@ class Glyphs(ImageWorld):
     length, image_shape, num_classes = SIZE * SIZE, (SIZE, SIZE, 1), len(CHARACTERS)
     traits, extractor = ImageWorld.traits - {"finite"}, "glyphs-classifier"
 
-    def __init__(self, levels: int = 16, name: str = "glyphs"):
-        self.name, self.vocab_size = name, check_levels(levels)
+    @checked
+    def __init__(self, levels: Levels = 16, name: str = "glyphs"):
+        self.name, self.vocab_size = name, levels
 
     @cached_property
     def drawings(self) -> Tensor:

@@ -1,8 +1,9 @@
-"""Data sets in files and on the Hugging Face hub: what texts and images are read with."""
+"""Data sets on the Hugging Face hub, which is asked only where DMMD_DOWNLOAD=1 is set."""
 
 from collections.abc import Iterator
 
 from dmmd_lite.utils.paths import external_data_dir
+from dmmd_lite.worlds.files import BATCH, TEXT_COLUMN, check_columns, check_text, first_line, reading
 
 HUB = {
     "openwebtext": "Skylion007/openwebtext",
@@ -21,8 +22,8 @@ def not_in_data_dir(pattern: str) -> str:
 
 
 def open_hub(name: str) -> tuple[str, dict]:
-    """Return the set's name and revision, and a stream of rows for every split; ValueError where the hub does
-    not give it or it has no split "train"."""
+    """Return the set's name and revision, and a stream of rows for every part; ValueError where the hub does
+    not give it."""
     from datasets import load_dataset
     from huggingface_hub import HfApi
 
@@ -31,19 +32,14 @@ def open_hub(name: str) -> tuple[str, dict]:
         parts = load_dataset(name, revision=revision, streaming=True)
     except Exception as error:  # several libraries raise
         raise ValueError(f"{name}: the hub does not give it ({first_line(error)})") from None
-    if "train" not in parts:
-        raise ValueError(f"{name}: the set on the hub has no split 'train'; its splits are {sorted(parts)}")
     return f"{name}@{revision}", parts
 
 
-def batches(rows, size: int, where: str) -> Iterator[dict[str, list]]:
-    """Yield rows in batches of columns; ValueError for what cannot be read, which `where` names."""
-    try:
-        yield from rows.iter(size)
-    except Exception as error:  # several libraries raise
-        raise ValueError(f"{where} cannot be read ({first_line(error)})") from None
-
-
-def first_line(error: Exception) -> str:
-    """Return an error's type and the first line of its message."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def hub_texts(rows, where: str) -> Iterator[str]:
+    """Yield the documents of a part of a set; ValueError as for `files.read_texts`."""
+    with reading(where):
+        for batch in rows.iter(BATCH):
+            check_columns(list(batch))
+            for text in batch[TEXT_COLUMN]:
+                check_text(text)
+                yield text

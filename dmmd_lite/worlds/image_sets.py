@@ -1,4 +1,4 @@
-"""Image sets read through Hugging Face `datasets`: CIFAR-10, Fashion-MNIST, MNIST.
+"""Published image sets, in files or on the Hugging Face hub: CIFAR-10, Fashion-MNIST, MNIST.
 
 Files NAME_train.parquet and NAME_test.parquet are in $DMMD_DATA_DIR, with the columns the sets have on the
 hub; the hub is asked only where there are no files and DMMD_DOWNLOAD=1 is set. Images are decoded once into
@@ -7,6 +7,7 @@ the cache folder, under a name that contains the SHA-256 of the files.
 
 import hashlib
 import io
+import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,16 +18,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dmmd_lite.utils.checks import checked
 from dmmd_lite.utils.files import made_once, sha256_of, sha256_of_json, write_tensors
 from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
-from dmmd_lite.worlds.hub import HUB, batches, first_line, not_in_data_dir, open_hub
-from dmmd_lite.worlds.images import LEVELS, ImageWorld, check_levels, quantised
+from dmmd_lite.worlds.files import BATCH, read_parquet, reading
+from dmmd_lite.worlds.hub import HUB, not_in_data_dir, open_hub
+from dmmd_lite.worlds.images import LEVELS, ImageWorld, Levels, quantised
 
 LAYOUT = 1  # raise it with every change of what is stored
 COLUMNS = ("img", "image")  # possible names of the column with the images
 FILE_SPLITS = ("train", "test")
 SPLIT_SEED = 0
-BATCH = 1000  # images decoded together
+DECODERS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # the formats of images that are read
 
 
 class ImageSet(ImageWorld):
@@ -42,18 +45,19 @@ class ImageSet(ImageWorld):
 
     traits = ImageWorld.traits | {"published"}
 
+    @checked
     def __init__(
         self,
         stem: str,
         image_shape: tuple[int, int, int],
         num_classes: int,
         extractor: str,
-        levels: int = LEVELS,
+        levels: Levels = LEVELS,
         name: str | None = None,
     ):
         self.stem, self.hub, self.name, self.extractor = stem, HUB[stem], name or stem, extractor
         self.image_shape, self.length = image_shape, int(np.prod(image_shape))
-        self.num_classes, self.vocab_size = num_classes, check_levels(levels)
+        self.num_classes, self.vocab_size = num_classes, levels
 
     @cached_property
     def parts(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -100,55 +104,41 @@ class ImageSet(ImageWorld):
 
     def _write(self, target: Path, files: dict[str, Path]) -> None:
         """Decode everything, then write the file atomically."""
-        source, parts = _open_files(files, self.name) if files else open_hub(self.hub)
-        if not parts.keys() >= set(FILE_SPLITS):
-            raise ValueError(f"{self.name}: {source} has no split 'test'; its splits are {sorted(parts)}")
+        source = ", ".join(file.name for file in files.values())
+        if files:
+            parts = {split: read_parquet(file, _image_and_label) for split, file in files.items()}
+        else:
+            source, parts = open_hub(self.hub)
+            if not parts.keys() >= set(FILE_SPLITS):
+                words = f"needs the splits {FILE_SPLITS}; its splits are {sorted(parts)}"
+                raise ValueError(f"{self.name}: {source} {words}")
+            parts = {split: _hub_rows(parts[split]) for split in FILE_SPLITS}
         tensors, digest = {}, hashlib.sha256()
         for split in FILE_SPLITS:
-            where = f"{self.name}: {files[split].name if files else source}"
-            decoded = list(self._decoded(parts[split], where))
-            if not decoded:
-                raise ValueError(f"{where} holds no images")
+            with reading(f"{self.name}: {files[split].name if files else source}"):
+                decoded = [self._decoded(*batch) for batch in parts[split]]
+                if not decoded:
+                    raise ValueError("it holds no images")
             images, labels = (np.concatenate(column) for column in zip(*decoded, strict=True))
             tensors |= {split: torch.from_numpy(images), f"{split}_labels": torch.from_numpy(labels)}
             digest.update(images)
             digest.update(labels)
         write_tensors(target, tensors, {"source": source, "sha256": digest.hexdigest()})
 
-    def _decoded(self, rows, where: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield images, uint8 [n, L], and labels, uint8 [n], batch by batch."""
-        from datasets import Image
+    def _decoded(self, images: list, labels: list) -> tuple[np.ndarray, np.ndarray]:
+        """Decode a batch of images, uint8 [n, L], and labels, uint8 [n]; ValueError for other ones."""
+        labels = np.array(labels)
+        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= self.num_classes:
+            raise ValueError(f"column 'label' must hold whole numbers below {self.num_classes}")
+        return np.stack([self._pixels(image) for image in images]), labels.astype(np.uint8)
 
-        try:
-            columns = rows.column_names or list(next(iter(rows.take(1)), {}))
-        except Exception as error:  # several libraries raise
-            raise ValueError(f"{where} cannot be read ({first_line(error)})") from None
-        images = next((name for name in COLUMNS if name in columns), None)
-        if images is None or "label" not in columns:
-            raise ValueError(
-                f"{where} needs the columns 'label' and one of {COLUMNS}; its columns are {columns}"
-            )
-        for batch in batches(rows.cast_column(images, Image(decode=False)), BATCH, where):
-            labels = np.array(batch["label"])
-            if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= self.num_classes:
-                raise ValueError(f"{where}: column 'label' must hold whole numbers below {self.num_classes}")
-            pixels = np.stack([self._pixels(cell["bytes"], where) for cell in batch[images]])
-            yield pixels, labels.astype(np.uint8)
-
-    def _pixels(self, content: bytes | None, where: str) -> np.ndarray:
-        """Decode one image, uint8 [L]; ValueError for one of another size."""
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            pixels = np.asarray(Image.open(io.BytesIO(content or b"")))
-        except (UnidentifiedImageError, OSError):
-            raise ValueError(f"{where} holds an image that cannot be decoded") from None
-        found, wanted = pixels.shape[:2] + (1,) * (pixels.ndim == 2) + pixels.shape[2:], self.image_shape
-        if found != wanted or pixels.dtype != np.uint8:
-            raise ValueError(
-                f"{where} holds an image of {_words(found)} {pixels.dtype}, not {_words(wanted)}"
-            )
-        return pixels.reshape(-1)
+    def _pixels(self, image: dict | None) -> np.ndarray:
+        """Decode one image, uint8 [L]; ValueError for one that is not like the set's."""
+        height, width, channels = self.image_shape
+        colours = _decode((image or {}).get("bytes") or b"", (width, height))
+        if channels == 1 and (colours != colours[..., :1]).any():
+            raise ValueError("it holds an image in colour; images of this set are grey")
+        return colours[..., :channels].reshape(-1)
 
 
 def cifar10(levels: int = LEVELS, name: str | None = None) -> ImageSet:
@@ -166,21 +156,49 @@ def mnist(levels: int = LEVELS, name: str | None = None) -> ImageSet:
     return ImageSet("mnist", (28, 28, 1), 10, "mnist-classifier", levels, name)
 
 
-def _open_files(files: dict[str, Path], name: str) -> tuple[str, dict]:
-    """Return the files' names, and a stream of rows for every part."""
-    from datasets import load_dataset
-    from datasets.utils.logging import CRITICAL, get_verbosity, set_verbosity
+def _decode(content: bytes, size: tuple[int, int]) -> np.ndarray:
+    """Decode an image file, whatever way it says colours in: red, green and blue, uint8 [height, width, 3].
 
-    names, before = ", ".join(file.name for file in files.values()), get_verbosity()
-    set_verbosity(CRITICAL)  # the error raised below is the only message
+    Of 16 bits the upper 8 are kept. Errors: ValueError for what cannot be decoded, for an image of another
+    size (width, height), which is seen before its pixels are read, of several frames, with transparent pixels
+    or with numbers of 32 bits.
+    """
+    from PIL import Image
+
     try:
-        paths = {split: str(file) for split, file in files.items()}
-        return names, load_dataset("parquet", data_files=paths, streaming=True)
-    except Exception as error:  # several libraries raise
-        raise ValueError(f"{name}: {names} cannot be read ({first_line(error)})") from None
-    finally:
-        set_verbosity(before)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content), formats=DECODERS)
+        frames, mode, found = getattr(image, "n_frames", 1), image.mode, image.size
+        if found == size and frames == 1:
+            if mode.startswith("I;16"):
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            pixels = np.asarray(image.convert("RGBA"))
+    except Exception:  # every format raises others
+        raise ValueError("it holds an image that cannot be decoded") from None
+    if found != size:
+        raise ValueError(f"it holds an image of {found[0]} x {found[1]} pixels, not {size[0]} x {size[1]}")
+    if frames > 1:
+        raise ValueError(f"it holds an image of {frames} frames, not one")
+    if mode in ("I", "F"):
+        raise ValueError(f"it holds an image of mode {mode!r}; pixels must have 8 or 16 bits")
+    if pixels[..., 3].min() < 255:
+        raise ValueError("it holds an image with transparent pixels")
+    return pixels[..., :3]
 
 
-def _words(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+def _image_and_label(columns: list[str]) -> list[str]:
+    """Choose the columns with images and labels; ValueError where one is missing."""
+    images = next((name for name in COLUMNS if name in columns), None)
+    if images is None or "label" not in columns:
+        raise ValueError(f"it needs the columns 'label' and one of {COLUMNS}; its columns are {columns}")
+    return [images, "label"]
+
+
+def _hub_rows(rows) -> Iterator[tuple[list, list]]:
+    """Yield batches of images, not decoded, and labels of a part of a set on the hub."""
+    from datasets import Image
+
+    images, labels = _image_and_label(rows.column_names or list(next(iter(rows.take(1)), {})))
+    for batch in rows.cast_column(images, Image(decode=False)).iter(BATCH):
+        yield batch[images], batch[labels]

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
+from dmmd_lite.utils.checks import Between
 from dmmd_lite.utils.rng import integers
 from dmmd_lite.worlds.base import World, chosen
 
 LEVELS = 256  # maximum number of levels of a pixel
+Levels = Annotated[int, Between(2, LEVELS)]
 
 
 class ImageWorld(World):
@@ -55,7 +57,8 @@ class ImageWorld(World):
         return self.stored(split).long()
 
     def labels(self, split: str) -> Tensor:
-        """Return the labels of a split, int64 [n]."""
+        """Return the labels of a split, int64 [n]; errors as for `stored`."""
+        self.stored(split)
         return self.parts[split][1]
 
     def prepare(self, splits: Iterable[str]) -> None:
@@ -90,13 +93,6 @@ class ImageWorld(World):
     def _check(self, split: str) -> None:
         if split not in self.splits:
             raise ValueError(f"split: {split!r} is not allowed for {self.name}; choose one of {self.splits}")
-
-
-def check_levels(levels: int) -> int:
-    """Return the number of levels; ValueError unless it is a whole number from 2 to 256."""
-    if not isinstance(levels, int) or isinstance(levels, bool) or not 2 <= levels <= LEVELS:
-        raise ValueError(f"levels: {levels!r} is not allowed; it must be a whole number from 2 to {LEVELS}")
-    return levels
 
 
 def quantised(values: Tensor, levels: int) -> Tensor:

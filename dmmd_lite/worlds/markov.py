@@ -9,10 +9,11 @@ import json
 import torch
 from torch import Tensor
 
+from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.paths import data_dir
 from dmmd_lite.utils.rng import categorical, float64_device
 from dmmd_lite.worlds.base import ExactWorld
-from dmmd_lite.worlds.text import show_symbols
+from dmmd_lite.worlds.text import SYMBOLS, show_symbols
 
 DATA_FILE = "markov.json"  # written by dmmd_lite.worlds.fit_markov
 
@@ -22,19 +23,24 @@ class Markov(ExactWorld):
 
     table [V, V] holds P(next | current) in rows; stationary [V] is its stationary distribution, that of the
     first symbol; both are float64. Another table over the first V symbols makes another chain. The
-    fitted table is smoothed (one half added to every count), so no z_t has probability zero.
+    fitted table is smoothed (one half added to every count), so no z_t has probability zero. ValueError for a
+    table of another shape or type, or whose rows are no distributions.
     """
 
     name, traits = "markov", frozenset({"chain", "judged"})
 
-    def __init__(self, length: int = 64, table: Tensor | None = None):
+    @checked
+    def __init__(self, length: Count = 64, table: Tensor | None = None):
         self.length, self.table = length, fitted_table() if table is None else table
         self.vocab_size = len(self.table)
+        _check_table(self.table)
         equations = torch.eye(self.vocab_size, dtype=torch.float64) - self.table.T
         equations[-1] = 1  # pi = pi P in all rows follows from all but one; this row makes pi sum to 1
         last = torch.zeros(self.vocab_size, dtype=torch.float64)
         last[-1] = 1
-        self.stationary = torch.linalg.solve(equations, last)
+        self.stationary, failed = torch.linalg.solve_ex(equations, last)
+        if failed:
+            raise ValueError("table: the chain has more than one stationary distribution")
 
     def sample(
         self, num: int, generator: torch.Generator, split: str = "train", length: int | None = None
@@ -83,6 +89,16 @@ class Markov(ExactWorld):
         left, right = torch.stack(messages, 2)  # [B, L, V] each
         x = left * likelihood * right.flip(1)
         return x / x.sum(-1, keepdim=True)
+
+
+def _check_table(table: Tensor) -> None:
+    """Raise ValueError unless the rows of a table [V, V] are distributions over the first V symbols."""
+    shape, kind = tuple(table.shape), table.dtype
+    if len(shape) != 2 or shape[0] != shape[1] or not 2 <= shape[0] <= len(SYMBOLS) or kind != torch.float64:
+        words = f"it must be float64 [V, V] with V from 2 to {len(SYMBOLS)}"
+        raise ValueError(f"table: {str(kind).removeprefix('torch.')} {list(shape)} is not allowed; {words}")
+    if not ((table >= 0).all() and torch.allclose(table.sum(-1), torch.ones(1, dtype=kind))):
+        raise ValueError("table: rows must be distributions: no negative numbers, and sums of 1")
 
 
 def read_fit() -> dict:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmmd_lite.utils.checks import checked
 from dmmd_lite.utils.files import sha256_of
 from dmmd_lite.utils.rng import generator_for, integers
-from dmmd_lite.worlds.images import LEVELS, ImageWorld, check_levels, quantised
+from dmmd_lite.worlds.images import LEVELS, ImageWorld, Levels, quantised
 
 SIZE = 32
 REGIONS = {"train": (0, 448), "valid": (448, 544), "test": (544, 640)}  # columns of both photographs
@@ -30,8 +31,9 @@ class Photos(ImageWorld):
     length, image_shape, num_classes = SIZE * SIZE * 3, (SIZE, SIZE, 3), 2
     traits, extractor = ImageWorld.traits - {"finite"}, "resnet20"
 
-    def __init__(self, levels: int = LEVELS, name: str = "photos"):
-        self.name, self.vocab_size = name, check_levels(levels)
+    @checked
+    def __init__(self, levels: Levels = LEVELS, name: str = "photos"):
+        self.name, self.vocab_size = name, levels
 
     @cached_property
     def photographs(self) -> Tensor:

@@ -1,19 +1,24 @@
 """Worlds of given sequences: a tensor of tokens, or a set of Hugging Face `datasets`."""
 
 import hashlib
+import math
+from collections.abc import Mapping
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dmmd_lite.utils.checks import check_choice
+from dmmd_lite.utils.checks import MAXIMUM, Between, Count, Name, check_choice, checked
 from dmmd_lite.utils.rng import integers
-from dmmd_lite.worlds.base import MAX_REFERENCES, RESERVED, World, chosen
+from dmmd_lite.worlds.base import MAX_REFERENCES, World, check_own_name, chosen
+from dmmd_lite.worlds.files import SPLIT_WORDS, by_split
 
 HELD_OUT = 0.1  # share of the training sequences that replaces each missing part, "valid" and "test"
 SPLIT_SEED = 0
-PARTS = {"train": ("train",), "valid": ("validation", "valid"), "test": ("test",)}  # names in a DatasetDict
+VocabSize = Annotated[int, Between(2, MAXIMUM)]
+Shape = tuple[Count, Count, Count]
 MAX_FEATURES = 32_768  # of sequences compared by their one-hot tokens; 260 MB for a thousand sequences
 
 
@@ -27,26 +32,24 @@ class TokensWorld(World):
 
     extractor = "one-hot"
 
+    @checked
     def __init__(
         self,
         name: str,
         parts: dict[str, Tensor],
-        vocab_size: int,
-        length: int,
-        image_shape: tuple[int, int, int] | None = None,
+        vocab_size: VocabSize,
+        length: Count,
+        image_shape: Shape | None = None,
         symbols: str = "",
     ):
-        if vocab_size < 2:
-            raise ValueError(f"vocab_size: {vocab_size!r} is not allowed; it must be at least 2")
-        if image_shape is not None and (len(image_shape) != 3 or np.prod(image_shape) != length):
+        if image_shape is not None and math.prod(image_shape) != length:
             raise ValueError(
                 f"image_shape: {image_shape!r} is not allowed; (height, width, channels) of {length} tokens"
             )
         if symbols and len(symbols) != vocab_size:
             raise ValueError(f"symbols: {symbols!r} is not allowed; it must have {vocab_size} characters")
         self.name, self.vocab_size, self.length = name, vocab_size, length
-        self.image_shape = None if image_shape is None else tuple(image_shape)
-        self.parts, self.symbols = parts, symbols
+        self.image_shape, self.parts, self.symbols = image_shape, parts, symbols
 
     @property
     def traits(self) -> frozenset[str]:
@@ -56,7 +59,7 @@ class TokensWorld(World):
 
     def split(self, split: str) -> Tensor:
         """Return all sequences of a split, [n, L]. ValueError where the world has no such split."""
-        if split not in self.parts:
+        if split not in list(self.parts):
             known = list(self.parts) or "nothing, as the data did not come with the model"
             raise ValueError(f"split: {split!r} is not allowed for {self.name}; it has {known}")
         return self.parts[split]
@@ -80,12 +83,13 @@ class TokensWorld(World):
         return {"sequences": sum(map(len, self.parts.values())), "tokens_sha256": digest.hexdigest()}
 
 
+@checked
 def tokens_world(
-    name: str,
+    name: Name,
     tokens,
-    vocab_size: int | None = None,
+    vocab_size: VocabSize | None = None,
     *,
-    image_shape: tuple[int, int, int] | None = None,
+    image_shape: Shape | None = None,
     symbols: str = "",
     column: str = "tokens",
 ) -> TokensWorld:
@@ -93,24 +97,25 @@ def tokens_world(
 
     Args:
     tokens: whole numbers 0 … V - 1, [N, L], as a tensor, an array or lists; or a `datasets.Dataset` with such
-        a column; or a `DatasetDict` of them, whose "train", "validation" and "test" are then the splits. A
-        fixed random tenth of "train" replaces each of the latter two that is missing.
+        a column; or a `DatasetDict` of them, whose parts are "train", "valid" or "test" by a whole word in
+        their names: train; valid, validation, val or dev; test. A fixed random tenth of "train" replaces each
+        of the latter two that is missing.
     vocab_size: V; None: one more than the largest token.
     image_shape: (height, width, channels) of images.
     symbols: V characters that the tokens stand for.
     column: the name of the column with the tokens.
-    Errors: ValueError for tokens of another shape or type or out of range, and for a name the package uses.
+    Errors: ValueError for tokens of another shape or type or out of range, for parts with words of no split
+    or of several ones, and for a name the package uses.
     """
-    if not name or name.partition("@")[0] in RESERVED:
-        raise ValueError(f"name: {name!r} is not allowed; choose one that is none of {sorted(RESERVED)}")
-    if hasattr(tokens, "keys"):  # a DatasetDict
-        found = {split: next((n for n in names if n in tokens), None) for split, names in PARTS.items()}
-        if found["train"] is None:
-            raise ValueError(f"tokens: the parts {sorted(tokens)} are not allowed; one must be 'train'")
-        parts = {split: _as_tokens(tokens[n], column) for split, n in found.items() if n}
-    else:
-        parts = {"train": _as_tokens(tokens, column)}
-    missing = [split for split in PARTS if split not in parts]
+    check_own_name(name)
+    given = {str(part): x for part, x in tokens.items()} if isinstance(tokens, Mapping) else {"train": tokens}
+    names = by_split("tokens: the parts", given)
+    given = {part: _as_tokens(x, column) for part, x in given.items()}
+    lengths = {x.shape[1] for x in given.values()}
+    if len(lengths) > 1:
+        raise ValueError(f"tokens: lengths {sorted(lengths)} are not allowed; all parts must have one")
+    parts = {split: torch.cat([given[part] for part in theirs]) for split, theirs in names.items()}
+    missing = [split for split in SPLIT_WORDS if split not in parts]
     if missing:
         x = parts["train"]
         held = max(1, round(HELD_OUT * len(x)))
@@ -119,9 +124,6 @@ def tokens_world(
         x = x[torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(len(x)))]
         cut = x.split([len(x) - held * len(missing), *[held] * len(missing)])
         parts |= dict(zip(["train", *missing], cut, strict=True))
-    lengths = {x.shape[1] for x in parts.values()}
-    if len(lengths) > 1:
-        raise ValueError(f"tokens: lengths {sorted(lengths)} are not allowed; all parts must have one")
     low, high = (int(getattr(torch.cat([x.flatten() for x in parts.values()]), f)()) for f in ("min", "max"))
     vocab_size = high + 1 if vocab_size is None else vocab_size
     if low < 0 or high >= vocab_size:
@@ -131,15 +133,15 @@ def tokens_world(
 
 def _as_tokens(source, column: str) -> Tensor:
     """Read int64 tokens [n, L] from a tensor, an array, lists or a `datasets.Dataset`."""
-    if hasattr(source, "column_names"):
-        check_choice("column", column, source.column_names)
-        source = source.with_format(None)[column][:]
+    if hasattr(source, "with_format"):
+        check_choice("column", column, source.column_names or [])
+        source = source.with_format(None)[column]
     try:
-        x = source if isinstance(source, Tensor) else torch.from_numpy(np.asarray(source))
-    except (TypeError, ValueError):  # ragged lists, strings
-        x = torch.empty(0)
-    if x.ndim != 2 or 0 in x.shape or x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+        x = source if isinstance(source, Tensor) else torch.from_numpy(np.asarray(source[:]))
         found = f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}"
+    except (TypeError, ValueError, RuntimeError, LookupError):  # ragged lists, strings, other objects
+        x, found = torch.empty(0), f"a {type(source).__name__} of something else"
+    if x.ndim != 2 or 0 in x.shape or x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
         raise ValueError(
             f"tokens: {found} is not allowed; they must be whole numbers [N, L], all of one length"
         )

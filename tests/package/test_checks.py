@@ -67,6 +67,8 @@ def test_home_is_found_and_what_is_read_once_is_left(monkeypatch, tmp_path):
     assert check("names", once, Iterable[str]) is once
 
 
+NO_NAMES = ["", "  ", "a\nb", "a\n", "../a", "a/b", "/a", ".", "..", ".a", "a\\b", "~", "a:b", "a*", "é" * 51]
+
 NO_NUMBERS = [
     True,
     "1",
@@ -107,8 +109,7 @@ REFUSED = [
     ("abc", list[str], "it must be a list"),
     ("abc", Iterable[str], "it must be of type Iterable"),
     ([1, 2, 3], tuple[int, int], "it must have 2 entries"),
-    ("  ", Name, "it must be a printable name"),
-    ("a\nb", Name, "it must be a printable name"),
+    *((name, Name, "it must be a name of up to 100 letters, digits, spaces and") for name in NO_NAMES),
     (3, Callable[[int], None], "it must be of type Callable"),
     (3, torch.nn.Module, "it must be of type Module"),
 ]

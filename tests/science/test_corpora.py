@@ -1,12 +1,16 @@
 """Corpora: packing, splits, the cache, the tokenizer, and one line for what is missing or damaged."""
 
+import gzip
+import json
 import os
+import random
 import subprocess
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +22,7 @@ from dmmd_lite.models.loading import train_recipe
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.recipes.cost import cost
 from dmmd_lite.utils.scales import SCALES
-from dmmd_lite.worlds import get_world
+from dmmd_lite.worlds import corpora, get_world
 from dmmd_lite.worlds.corpora import Corpus, books, books27, openwebtext, text_world
 from dmmd_lite.worlds.tokenizers import END_OF_TEXT
 
@@ -26,6 +30,7 @@ REAL = Path(os.environ.get("DMMD_DATA_DIR") or "none")
 needs_books = pytest.mark.skipif(
     not (REAL / "books_en_train.parquet").is_file(), reason="DMMD_DATA_DIR holds no books_en_*.parquet"
 )
+MARKS = "alpha beta gamma delta epsilon zeta eta theta".split()
 WORDS = "one two three four five six seven eight nine ten".split()
 
 
@@ -95,14 +100,16 @@ def test_a_second_start_reads_the_cache(folder, monkeypatch):
     assert all(torch.equal(second.streams[split], stream) for split, stream in streams.items())
     assert second.provenance == provenance
     assert provenance["corpus_tokenizer"] == "letters" and len(provenance["corpus_sha256"]) == 64
-    assert provenance["corpus_source"].startswith("books_en_train.parquet, ")
+    assert provenance["corpus_source"] == (
+        "train: books_en_train.parquet; valid: books_en_valid.parquet; test: books_en_test.parquet"
+    )
     assert set(load_file(second.cached)) == set(second.splits)
 
 
 def test_damaged_files_are_noticed(folder):
     books27().stream("valid")
     (folder / "books_en_valid.parquet").write_bytes(b"no parquet")
-    with pytest.raises(ValueError, match="^books27: books_en_train.parquet, .* cannot be read"):
+    with pytest.raises(ValueError, match="^books27: books_en_valid.parquet cannot be read"):
         books27().stream("valid")
     write(folder / "books_en_valid.parquet", documents("valid", 20))
     (folder / "gpt2_tokenizer" / "vocab.json").write_text("{")
@@ -132,9 +139,205 @@ def test_own_text_in_one_part_is_split_by_position(folder, tmp_path, ending):
 
 
 def test_own_text_in_a_folder_keeps_its_splits(folder):
-    world = text_world("own", folder, length=8)
-    assert all(torch.equal(world.streams[split], stream) for split, stream in books27().streams.items())
+    with pytest.warns(UserWarning, match="gpt2_tokenizer"):
+        world = text_world("own", folder, length=8)
+        assert all(torch.equal(world.streams[split], stream) for split, stream in books27().streams.items())
     assert text_of(world, "valid").startswith("valid one")
+
+
+def folder_of(tmp_path, *names):
+    """A folder with files of 50 documents each, which begin with the mark of their file."""
+    path = tmp_path / "many"
+    path.mkdir()
+    for name, mark in zip(names, MARKS, strict=False):
+        (path / name).write_text("\n\n".join(documents(mark, 50)))
+    return path
+
+
+def marks(world, split):
+    """The marks of the documents in a split, in the order of `MARKS`."""
+    words = set(text_of(world, split).split())
+    return [mark for mark in MARKS if mark in words]
+
+
+SPLIT_NAMES = [  # names of files alpha, beta …; the files of train, valid and test, "" for the end of train
+    (["train.txt", "val.txt", "test.txt"], "alpha", "beta", "gamma"),
+    (["TRAIN.TXT", "Dev.txt", "my-test.v2.txt"], "alpha", "beta", "gamma"),
+    (["latest_train.txt", "latest_valid.txt", "latest_test.txt"], "alpha", "beta", "gamma"),
+    (["train-00000-of-2.txt", "train1.txt", "validation.txt", "test.txt"], "alpha beta", "gamma", "delta"),
+    (["constrained.txt", "latest.txt"], "alpha beta", "", ""),
+    (["train.txt", "test.txt"], "alpha", "", "beta"),
+    (["train.txt", "valid.txt"], "alpha", "beta", ""),
+    (["train.txt"], "alpha", "", ""),
+]
+
+
+@pytest.mark.parametrize("names, train, valid, test", SPLIT_NAMES)
+def test_a_folder_is_split_by_whole_words(folder, tmp_path, names, train, valid, test):
+    world = text_world("many", folder_of(tmp_path, *names), length=8)
+    last = train.split()[-1]
+    assert marks(world, "train") == train.split()
+    assert marks(world, "valid") == [valid or last] and marks(world, "test") == [test or last]
+    source = world.provenance["corpus_source"]
+    assert source.count("the end of train") == (valid, test).count("") and all(n in source for n in names)
+
+
+@pytest.mark.parametrize(
+    "names, named",
+    [
+        (["train.txt", "extra.txt", "test.txt"], ["extra.txt"]),
+        (["train-test-valid.txt"], ["train-test-valid.txt"]),
+        (["train.txt", "constrained.txt"], ["constrained.txt"]),
+        (["valid.txt", "test.txt"], ["test.txt", "valid.txt"]),
+        (["test.txt"], ["test.txt"]),
+        (["train.txt", "test.jsonl"], ["json", "text"]),
+    ],
+)
+def test_unclear_names_are_refused(folder, tmp_path, names, named):
+    with pytest.raises(ValueError, match="^path: ") as error:
+        text_world("many", folder_of(tmp_path, *names)).stream("train")
+    assert repr(named) in str(error.value)
+
+
+def test_what_is_not_read_is_named(folder, tmp_path):
+    path = folder_of(tmp_path, "train.txt", "notes.md", ".hidden")
+    (path / "more").mkdir()
+    with pytest.warns(UserWarning, match=r"^path: .*: \['more', 'notes.md'\] are not read$"):
+        assert marks(text_world("many", path, length=8), "train") == ["alpha"]
+    (path / "test.txt").symlink_to("test.txt")
+    with pytest.raises(ValueError, match=r"holds \['test.txt'\], which cannot be read as files$"):
+        text_world("many", path).stream("train")
+
+
+@pytest.mark.parametrize("symbols", ["letters", "gpt2"])
+@pytest.mark.parametrize("num", [1, 2])
+def test_long_documents_are_cut_by_position(folder, tmp_path, symbols, num):
+    half = " ".join(f"{a} {b} {c}" for a in WORDS for b in WORDS for c in WORDS)
+    path = tmp_path / "long.txt"
+    path.write_text("\n\n".join([half] * num))
+    world = text_world("long", path, symbols, length=8)
+    sizes = {split: len(stream) for split, stream in world.streams.items()}
+    total, ends = sum(sizes.values()), text_of(world, "valid") + text_of(world, "test")
+    whole = world.tokenizer.show(
+        torch.tensor(np.concatenate(world.tokenizer.encode([half] * num)).astype(int))[None]
+    )[0]
+    assert whole.endswith(ends)
+    assert all(0.019 < sizes[split] / total < 0.041 for split in ("valid", "test"))
+    assert 0.1 < sizes["judge"] / total < 0.4 and sizes["train"] > sizes["judge"]
+
+
+def test_a_path_is_a_path(folder, tmp_path, monkeypatch):
+    for name, mark in zip(
+        ("a1.txt", "a[1].txt", "b*.txt", "bc.txt", "b?.txt", "a::b.txt", "~.txt", "%41.txt"),
+        MARKS,
+        strict=False,
+    ):
+        (tmp_path / name).write_text("\n\n".join(documents(mark, 100)))
+        world = text_world("one", tmp_path / name, length=8)
+        assert marks(world, "train") == [mark]
+        assert world.provenance["corpus_source"].startswith(f"train: {name}; ")
+    for name in ("data[1]", "data*", "a::b"):
+        monkeypatch.setenv("DMMD_DATA_DIR", str(folder.rename(folder.with_name(name))))
+        folder = folder.with_name(name)
+        write(folder / "books_en_valid.parquet", documents(f"valid {name[-2]}", 20))  # no stored text is read
+        assert text_of(books27(), "train").startswith("train ")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert marks(text_world("home", "~/bc.txt", length=8), "train") == ["delta"]
+
+
+@pytest.mark.parametrize(
+    "name", ["own.txt", "own.TXT", "own.txt.gz", "own.json", "own.JSONL", "own.jsonl.gz"]
+)
+def test_text_and_json_of_any_ending(folder, tmp_path, name):
+    texts = [text + " é—\u2028" for text in documents("own", 100)]
+    rows = "".join(json.dumps({"text": text, "id": 1}) + "\n\n" for text in texts)
+    content = ("\r\n \r\n".join(texts) if "txt" in name.lower() else rows).encode()
+    if name == "own.json":
+        content = json.dumps([{"text": text} for text in texts], indent=1).encode()
+    (tmp_path / name).write_bytes(
+        gzip.compress(content) if name.endswith("gz") else b"\xef\xbb\xbf" + content
+    )
+    world = text_world("own", tmp_path / name, "gpt2", length=8)
+    parts = [text for split in world.splits for text in text_of(world, split).split(END_OF_TEXT)[:-1]]
+    assert sorted(parts) == sorted(texts)
+
+
+DAMAGED = [  # (name, content, words)
+    ("a.jsonl", b"null", "line 1: None is no object with the key 'text'"),
+    ("a.jsonl", b'{"text": "a"}\n[1]', "line 2: 1 is no object"),
+    ("a.jsonl", b'{"text": "a"}\n{"text": ', "JSONDecodeError"),
+    ("a.json", b'{"body": "a"}', r"it has no column 'text'; its columns are \['body'\]"),
+    ("a.jsonl", b'{"text": null}', "the column 'text' must hold nothing but strings"),
+    ("a.jsonl", b'{"text": "\\ud800"}', "UnicodeEncodeError"),
+    ("a.jsonl", b"[" * 100_000, "RecursionError"),
+    ("a.txt", "words".encode("utf-16"), "UnicodeDecodeError"),
+    ("a.txt", "words".encode("utf-16-le"), "it holds NUL bytes; text must be UTF-8"),
+    ("a.txt", "caf\xe9".encode("latin-1"), "UnicodeDecodeError"),
+    ("a.txt.gz", b"words", "BadGzipFile"),
+    ("a.txt.gz", gzip.compress(b"words" * 100)[:-9], "EOFError"),
+    (
+        "a.txt.gz",
+        gzip.compress(random.Random(0).randbytes(99))[:-20] + b"0" * 20,
+        "error: Error -3|UnicodeDecodeError",
+    ),
+    ("a.parquet", b"PAR1", "ArrowInvalid"),
+]
+
+
+@pytest.mark.parametrize("name, content, words", DAMAGED)
+def test_damaged_text_is_refused_in_one_line(folder, tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^own: {name} cannot be read \(({words}).*\)$") as error:
+        text_world("own", tmp_path / name).stream("train")
+    assert "\n" not in str(error.value) and not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.json", "a.txt.gz"])
+def test_files_without_text(folder, tmp_path, name):
+    (tmp_path / name).write_bytes(gzip.compress(b"") if name.endswith("gz") else b"")
+    with pytest.raises(ValueError, match=f"^own: no text \\(train: {name}; "):
+        text_world("own", tmp_path / name).stream("train")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet.gz", "a.gz", "a", "a.txt.zst"])
+def test_other_formats_are_refused(folder, tmp_path, name):
+    (tmp_path / name).write_text("words")
+    with pytest.raises(
+        ValueError, match="^path: .* holds no file; it must hold one kind of .*, text and JSON also"
+    ):
+        text_world("own", tmp_path / name).stream("train")
+
+
+def test_a_line_of_many_megabytes(folder, tmp_path):
+    text = " ".join(documents("long", 1000)) * 300
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}))
+    assert sum(map(len, text_world("own", tmp_path / "a.jsonl").streams.values())) > 5_000_000
+
+
+def test_parts_on_the_hub_are_split_by_whole_words(folder, monkeypatch):
+    from datasets import Dataset
+
+    def hub(*names):
+        parts = {
+            n: Dataset.from_dict({"text": documents(w, 50)}).to_iterable_dataset()
+            for n, w in zip(names, MARKS, strict=False)
+        }
+        monkeypatch.setattr(corpora, "open_hub", lambda name: (f"{name}@1", parts))
+        monkeypatch.setattr(corpora, "LAYOUT", names)
+        return text_world("own", "some/set", length=8)
+
+    monkeypatch.setattr(corpora, "may_download", lambda: True)
+    world = hub("train", "validation", "unsupervised")
+    with pytest.warns(UserWarning, match=r"^some/set: \['unsupervised'\] are not read$"):
+        assert marks(world, "valid") == ["beta"]
+    assert marks(world, "train") == marks(world, "test") == ["alpha"]
+    assert world.provenance["corpus_source"] == (
+        "train: some/set@1 train; valid: some/set@1 validation; test: the end of train"
+    )
+    assert marks(hub("train_sft", "train_gen", "test_sft"), "test") == ["gamma"]
+    for names in (["test", "dev"], ["train", "train_test"]):
+        with pytest.raises(ValueError, match="^some/set: the parts .* are not allowed; "):
+            hub(*names).stream("train")
 
 
 def refused(tmp_path, texts, column="text", **options):
@@ -145,11 +348,16 @@ def refused(tmp_path, texts, column="text", **options):
 
 
 def test_texts_that_cannot_be_used(folder, tmp_path):
-    assert refused(tmp_path, ["", "12"]) == "own: own.parquet holds no text"
-    assert refused(tmp_path, ["a"], column="words") == (
-        "own: own.parquet has no column 'text'; its columns are ['words']"
+    assert refused(tmp_path, ["", "12"]) == (
+        "own: no text (train: own.parquet; valid: the end of train; test: the end of train)"
     )
-    assert refused(tmp_path, [1, 2]) == "own: the column 'text' of own.parquet must hold nothing but strings"
+    assert refused(tmp_path, ["a"], column="words") == (
+        "own: own.parquet cannot be read (it has no column 'text'; its columns are ['words'])"
+    )
+    for column in ([1, 2], ["a", None], [None, None], [b"a"]):
+        assert refused(tmp_path, column) == (
+            "own: own.parquet cannot be read (the column 'text' must hold nothing but strings)"
+        )
     words = refused(tmp_path, documents("own", 20), length=10_000)
     assert words.startswith("own: the train text has ") and words.endswith("a sequence needs 10000")
     assert refused(tmp_path, ["a"], symbols="bytes") == (

@@ -121,9 +121,7 @@ def test_levels_are_a_parameter(rng):
 @pytest.mark.parametrize("levels", ["1", "257", "0", "x", "", "-3", "16.0"])
 @pytest.mark.parametrize("name", with_levels())
 def test_impossible_levels_are_refused(name, levels):
-    with pytest.raises(
-        ValueError, match="^levels: .* is not allowed; it must be a whole number from 2 to 256$"
-    ):
+    with pytest.raises(ValueError, match="^levels: .* is not allowed; .* of at least 2 and at most 256$"):
         get_world(f"{name}@{levels}")
 
 
@@ -231,6 +229,9 @@ def test_other_files_are_other_images(folder, rng):
     assert torch.equal(mnist().stored("train")[0], torch.from_numpy(pixels).flatten())
 
 
+DAMAGED = "mnist: mnist_train.parquet cannot be read ({})"
+
+
 def refused(folder):
     with pytest.raises(ValueError) as error:
         mnist().stored("train")
@@ -241,23 +242,129 @@ def refused(folder):
 def test_files_that_cannot_be_used(folder, rng):
     file, (content, _) = folder / "mnist_train.parquet", picture(rng)
     write(file, [picture(rng, (32, 32))[0]], [1])
-    assert refused(folder) == "mnist: mnist_train.parquet holds an image of 32x32x1 uint8, not 28x28x1"
+    assert refused(folder) == DAMAGED.format("it holds an image of 32 x 32 pixels, not 28 x 28")
     write(file, [picture(rng, (28, 28, 3))[0]], [1])
-    assert refused(folder) == "mnist: mnist_train.parquet holds an image of 28x28x3 uint8, not 28x28x1"
+    assert refused(folder) == DAMAGED.format("it holds an image in colour; images of this set are grey")
     write(file, [content, b"no image"], [1, 2])
-    assert refused(folder) == "mnist: mnist_train.parquet holds an image that cannot be decoded"
+    assert refused(folder) == DAMAGED.format("it holds an image that cannot be decoded")
     write(file, [content, None], [1, 2])
-    assert refused(folder) == "mnist: mnist_train.parquet holds an image that cannot be decoded"
+    assert refused(folder) == DAMAGED.format("it holds an image that cannot be decoded")
     write(file, [content], [10])
-    assert refused(folder) == "mnist: mnist_train.parquet: column 'label' must hold whole numbers below 10"
+    assert refused(folder) == DAMAGED.format("column 'label' must hold whole numbers below 10")
     write(file, [content], [1], column="picture")
-    assert refused(folder) == (
-        "mnist: mnist_train.parquet needs the columns 'label' and one of ('img', 'image'); its columns are"
-        " ['picture', 'label']"
+    assert refused(folder) == DAMAGED.format(
+        "it needs the columns 'label' and one of ('img', 'image'); its columns are ['picture', 'label']"
     )
     file.write_bytes(b"no parquet")
-    assert refused(folder).startswith("mnist: ")
+    assert refused(folder).startswith(DAMAGED[:40])
     assert not list((folder.parent / "cache").rglob("*.safetensors"))
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def grey_images(pixels):
+    """Files of one grey image [28, 28] in many encodings, by name."""
+    grey = Image.fromarray(pixels)
+    rgb = grey.convert("RGB")
+    palette = rgb.quantize(256)  # whose entries are sorted by how often a grey occurs
+    assert not np.array_equal(np.asarray(palette), pixels)
+    return {
+        "palette PNG": encoded(palette, "PNG"),
+        "palette GIF": encoded(palette, "GIF"),
+        "colour PNG": encoded(rgb, "PNG"),
+        "opaque PNG": encoded(grey.convert("RGBA"), "PNG"),
+        "grey with alpha": encoded(grey.convert("LA"), "PNG"),
+        "16 bits": encoded(Image.fromarray(pixels.astype(np.uint16) * 257), "PNG"),
+        "16 bits of TIFF": encoded(Image.fromarray(pixels.astype(np.uint16) * 256), "TIFF"),
+        "CMYK": encoded(
+            Image.merge("CMYK", [Image.fromarray(255 - pixels)] * 3 + [Image.new("L", (28, 28))]), "TIFF"
+        ),
+        "BMP": encoded(grey, "BMP"),
+        "WEBP": encoded(rgb, "WEBP", lossless=True),
+    }
+
+
+def test_pixels_are_the_colours_of_an_image_however_it_says_them(folder, rng):
+    _, pixels = picture(rng)
+    files = grey_images(pixels)
+    bits = np.asarray(Image.fromarray(pixels).convert("1")).astype(np.uint8) * 255
+    write(
+        folder / "mnist_train.parquet",
+        [*files.values(), encoded(Image.fromarray(bits).convert("1"), "PNG")],
+        [1] * (len(files) + 1),
+    )
+    found = mnist().stored("train").view(-1, 28, 28).numpy()
+    assert [name for name, x in zip(files, found, strict=False) if not np.array_equal(x, pixels)] == []
+    assert np.array_equal(found[-1], bits)
+
+
+def test_colours_of_a_palette(folder, rng):
+    colours = Image.fromarray(picture(rng, (32, 32, 3))[1]).quantize(256)
+    for split in ("train", "test"):
+        write(
+            folder / f"cifar10_{split}.parquet",
+            [encoded(colours, kind) for kind in ("PNG", "GIF")],
+            [1, 2],
+            "img",
+        )
+    expected = torch.from_numpy(np.array(colours.convert("RGB"))).flatten()
+    assert all(torch.equal(image, expected) for image in cifar10().stored("train"))
+
+
+def animation(pixels):
+    frames = [Image.fromarray(pixels), Image.fromarray(255 - pixels)]
+    return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+
+
+def bomb(side):
+    """A small file of many pixels."""
+    return encoded(Image.new("1", (side, side)), "PNG")
+
+
+def test_images_that_say_more_than_the_set_holds(folder, rng):
+    _, pixels = picture(rng)
+    glass = Image.fromarray(pixels).convert("RGBA")
+    glass.putpixel((0, 0), (1, 2, 3, 4))
+    cases = {
+        "it holds an image of 2 frames, not one": animation(pixels),
+        "it holds an image with transparent pixels": encoded(glass, "PNG"),
+        "it holds an image of mode 'F'; pixels must have 8 or 16 bits": encoded(
+            Image.fromarray(pixels.astype(np.float32)), "TIFF"
+        ),
+        "it holds an image of 12000 x 12000 pixels, not 28 x 28": bomb(12_000),  # a warning of Pillow
+    }
+    for words, content in cases.items():
+        write(folder / "mnist_train.parquet", [content], [1])
+        assert refused(folder) == DAMAGED.format(words)
+    damaged = [encoded(Image.fromarray(pixels), "PNG")[:-100], bomb(20_000)]  # an error of Pillow
+    for image in (None, {"bytes": None, "path": "a.png"}, *({"bytes": x, "path": "a.png"} for x in damaged)):
+        pq.write_table(
+            pa.table(
+                {
+                    "image": pa.array([image], pa.struct({"bytes": pa.binary(), "path": pa.string()})),
+                    "label": [1],
+                }
+            ),
+            folder / "mnist_train.parquet",
+        )
+        assert refused(folder) == DAMAGED.format("it holds an image that cannot be decoded")
+    write(folder / "mnist_train.parquet", [], pa.array([], pa.int64()))
+    assert refused(folder) == DAMAGED.format("it holds no images")
+    for labels in ([None], [1.5], ["1"], [-1], [True]):
+        write(folder / "mnist_train.parquet", [encoded(Image.fromarray(pixels), "PNG")], labels)
+        assert refused(folder) == DAMAGED.format("column 'label' must hold whole numbers below 10")
+
+
+def test_a_folder_with_brackets_in_its_name_is_a_folder(folder, pictures, monkeypatch):
+    for name in ("data[1]", "data*", "a::b"):
+        monkeypatch.setenv("DMMD_DATA_DIR", str(folder.rename(folder.with_name(name))))
+        folder = folder.with_name(name)
+        monkeypatch.setattr(image_sets, "LAYOUT", name)  # no stored images are read
+        assert torch.equal(mnist().stored("train"), tokens(pictures, "train"))
 
 
 def test_what_is_missing_is_said_at_once(folder, tmp_path, monkeypatch):
@@ -296,7 +403,7 @@ def test_the_hub_is_asked_only_when_told_to(folder, pictures, monkeypatch):
     assert asked == ["ylecun/mnist"] and mnist().provenance["images_source"] == "ylecun/mnist@1"
     del parts["test"]
     monkeypatch.setattr(image_sets, "LAYOUT", -1)
-    with pytest.raises(ValueError, match="^mnist: ylecun/mnist@1 has no split 'test'; its splits are"):
+    with pytest.raises(ValueError, match="^mnist: ylecun/mnist@1 needs the splits .*; its splits are"):
         mnist().stored("train")
 
 
