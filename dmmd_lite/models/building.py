@@ -13,6 +13,7 @@ from dmmd_lite.objectives import METHODS
 from dmmd_lite.objectives.autoregressive import AutoregressiveObjective
 from dmmd_lite.objectives.denoising import DenoisingObjective
 from dmmd_lite.training.method import Method
+from dmmd_lite.utils.weights import load_weights
 
 NEW_INPUTS = ("noise_projection", "mixture_embedding")  # parts of a student's network that no start has
 
@@ -56,11 +57,10 @@ def build_method(
             weights = denoiser.state_dict().items()
             new = {key: value for key, value in weights if any(name in key for name in NEW_INPUTS)}
             try:
-                denoiser.load_state_dict({**new, **start.state_dict()})
-            except RuntimeError:
-                raise ValueError(
-                    f"network: {recipe.network} is not allowed; it must match that of {recipe.start!r}"
-                ) from None
+                load_weights(denoiser, {**new, **start.state_dict()})
+            except ValueError as error:
+                words = f"it must match that of {recipe.start!r} ({error})"
+                raise ValueError(f"network: {recipe.network} is not allowed; {words}") from None
         return denoiser
 
     if task.process is None:

@@ -5,7 +5,8 @@
 
 These are short ways through what the recipes use: `NetworkDenoiser`, `DenoisingObjective`, `DMMD` and the one
 training loop. Every call that trains takes a folder, resumes there where it stopped, and refuses the folder
-of another training. Where the few arguments here are not enough, call `training.train` itself.
+of another training. Models are named after what they are, with a digest of what made them. Where the few
+arguments here are not enough, call `training.train` itself.
 """
 
 import copy
@@ -33,9 +34,11 @@ from dmmd_lite.training.method import Method
 from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.utils.files import sha256_of_json, weights_sha256
 from dmmd_lite.utils.provenance import machine
+from dmmd_lite.utils.weights import half_precision, load_weights
 from dmmd_lite.worlds.base import World
 
 SCALE = "own"  # stands in the place of a recipe's scale
+DIGITS = 8  # of the digest in a model's name
 
 
 def fit_teacher(
@@ -70,7 +73,7 @@ def fit_teacher(
     if network is None:
         network = LAPTOP if world.image_shape else {**LAPTOP, **TEXT_LAYERS, "positions": True}
     recipe = Recipe(
-        f"{world.name}-{process}-teacher-own",
+        f"{world.name}-{process}-teacher-own",  # `_train` adds a digest, as for a student
         SCALE,
         world.name,
         process,
@@ -96,11 +99,11 @@ def adapt(
     masked. It was trained to predict clean tokens from noise of the linear schedule, whose time t it may use
     or not.
     output: the distribution its logits describe (see `NetworkDenoiser`).
+    name: of the model; by default it carries a digest of the weights.
     Errors: ValueError for logits of another shape.
     """
-    recipe = Recipe(
-        name or f"{world.name}-{process}-adapted", SCALE, world.name, process, "teacher", output=output
-    )
+    name = name or f"{world.name}-{process}-adapted-{weights_sha256(network)[:DIGITS]}"
+    recipe = Recipe(name, SCALE, world.name, process, "teacher", output=output)
     task = task_of(recipe, world)
     denoiser = NetworkDenoiser(network, task.process, output).eval().requires_grad_(False)
     device = next(network.parameters(), torch.empty(0)).device
@@ -138,7 +141,9 @@ def distil(
     noise: channels of the student's input noise, by default 1 for images and 8 for sequences; a network that
     is not ours takes what its own `draw_noise` gives, if it has one.
     switches: the name of `settings` in version 0.1; it goes with the next version.
-    Errors: ValueError for a teacher that is no network, works in blocks or is a student; those of `train`.
+    The student's weights are float32, whatever those of the teacher are. A warning says if students of masked
+    noise have no noise input. Errors: ValueError for a teacher that is no network, works in blocks or is a
+    student; those of `train`.
     """
     if switches is not None:
         if settings is not None:
@@ -158,6 +163,10 @@ def distil(
             f"noise: {noise} is not allowed for a network that is not ours; give it `draw_noise`"
         )
     channels = (1 if world.image_shape else 8) if noise is None else noise
+    if teacher.process.absorbing and not (channels if ours else hasattr(theirs.network, "draw_noise")):
+        words = "without which students of masked noise lose diversity (see the page coins)"
+        give = "noise channels" if ours else "a method `draw_noise`"
+        warnings.warn(f"distil: the network has no noise input, {words}; give it {give}", stacklevel=2)
     options = TrainingOptions(
         updates,
         batch_size,
@@ -182,7 +191,9 @@ def distil(
         network = copy.deepcopy(theirs.network)
         if ours:
             network = replace(recipe, network={**ours, "noise": channels * noise}).make_network(world)
-            network.load_state_dict({**network.state_dict(), **theirs.network.state_dict()})
+            load_weights(network, {**network.state_dict(), **theirs.network.state_dict()})
+        if half_precision(network):
+            network = network.float()
         return NetworkDenoiser(network.requires_grad_(True), teacher.process, recipe.output)
 
     torch.manual_seed(seed)
@@ -207,15 +218,18 @@ def _train(
     origin, recipe, world = origin or {}, task.recipe, task.world
     world.prepare({"train", "valid"} if validate else {"train"})
     made = machine(device)
+    identity = {**task.identity(), **origin}
+    digest = sha256_of_json([recipe.to_dict(), identity, seed])[:DIGITS]
+    task = replace(task, recipe=replace(recipe, name=f"{recipe.name}-{digest}"))
     result = train(
         method,
         world.sample,
         recipe.training,
-        Path(out),
+        out,
         seed=seed,
         device=device,
         validate=validate,
-        identity=sha256_of_json([recipe.to_dict(), world.provenance, origin, seed]),
+        identity=identity,
     )
     denoiser = result.averaged[player].eval().requires_grad_(False)
     about = {

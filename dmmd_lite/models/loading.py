@@ -36,7 +36,7 @@ from dmmd_lite.training.loop import train
 from dmmd_lite.training.method import Method
 from dmmd_lite.training.state import rank_and_size
 from dmmd_lite.utils.checks import Name, check
-from dmmd_lite.utils.files import sha256_of_json
+from dmmd_lite.utils.files import folder_lock, sha256_of_json
 from dmmd_lite.utils.paths import cache_dir, data_dir
 from dmmd_lite.utils.provenance import machine
 from dmmd_lite.worlds import get_world
@@ -50,7 +50,8 @@ def load_model(name: str, scale: str = "laptop", seed: int = 0, device: torch.de
     into the cache now. ValueError for an unknown name or a damaged file.
     """
     recipe = recipe_of(name, scale)
-    return read_model(Path(name) / MODEL, device) if _is_folder(name) else model_of(recipe, seed, device)
+    folder = _folder_of(name)
+    return read_model(folder / MODEL, device) if folder else model_of(recipe, seed, device)
 
 
 def model_of(recipe: Recipe, seed: int = 0, device: torch.device | str = "cpu") -> Model:
@@ -75,12 +76,13 @@ def model_of(recipe: Recipe, seed: int = 0, device: torch.device | str = "cpu") 
 
 def recipe_of(name: str, scale: str = "laptop") -> Recipe:
     """Return the recipe of what `load_model` would load, without loading or training anything."""
-    if not _is_folder(name):
+    folder = _folder_of(name)
+    if folder is None:
         return get_recipe(name, scale)
-    path = Path(name) / MODEL
+    path = folder / MODEL
     if not path.with_suffix(".json").is_file():
         raise ValueError(f"model: {name!r} is not allowed; the folder holds no {MODEL}.json")
-    return Recipe.from_dict(read_facts(path)["recipe"])
+    return read_facts(path)["recipe"]
 
 
 def load_judge(
@@ -110,7 +112,7 @@ def released_path(recipe: Recipe, seed: int) -> Path | None:
     path = data_dir() / "models" / check("recipe.name", recipe.name, Name)
     if seed != 0 or not path.with_suffix(".json").is_file():
         return None
-    return path if Recipe.from_dict(read_facts(path)["recipe"]) == recipe else None
+    return path if read_facts(path)["recipe"] == recipe else None
 
 
 def cached_folder(recipe: Recipe, seed: int) -> Path:
@@ -174,30 +176,33 @@ def train_recipe(
     task = task_of(recipe)
     if recipe.validation:
         validator(task)  # an unknown name is refused before any data are read
-    task.world.prepare({recipe.split, "valid"} if recipe.validation else {recipe.split})
-    validate = validate or validator_of(task, device)
-    method, player = method_of(task, seed, device)
-    made = machine(device)
-    result = train(
-        method,
-        partial(training_data, task),
-        recipe.training,
-        out,
-        seed=seed,
-        device=device,
-        validate=validate,
-        identity=f"{fingerprint(recipe)} seed {seed}",
-    )
-    path, (rank, processes) = Path(out) / MODEL, rank_and_size()
-    if rank == 0:
-        save_model(path, task, result, player, seed, made)
+    out, (rank, processes) = check("out", out, str | Path), rank_and_size()
+    judge = get_recipe(judge_of(recipe.world), recipe.scale) if recipe.validation == JUDGED else None
+    with folder_lock(out) if rank == 0 else nullcontext():
+        task.world.prepare({recipe.split, "valid"} if recipe.validation else {recipe.split})
+        validate = validate or validator_of(task, device)
+        method, player = method_of(task, seed, device)
+        made = machine(device)
+        result = train(
+            method,
+            partial(training_data, task),
+            recipe.training,
+            out,
+            seed=seed,
+            device=device,
+            validate=validate,
+            identity={**task.identity(), "judge": judge and fingerprint(judge)},
+        )
+        if rank == 0:
+            save_model(out / MODEL, task, result, player, seed, made)
     if processes > 1:
         dist.barrier()
-    return path
+    return out / MODEL
 
 
-def _is_folder(name: str) -> bool:
-    return os.sep in name or Path(name).is_dir()
+def _folder_of(name: str) -> Path | None:
+    """Return the folder that a model's name stands for; None for the name of a recipe."""
+    return check("model", name, str | Path) if os.sep in str(name) or Path(name).is_dir() else None
 
 
 def _lock(folder: Path):

@@ -9,16 +9,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_model as load_weights
 from safetensors.torch import save_model
 from torch import nn
 
 import dmmd_lite
 from dmmd_lite.denoisers.base import NetworkDenoiser
 from dmmd_lite.models.model import Model
+from dmmd_lite.models.store import load_file, read_description
 from dmmd_lite.models.task import task_of
 from dmmd_lite.recipes.recipe import Recipe
+from dmmd_lite.utils.checks import Count, check
 from dmmd_lite.utils.files import atomic_files, json_text, sha256_of
 from dmmd_lite.utils.records import Record
 from dmmd_lite.worlds import WORLDS, get_world
@@ -26,6 +26,20 @@ from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.tokens import TokensWorld
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+ENTRIES = {  # of the configuration, with their types
+    "name": str,
+    "world": {
+        "name": str,
+        "vocab_size": Count,
+        "length": Count,
+        "image_shape": tuple[int, int, int] | None,
+        "symbols": str,
+    },
+    "recipe": dict,
+    "weights": str,
+    "sha256": str,
+    "provenance": dict,
+}
 MADE_WITH = ("dmmd_lite", "torch", "hardware", "date")  # keys of a model's provenance that its card shows
 
 
@@ -43,7 +57,7 @@ def save_pretrained(
     """
     if not isinstance(model.denoiser, NetworkDenoiser):
         raise ValueError(f"model: {model.name!r} is not allowed; it must be a network with a noise process")
-    folder, world = Path(folder), model.world
+    folder, world = check("folder", folder, str | Path), model.world
     config = {
         "library": f"dmmd_lite {dmmd_lite.__version__}",
         "name": model.name,
@@ -82,25 +96,19 @@ def from_pretrained(
     Errors: ValueError for a folder without such a model or with a damaged one, for a `network` that is
     missing or not wanted, and for a world of another length or vocabulary.
     """
-    path = Path(folder)
-    try:
-        config = json.loads((path / CONFIG).read_text())
-        about, recipe = config["world"], Recipe.from_dict(config["recipe"])
-        shape = {key: about[key] for key in ("vocab_size", "length", "image_shape", "symbols")}
-        name, digest, weights, provenance = (config[k] for k in ("name", "sha256", "weights", "provenance"))
-    except OSError:
+    path = check("folder", folder, str | Path)
+    if not (path / CONFIG).is_file():
         words = f"it holds no {CONFIG}, and only local folders are read"
-        raise ValueError(f"folder: {str(path)!r} is not allowed; {words}") from None
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        kind = type(error).__name__
-        raise ValueError(f"model: {path / CONFIG} is not a model description ({kind})") from None
+        raise ValueError(f"folder: {str(path)!r} is not allowed; {words}")
+    config = read_description(path / CONFIG, ENTRIES)
+    about, recipe = config["world"], Recipe.from_dict(config["recipe"])
     if world is None:
         known = about["name"].partition("@")[0] in WORLDS
-        world = get_world(about["name"]) if known else TokensWorld(about["name"], {}, **shape)
-    if (world.length, world.vocab_size) != (shape["length"], shape["vocab_size"]):
+        world = get_world(about["name"]) if known else TokensWorld(parts={}, **about)
+    if (world.length, world.vocab_size) != (about["length"], about["vocab_size"]):
         raise ValueError(
             f"world: {world.name!r} is not allowed; its sequences have {world.length} tokens out of"
-            f" {world.vocab_size}, the model's {shape['length']} out of {shape['vocab_size']}"
+            f" {world.vocab_size}, the model's {about['length']} out of {about['vocab_size']}"
         )
     if bool(recipe.network) == (network is not None):
         given = None if network is None else type(network).__name__
@@ -108,16 +116,14 @@ def from_pretrained(
         raise ValueError(f"network: {given!r} is not allowed; {words}")
     network = recipe.make_network(world) if network is None else network
     file = path / WEIGHTS
-    if not file.is_file() or sha256_of(file) != digest:
+    if not file.is_file() or sha256_of(file) != config["sha256"]:
         words = "is missing, truncated or altered; its sha256 is not the recorded one"
         raise ValueError(f"model: {file} {words}")
-    try:
-        load_weights(network, file)
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"model: {file} does not fit the network ({str(error).splitlines()[0]})") from None
+    load_file(network, file)
     process = task_of(recipe, world).process
     denoiser = NetworkDenoiser(network, process, recipe.output).to(device).eval().requires_grad_(False)
-    return Model(name, recipe, denoiser, process, world, weights, provenance)
+    name, weights = config["name"], config["weights"]
+    return Model(name, recipe, denoiser, process, world, weights, config["provenance"])
 
 
 def model_card(model: Model, records: list[Record] = (), license: str = "", folder: str = "FOLDER") -> str:

@@ -4,21 +4,31 @@
 the numbers of the training, hardware, versions and the SHA-256 of the weights.
 """
 
-import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from torch import nn
 
 from dmmd_lite.models.building import build_denoiser
 from dmmd_lite.models.model import Model
 from dmmd_lite.models.task import Task, task_of
 from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.training.state import TrainingResult
-from dmmd_lite.utils.files import atomic_files, json_text, sha256_of
+from dmmd_lite.utils.checks import check
+from dmmd_lite.utils.files import atomic_files, json_text, read_json, read_tensors, sha256_of
+from dmmd_lite.utils.weights import load_weights
 
 MODEL = "model"  # file name of the model that a training leaves in its folder
+FACTS = {  # the entries of a description and their types
+    "recipe": dict,
+    "seed": int,
+    "weights": str,
+    "sha256": str,
+    "parameters": int,
+    "training": dict,
+    "provenance": dict,
+}
 PROVENANCE = ("sha256", "training", "provenance", "parameters")  # what records say of a model
 
 
@@ -66,25 +76,41 @@ def read_model(path: Path, device: torch.device | str = "cpu") -> Model:
         raise ValueError(f"model: {file} is missing")
     if sha256_of(file) != facts["sha256"]:
         raise ValueError(f"model: {file} is truncated or altered; its sha256 is not the recorded one")
-    task = task_of(Recipe.from_dict(facts["recipe"]))
+    task = task_of(facts["recipe"])
     network = task.recipe.make_network(task.world)
-    try:
-        network.load_state_dict({key: value.float() for key, value in load_file(file).items()})
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"model: {file} does not fit its recipe ({reason})") from None
+    load_file(network, file)
     denoiser = build_denoiser(task, network).to(device).eval().requires_grad_(False)
     provenance = {**{key: facts[key] for key in PROVENANCE}, "training_seed": facts["seed"]}
     name, weights = task.recipe.name, facts["weights"]
     return Model(name, task.recipe, denoiser, task.process, task.world, weights, provenance)
 
 
-def read_facts(path: Path) -> dict:
-    """Read the description of the model at `path` (without ending). ValueError if it is none."""
-    file = path.with_suffix(".json")
+def load_file(network: nn.Module, file: Path) -> None:
+    """Load the weights of a safetensors file. ValueError for a file that does not fit the network."""
     try:
-        facts = json.loads(file.read_text())
-        facts["recipe"].keys(), [facts[key] for key in ("seed", "weights", *PROVENANCE)]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise ValueError(f"model: {file} is not a model description ({type(error).__name__})") from None
-    return facts
+        load_weights(network, read_tensors(file)[0])
+    except ValueError as error:
+        raise ValueError(f"model: {file} does not fit its network ({error})") from None
+
+
+def read_facts(path: Path) -> dict:
+    """Read the description of the model at `path` (without ending), its recipe made one. ValueError if it is
+    none."""
+    facts = read_description(path.with_suffix(".json"), FACTS)
+    return {**facts, "recipe": Recipe.from_dict(facts["recipe"])}
+
+
+def read_description(file: Path, kinds: dict) -> dict:
+    """Read the entries of a JSON file that `kinds` names, with their types. ValueError for another file."""
+
+    def entry(where: str, value, kind):
+        if not isinstance(kind, dict):
+            return check(where, value, kind)
+        if missing := [key for key in kind if not isinstance(value, dict) or key not in value]:
+            raise ValueError(f"{where}.{missing[0]}".lstrip(".") + " is missing")
+        return {key: entry(f"{where}.{key}".lstrip("."), value[key], part) for key, part in kind.items()}
+
+    try:
+        return entry("", read_json(file), kinds)
+    except ValueError as error:
+        raise ValueError(f"model: {file} is not a model description ({error})") from None

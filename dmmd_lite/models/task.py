@@ -26,6 +26,12 @@ class Task:
     noise: Process | None
     process: Process | None
 
+    def identity(self) -> dict:
+        """Return what decides a training of the task beside its method and options, as JSON values."""
+        recipe = self.recipe.to_dict()
+        recipe = {key: value for key, value in recipe.items() if key not in ("method", "training")}
+        return {"recipe": recipe, "world": self.world.provenance}
+
 
 def task_of(recipe: Recipe, world: World | None = None) -> Task:
     """Look up the world and the process of a recipe. world: the recipe's, where the package has none of its

@@ -110,7 +110,7 @@ class ReDi:
         self.copies = {"previous": copy.deepcopy(student).requires_grad_(False)}
         self.teacher, self.settings, self.process = teacher, settings, settings.process(process)
         self.first = settings.first_round(process)
-        self.pool, self.pool_round = None, -1
+        self._pool, self._pool_round = None, -1
 
     def losses(self, step: int, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
         """Return the cross-entropy of this step's paths, in nats per token."""
@@ -137,13 +137,13 @@ class ReDi:
             u = self._times(x, generator)
             start = self.process.corrupt(x, u, generator)
             return start, u, self.complete(number, start, u, generator)
-        if self.pool_round != number:
+        if self._pool_round != number:
             pairs = ceil(self.settings.round_updates * len(x) / self.settings.uses)
             seed = generator.initial_seed() * self.settings.rounds + number
             pool_generator = generator_for(x.device, seed % 2**63)
-            self.pool, self.pool_round = self.make_pool(number, pairs, x.shape[1], pool_generator), number
-        rows = integers(len(self.pool[0]), (len(x),), generator).to(x.device)
-        return self.pool[0][rows], u, self.pool[1][rows]
+            self._pool, self._pool_round = self.make_pool(number, pairs, x.shape[1], pool_generator), number
+        rows = integers(len(self._pool[0]), (len(x),), generator).to(x.device)
+        return self._pool[0][rows], u, self._pool[1][rows]
 
     def make_pool(
         self, number: int, pairs: int, length: int, generator: torch.Generator

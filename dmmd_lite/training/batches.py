@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.training.method import Data
+from dmmd_lite.utils.files import tensors_sha256
 from dmmd_lite.utils.rng import generator_for
 
 # The data generator must not have the seed of the noise generator: equal seeds give equal random numbers. The
@@ -27,7 +28,8 @@ class DataStream:
     """
 
     def __init__(self, data: Data, size: int, seed: int, device: torch.device, prefetch: bool):
-        self.data, self.size, self.device = data, size, device
+        self.data, self.size, self.seed, self.device = data, size, seed, device
+        self.first = ""  # the SHA-256 of the first batch of the training, once that is known
         self.generator = generator_for("cpu", DATA_SEED_OFFSET + seed)
         self.state = self.generator.get_state()  # the state after the last batch handed out
         self.executor = ThreadPoolExecutor(1, "batches") if prefetch else None
@@ -40,6 +42,11 @@ class DataStream:
         """Wait for a batch that is being drawn."""
         if self.executor is not None:
             self.executor.shutdown()
+
+    def find_first(self, rank: int) -> None:
+        """Set `first` where a training resumes: draw its first batch, that of process 0, once more."""
+        generator = generator_for("cpu", DATA_SEED_OFFSET + self.seed - rank)
+        self.first = tensors_sha256({"": self.data(self.size, generator)})
 
     def resume_from(self, state: Tensor) -> None:
         """Continue from a saved `state`. Call this before the first batch."""
@@ -58,4 +65,5 @@ class DataStream:
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Draw a batch and return it with the state of the generator after it."""
         x = self.data(self.size, self.generator)
+        self.first = self.first or tensors_sha256({"": x})
         return x.pin_memory() if self.device.type == "cuda" else x, self.generator.get_state()

@@ -3,7 +3,11 @@
 The folder of a run holds `log.jsonl` (one line every `log_every` steps) and `checkpoint.safetensors`
 (weights, averages, a method's copies, optimisers, random states, best weights; numbers that are not tensors
 are JSON in its header), which is replaced atomically. Calling `train` again on the folder resumes from the
-checkpoint and, on a CPU, ends in the same bits as a run that was never interrupted.
+checkpoint and, on a CPU, ends in the same bits as a run that was never interrupted. A checkpoint of another
+training (`identity`) is refused, and so is a folder in which another process trains.
+
+Players train in training mode. Teachers, targets, averages and whatever is validated or returned are in
+evaluation mode, so that dropout is off there.
 
 Noise and data have separate random generators (`batches`). Under `torchrun` every process draws a different
 part of the global batch, and gradients are averaged.
@@ -15,17 +19,20 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dmmd_lite.training.batches import DataStream
+from dmmd_lite.training.identity import parts
 from dmmd_lite.training.method import Data, Method
 from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.training.state import CHECKPOINT, RunState, TrainingResult, rank_and_size
+from dmmd_lite.utils.checks import check
 from dmmd_lite.utils.compiling import compile_layers
 from dmmd_lite.utils.errors import Failure
-from dmmd_lite.utils.files import append_line, write_text
+from dmmd_lite.utils.files import append_line, folder_lock, write_text
 from dmmd_lite.utils.progress import progress_bar
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.utils.signals import Interrupted, collect_signals
@@ -46,12 +53,12 @@ def train(
     method: Method,
     data: Data,
     options: TrainingOptions,
-    workdir: Path,
+    workdir: str | Path,
     *,
     seed: int = 0,
     device: torch.device | str = "cpu",
     validate: Callable[[dict[str, nn.Module]], float] | None = None,
-    identity: str = "",
+    identity: dict[str, Any] | str = "",
 ) -> TrainingResult:
     """Train the players of `method` and return them, resuming from `workdir` if it holds a checkpoint.
 
@@ -61,24 +68,43 @@ def train(
     workdir: folder of the log and the checkpoint.
     validate: function (averaged players) -> a number to be minimised. With `validate_every`,
         `TrainingResult.averaged` has the averaged weights of the best validation.
-    identity: text that says what is trained; a checkpoint of another identity is refused.
-    Errors: ValueError for a checkpoint that is damaged or of another identity; NonFiniteLoss; Interrupted.
+    identity: what else decides the result, as JSON values by name or as a text. Options, the settings of the
+        method, first weights and data count without it (`training.identity`).
+    Errors: ValueError for players of half precision, for a checkpoint that is damaged or of another training,
+    and for a folder that another process trains in; NonFiniteLoss; Interrupted.
     """
-    workdir, device = Path(workdir), torch.device(device)
+    workdir, device = check("out", workdir, str | Path), torch.device(device)
     rank, size = rank_and_size()
     batch, rest = divmod(options.batch_size, size * options.accumulation)
     if rest:
         raise ValueError(
             f"batch_size: {options.batch_size} is not allowed; it must divide by processes x accumulation"
         )
-    seed = seed * size + rank
-    batches = DataStream(data, batch, seed, device, prefetch=device.type == "cuda")
-    run = RunState(method, options, workdir, generator_for(device, seed), batches, device, identity)
-    run.restore()
-    run.broadcast_weights()
-    workdir.mkdir(parents=True, exist_ok=True)
+    process_seed = seed * size + rank
+    batches = DataStream(data, batch, process_seed, device, prefetch=device.type == "cuda")
+    run = RunState(method, options, workdir, generator_for(device, process_seed), batches, device)
+    with folder_lock(workdir) if rank == 0 else nullcontext():
+        others = {"identity": identity} if isinstance(identity, str) else identity
+        run.begin(method, {**others, "seed": seed, "validated": validate is not None})
+        _train(method, options, run, batches, validate)
+    return run.result()
+
+
+def _train(
+    method: Method,
+    options: TrainingOptions,
+    run: RunState,
+    batches: DataStream,
+    validate: Callable[[dict[str, nn.Module]], float] | None,
+) -> None:
+    """Train from the step of a run to the last one."""
+    workdir, device, rank = run.path.parent, run.device, run.rank
+    for module in [*run.copies.values(), *_frozen(method)]:
+        module.eval()
+    run.set_training(True)
     if options.compile:
-        _compile(method)
+        for module in [*run.players.values(), *_frozen(method)]:
+            compile_layers(module)
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
     started, log_path = time.monotonic() - run.seconds, workdir / "log.jsonl"
     if rank == 0:
@@ -90,7 +116,7 @@ def train(
             append_line(log_path, json.dumps(line))
 
     validate_every = options.validate_every if validate is not None else 0
-    latest, unchecked = {}, []  # terms by name, as players take turns; (step, terms) that were not read yet
+    unchecked = []  # (step, terms) that were not read yet
 
     progress = progress_bar(options.steps, run.step, workdir.name, rank == 0)
     with batches, collect_signals() as asked, progress as bar:
@@ -109,7 +135,7 @@ def train(
                         logged[key] = logged.get(key, 0) + value.detach() / options.accumulation
             for player in terms:
                 logged[f"{player}/gradient_norm"] = run.update(player, options.rate(step))
-            latest |= logged
+            run.latest |= logged
             run.step += 1
             stop = run.largest(asked[0] if asked else 0)  # a signal to one process stops all
             unchecked.append((step, logged))
@@ -120,14 +146,18 @@ def train(
             if logs or saves or validates or device.type in SYNCHRONOUS_DEVICES:
                 _check_finite_tensors(unchecked, workdir)
                 unchecked.clear()
+            if logs or saves:
+                run.latest = run.mean(run.latest)
             if logs:
-                values = run.mean(latest)
+                values = run.latest
                 _check_finite(values, step, workdir)
                 seconds = round(time.monotonic() - started, 3)
                 write({"step": run.step, **values, "lr": options.rate(step), "seconds": seconds})
                 bar.set(run.step, values)
             if validates:
+                run.set_training(False)
                 value = validate(run.averaged())
+                run.set_training(True)
                 run.keep_if_best(value)
                 write({"step": run.step, "validation": value})
             if saves:
@@ -136,14 +166,11 @@ def train(
             if stop and run.step < options.steps:
                 words = f"stopped at step {run.step} of {options.steps}; resume with the same command"
                 raise Interrupted(words, stop)
-    return run.result()
 
 
-def _compile(method: Method) -> None:
-    """Compile the layers of players and of a teacher. The turns of a method stay plain Python."""
-    frozen = (value for value in vars(method).values() if isinstance(value, nn.Module))
-    for module in [*method.players.values(), *frozen]:
-        compile_layers(module)
+def _frozen(method: Method) -> list[nn.Module]:
+    """Return the networks of a method that nothing changes, such as a teacher."""
+    return [value for value in parts(method).values() if isinstance(value, nn.Module)]
 
 
 def _check_finite(values: dict[str, float], step: int, workdir: Path) -> None:
@@ -164,7 +191,16 @@ def _check_finite_tensors(unchecked: list[tuple[int, dict[str, Tensor]]], workdi
 
 
 def truncate_log(path: Path, step: int) -> None:
-    """Drop the lines that a stopped run wrote after its checkpoint of a step, and an unfinished line."""
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        write_text(path, "".join(line + "\n" for line in lines if json.loads(line)["step"] <= step))
+    """Drop the lines that a stopped run wrote after its checkpoint of a step, and an unfinished line.
+
+    Errors: ValueError for a file that is no log.
+    """
+    if not path.exists():
+        return
+    try:
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        words = f"is not the log of a training ({type(error).__name__}); move it elsewhere"
+        raise ValueError(f"log: {path} {words}") from None
+    write_text(path, "".join(line + "\n" for line in kept))

@@ -25,6 +25,9 @@ class Method(Protocol):
     `copies: dict[str, nn.Module]`. The loop moves them to the players' device and saves them in the
     checkpoint. `losses` changes them, and only as `step` and the players determine, because it may be called
     several times per step (accumulation).
+
+    Public attributes of a method and of its networks are settings, which make its training another one
+    (`training.identity`); what changes while it trains has a private name, `_pool`.
     """
 
     players: dict[str, nn.Module]

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from dmmd_lite.utils.files import write_tensors
+from dmmd_lite.training.identity import DIGITS, difference, identity_of
+from dmmd_lite.utils.files import read_tensors, tensors_sha256, write_tensors
+from dmmd_lite.utils.weights import half_precision, load_weights
 
 CHECKPOINT = "checkpoint.safetensors"
-PROGRESS = ("step", "seconds", "best_step", "best_value")  # numbers of a run in the header of its checkpoint
+PROGRESS = ("step", "seconds", "best_step", "best_value", "latest")  # of a run, in its checkpoint's header
 
 
 @dataclass
@@ -23,8 +24,9 @@ class TrainingResult:
     """The result of a run.
 
     Args:
-    averaged: players with averaged weights, raw where not averaged; with validation the best ones.
-    raw: players with the weights of the last step.
+    averaged: players with averaged weights, raw where not averaged; with validation the best ones. They are
+        in evaluation mode.
+    raw: players with the weights of the last step, in evaluation mode.
     best_step, best_value: step and value of the best validation, None without one.
     seconds: duration of the training, over all its resumptions.
     steps: loop steps made.
@@ -46,11 +48,16 @@ def rank_and_size() -> tuple[int, int]:
 class RunState:
     """Players, averages, optimisers, random states and progress of one run, in one process."""
 
-    def __init__(self, method, options, workdir, generator, batches, device, identity):
+    def __init__(self, method, options, workdir, generator, batches, device):
         self.options, self.path, self.device = options, workdir / CHECKPOINT, device
         self.generator, self.batches = generator, batches
         self.rank, self.size = rank_and_size()
-        self.identity = identity if self.size == 1 else f"{identity} on {self.size} processes"
+        for name, player in method.players.items():
+            if found := half_precision(player):
+                raise ValueError(
+                    f"players: {name} is not allowed with {found}, where small updates are lost; it must be "
+                    "float32, so call .float() before the optimiser's first step"
+                )
         self.players = {name: player.to(device) for name, player in method.players.items()}
         if set(options.lr) != set(self.players):
             names = f"it must name exactly the players {sorted(self.players)}"
@@ -58,27 +65,33 @@ class RunState:
         if not set(options.ema) <= set(self.players):
             raise ValueError(f"ema: {options.ema} is not allowed; the players are {sorted(self.players)}")
         self.copies = {name: module.to(device) for name, module in getattr(method, "copies", {}).items()}
-        self.ema = {name: copy.deepcopy(self.players[name]).requires_grad_(False) for name in options.ema}
+        self.ema = {
+            name: copy.deepcopy(self.players[name]).requires_grad_(False).eval() for name in options.ema
+        }
         adam = {"betas": options.betas, "weight_decay": options.weight_decay, "fused": True}
         self.optimizers = {
             name: torch.optim.AdamW(player.parameters(), lr=options.lr[name], **adam)
             for name, player in self.players.items()
         }
         self.step, self.seconds, self.best, self.best_step, self.best_value = 0, 0.0, {}, None, None
+        self.latest, self.identity = {}, {}  # the latest terms by name; what `begin` finds
 
-    def broadcast_weights(self) -> None:
-        """Give all processes the first one's weights. ValueError where they resume at different steps."""
-        if self.size == 1:
-            return
+    def begin(self, method, others: dict) -> None:
+        """Find the identity of the training from its first weights and `others`, and load its checkpoint, if
+        there is one. All processes get the weights of the first one."""
+        if self.size > 1:
+            for _, module in self._modules():
+                for tensor in module.state_dict().values():
+                    dist.broadcast(tensor, 0)
+        others = {**others, "device": self.device.type, "processes": self.size}
+        self.identity = identity_of(method, self.options, others)
+        self.restore()
         first, last = -self.largest(-self.step), self.largest(self.step)
         if first != last:
             raise ValueError(
                 f"out: {self.path.parent} is not allowed; processes find checkpoints of steps {first} and "
                 f"{last} there, and all hosts have to share the folder"
             )
-        for _, module in self._modules():
-            for tensor in module.state_dict().values():
-                dist.broadcast(tensor, 0)
 
     def largest(self, number: int) -> int:
         """Return the maximum of a number over all processes. Every process must call this."""
@@ -88,9 +101,10 @@ class RunState:
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return int(shared)
 
-    def mean(self, values: dict[str, Tensor]) -> dict[str, float]:
+    def mean(self, values: dict[str, Tensor | float]) -> dict[str, float]:
         """Return the means of values over all processes, each of which has another part of the batch."""
-        stacked = torch.stack([value.float() for value in values.values()])
+        as_float = {"dtype": torch.float32, "device": self.device}
+        stacked = torch.stack([torch.as_tensor(value, **as_float) for value in values.values()])
         if self.size > 1:
             dist.all_reduce(stacked)
         return dict(zip(values, (stacked / self.size).tolist(), strict=True))
@@ -114,9 +128,16 @@ class RunState:
         optimizer.zero_grad(set_to_none=True)
         if player in self.ema:
             decay = min(self.options.ema[player], (1 + self.step) / (10 + self.step))  # smaller at first
-            averages = list(self.ema[player].parameters())
-            torch._foreach_lerp_(averages, [p.detach() for p in parameters], 1 - decay)
+            average = self.ema[player]
+            torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in parameters], 1 - decay)
+            for copied, buffer in zip(average.buffers(), self.players[player].buffers(), strict=True):
+                copied.copy_(buffer)
         return norm.detach()
+
+    def set_training(self, training: bool) -> None:
+        """Put all players into training mode or into evaluation mode."""
+        for player in self.players.values():
+            player.train(training)
 
     def averaged(self) -> dict[str, nn.Module]:
         """Return the averaged players, raw where no average is kept."""
@@ -134,6 +155,7 @@ class RunState:
 
     def result(self) -> TrainingResult:
         """Return the result of the run, with the best averaged weights if there were validations."""
+        self.set_training(False)
         averaged = {name: copy.deepcopy(player) for name, player in self.averaged().items()}
         if self.best:
             for name, player in averaged.items():
@@ -169,43 +191,54 @@ class RunState:
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer/{name}/{index}/{key}": value for key, value in state.items()}
         tensors |= {"random/noise": noise, "random/data": data, "random/torch": torch.get_rng_state()}
-        facts = {name: getattr(self, name) for name in ("identity", *PROGRESS)}
-        write_tensors(self.path, clone_shared(tensors), {"state": json.dumps(facts)})
+        identity = {**self.identity, "data": self.batches.first[:DIGITS]}
+        facts = {"identity": identity, **{name: getattr(self, name) for name in PROGRESS}}
+        state, tensors = json.dumps(facts), clone_shared(tensors)
+        write_tensors(self.path, tensors, {"state": state, "sha256": _digest(tensors, state)})
 
     def restore(self) -> None:
-        """Load the checkpoint, if any. ValueError for a damaged one and for one of another identity."""
+        """Load the checkpoint, if any. ValueError for a damaged one and for one of another training."""
         if not self.path.exists():
             return
+        self.batches.find_first(self.rank)
         try:
-            with safe_open(self.path, "pt") as file:
-                facts = json.loads((file.metadata() or {})["state"])
-                self._load(facts, {key: file.get_tensor(key) for key in file.keys()})
-        except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-            reason = str(error).splitlines()[0]
+            tensors, about = read_tensors(self.path)
+            if _digest(tensors, about["state"]) != about["sha256"]:
+                raise ValueError("its sha256 is not the recorded one")
+            facts = json.loads(about["state"])
+            other = self._difference(facts["identity"], tensors)
+            if not other:
+                self._load(facts, tensors)
+        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             words = f"is damaged or of another version ({reason}); delete it to start again"
             raise ValueError(f"checkpoint: {self.path} {words}") from None
+        if other:
+            raise ValueError(f"checkpoint: {self.path} is of another training ({other}); use another folder")
+
+    def _difference(self, theirs: dict, tensors: dict[str, Tensor]) -> str:
+        """Return in words where a checkpoint's identity differs from ours. Weights may be the first ones or
+        those of the checkpoint, as in a notebook after a stop."""
+        ours = {**self.identity, "data": self.batches.first[:DIGITS]}
+        for prefix, _ in self._modules():
+            key = prefix.replace("/", ".") + ".weights"
+            if ours.get(key) == tensors_sha256(_under(tensors, f"{prefix}/"))[:DIGITS]:
+                ours[key] = theirs.get(key)
+        return difference(theirs, ours)
 
     def _load(self, facts: dict, tensors: dict[str, Tensor]) -> None:
-        """Take over the header and the tensors of a checkpoint."""
-        if facts["identity"] != self.identity:
-            raise ValueError(
-                f"checkpoint: {self.path} belongs to another recipe or other settings; use another folder"
-            )
-
-        def under(prefix: str) -> dict[str, Tensor]:
-            """Return the tensors whose keys begin with a prefix, without it."""
-            return {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
-
+        """Take over the header and the tensors of a checkpoint of this training."""
+        self.identity = {key: value for key, value in facts["identity"].items() if key != "data"}
         for prefix, module in self._modules():
-            module.load_state_dict(under(f"{prefix}/"))
+            load_weights(module, _under(tensors, f"{prefix}/"))
         for name, optimizer in self.optimizers.items():
             states = {}
-            for key, value in under(f"optimizer/{name}/").items():
+            for key, value in _under(tensors, f"optimizer/{name}/").items():
                 index, item = key.split("/")
                 states.setdefault(int(index), {})[item] = value
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": states, "param_groups": groups})
-        self.best = under("best/")
+        self.best = _under(tensors, "best/")
         # The rows are cloned because `set_state` misreads a view.
         noise, data = (tensors[f"random/{name}"][self.rank].clone() for name in ("noise", "data"))
         self.generator.set_state(noise)
@@ -213,6 +246,17 @@ class RunState:
         torch.set_rng_state(tensors["random/torch"])
         for name in PROGRESS:
             setattr(self, name, facts[name])
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose keys begin with a prefix, without it."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _digest(tensors: dict[str, Tensor], state: str) -> str:
+    """Compute the SHA-256 of a checkpoint: of its tensors with their types and shapes, and of its header."""
+    shapes = [[key, str(value.dtype), *value.shape] for key, value in sorted(tensors.items())]
+    return tensors_sha256(tensors, state + json.dumps(shapes))
 
 
 def clone_shared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

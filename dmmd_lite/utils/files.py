@@ -19,6 +19,8 @@ from dmmd_lite.utils.errors import Failure
 if TYPE_CHECKING:  # this module is imported where torch is not needed
     from torch import Tensor, nn
 
+MAX_NESTING = 50  # levels of JSON that is read
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
@@ -125,6 +127,37 @@ def write_tensors(
         save_file(tensors, part, about)
 
 
+def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
+    """Read the tensors and the metadata of a safetensors file. ValueError, with the reason, if it is none."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(_reason(error)) from None
+
+
+def read_json(path: str | Path):
+    """Read JSON values from a file. ValueError, with the reason, if it holds none or has too many levels."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(_reason(error)) from None
+    level = [values]
+    for _ in range(MAX_NESTING):
+        inner = [v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)]
+        level = [value for part in inner for value in part]
+    if level:
+        raise ValueError(f"more than {MAX_NESTING} levels")
+    return values
+
+
+def _reason(error: Exception) -> str:
+    """Return the kind of an error and the first line of its message."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
 def sha256_of(content: Path | bytes | str) -> str:
     """Compute the SHA-256 of a file, of bytes or of a string, in hexadecimal."""
     if isinstance(content, Path):
@@ -138,15 +171,20 @@ def sha256_of_json(content) -> str:
     return sha256_of(json.dumps(content, sort_keys=True))
 
 
-def weights_sha256(module: "nn.Module") -> str:
-    """Compute the SHA-256 of a module's weights and their names."""
+def tensors_sha256(tensors: "dict[str, Tensor]", about: str = "") -> str:
+    """Compute the SHA-256 of named tensors and of a text about them."""
     import torch
 
-    digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
+    digest = hashlib.sha256(about.encode())
+    for key, value in sorted(tensors.items()):
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def weights_sha256(module: "nn.Module") -> str:
+    """Compute the SHA-256 of a module's weights and their names."""
+    return tensors_sha256(module.state_dict())
 
 
 def made_once(target: Path, make: Callable[[Path], object]) -> Path:

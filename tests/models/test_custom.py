@@ -1,6 +1,7 @@
 """Models of your own: worlds of tokens, teachers, adapters, students, and the folders they are saved in."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from torch import nn
 from dmmd_lite.metrics.suite import evaluate_samples, metrics_for
 from dmmd_lite.models.custom import adapt, distil, fit_teacher
 from dmmd_lite.models.evaluation import evaluate
-from dmmd_lite.models.loading import load_model
+from dmmd_lite.models.loading import load_model, train_recipe
 from dmmd_lite.models.pretrained import from_pretrained, save_pretrained
 from dmmd_lite.pages.source import page_path, read_page
+from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.worlds.tokens import tokens_world
 
@@ -142,13 +144,63 @@ def test_a_run_goes_on_and_refuses_another_ones_folder(world, teacher, pairs, tm
     again = fit_teacher(world, tmp_path / "teacher", network=TINY, updates=4, batch_size=8)
     assert same_model(teacher, again, rng)
     other = tokens_world("pairs", pairs[:100], symbols="abc")
-    for options in ({"world": other}, {"world": world, "seed": 1}):
-        with pytest.raises(ValueError, match="belongs to another"):
-            fit_teacher(**options, out=tmp_path / "teacher", network=TINY, updates=4, batch_size=8)
+    for options, words in [
+        ({"world": other}, "world.sequences: 300 there, 100 here"),
+        ({"seed": 1}, "seed: 0 there, 1 here"),
+        ({"lr": 0.1}, "options.lr.denoiser: 0.002 there, 0.1 here"),
+        ({"network": {**TINY, "heads": 1}}, "recipe.network.heads: 2 there, 1 here"),
+    ]:
+        chosen = {"world": world, "network": TINY, "updates": 4, "batch_size": 8, **options}
+        with pytest.raises(ValueError, match=rf"is of another training \({words}"):
+            fit_teacher(**chosen, out=tmp_path / "teacher")
     distil(teacher, tmp_path / "student", 2, updates=2, batch_size=8)
     another = fit_teacher(world, tmp_path / "another", network=TINY, updates=4, batch_size=8, seed=1)
-    with pytest.raises(ValueError, match="belongs to another"):
+    with pytest.raises(ValueError, match=rf"\(teacher: '{teacher.name}' there, '{another.name}' here"):
         distil(another, tmp_path / "student", 2, updates=2, batch_size=8)
+    with pytest.raises(ValueError, match=r"; method.settings.steps: 2 there, 4 here\)"):
+        distil(teacher, tmp_path / "student", 4, updates=2, batch_size=8)
+
+
+def test_what_differs_has_another_name(world, teacher, tmp_path):
+    """Teachers by their training, adapted networks by their weights, students by both."""
+    another = fit_teacher(world, tmp_path / "another", network=TINY, updates=4, batch_size=8, lr=1e-3)
+    adapted = [adapt(Table(), world, output=kind) for kind in ("posterior", "posterior")]
+    students = [
+        distil(model, tmp_path / f"{i}{seed}", 2, updates=1, batch_size=8, seed=seed)
+        for i, model in enumerate((teacher, another))
+        for seed in (0, 1)
+    ]
+    names = [model.name for model in (teacher, another, *adapted, *students)]
+    assert len(set(names)) == len(names) == 8
+    assert all(name.rsplit("-", 1)[0] == "pairs-masked-dmmd-2-own" for name in names[4:])
+    assert distil(teacher, tmp_path / "again", 2, updates=1, batch_size=8).name == students[0].name
+    assert adapt(Table(), world, name="mine").name == "mine"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_students_of_half_precision_networks_are_float32(dtype, world, tmp_path, rng):
+    network = Adapter(Theirs()).to(dtype)
+    network.scale.data = network.scale.data.float()  # one weight is of another precision
+    teacher = adapt(network, world)
+    student = distil(teacher, tmp_path / "run", 1, updates=4, batch_size=8, lr=1e-4)
+    before, after = network.state_dict(), student.denoiser.network.state_dict()
+    assert {value.dtype for value in after.values()} == {torch.float32}
+    assert all((after[key] != before[key].float()).float().mean() > 0.9 for key in before if "mix" in key)
+    folder = save_pretrained(student, tmp_path / "saved")
+    assert same_model(student, from_pretrained(folder, Adapter(Theirs())), rng)
+
+
+@pytest.mark.parametrize("kind", ["a table", "ours", "a table under uniform noise", "with noise"])
+def test_a_student_of_masked_noise_without_noise_input_is_warned_of(kind, world, teacher, tmp_path):
+    if kind != "ours":
+        network = Adapter(Theirs()) if kind == "with noise" else Table()
+        teacher = adapt(network, world, "uniform" if "uniform" in kind else "masked")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        distil(teacher, tmp_path / "run", 1, updates=1, batch_size=8, noise=0 if kind == "ours" else None)
+    found = [str(w.message) for w in caught if w.category is UserWarning]
+    assert len(found) == (kind in ("a table", "ours"))
+    assert all("no noise input" in words and "see the page coins" in words for words in found)
 
 
 @pytest.mark.parametrize("process", ["masked", "uniform"])
@@ -212,16 +264,20 @@ def test_a_foreign_network_is_adapted_distilled_saved_and_loaded(world, tmp_path
     assert same_model(student, from_pretrained(folder, Adapter(Theirs())), rng)
     with pytest.raises(ValueError, match="network: None is not allowed"):
         from_pretrained(folder)
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match=r"fit its network \(theirs.\S+ has the shape .5, 8., not .5, 16."):
         from_pretrained(folder, Adapter(Theirs(16)))
+    with pytest.raises(ValueError, match="fit its network .embedding.weight is missing, scale is left over"):
+        from_pretrained(folder, Table())
     with pytest.raises(ValueError, match="noise: 4"):
         distil(teacher, tmp_path / "other", 1, noise=4)
 
 
-class TwoClasses(nn.Module):
-    def __init__(self):
+class Table(nn.Module):
+    """Logits of every token for itself, without noise input."""
+
+    def __init__(self, classes: int = 3):
         super().__init__()
-        self.embedding = nn.Embedding(4, 2)
+        self.embedding = nn.Embedding(4, classes)
 
     def forward(self, z, t):
         return self.embedding(z)
@@ -229,7 +285,7 @@ class TwoClasses(nn.Module):
 
 def test_networks_of_another_shape_are_refused(world):
     with pytest.raises(ValueError, match=r"network: logits of shape \(2, 2, 2\)"):
-        adapt(TwoClasses(), world)
+        adapt(Table(2), world)
 
 
 def test_what_is_no_network_cannot_be_distilled(tmp_path):
@@ -281,7 +337,11 @@ def test_damaged_folders_are_refused_in_one_line(teacher, tmp_path):
         (weights, good[:-1], "truncated or altered"),
         (config, b"{", "is not a model description"),
         (config, json.dumps({**facts, "recipe": {**facts["recipe"], "quantum": 1}}).encode(), "quantum"),
-        (config, json.dumps({k: v for k, v in facts.items() if k != "sha256"}).encode(), "is not a model"),
+        (config, json.dumps({k: v for k, v in facts.items() if k != "sha256"}).encode(), "sha256 is missing"),
+        (config, json.dumps(facts).replace('"name"', '"nome"').encode(), "name is missing"),
+        (config, json.dumps({**facts, "world": {}}).encode(), "world.name is missing"),
+        (config, json.dumps(facts).replace('"length": 2', '"length": "2"').encode(), "world.length: '2'"),
+        (config, b"[" * 10**5, "is not a model description .RecursionError"),
     ]
     for path, content, words in damages:
         before = path.read_bytes()
@@ -294,6 +354,35 @@ def test_damaged_folders_are_refused_in_one_line(teacher, tmp_path):
         from_pretrained("owner/model")
     with pytest.raises(ValueError, match="network: 'Linear' is not allowed; it is made of"):
         from_pretrained(folder, nn.Linear(1, 1))
+    for path in (weights, config):
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(ValueError, match=f"is missing|it holds no {path.name}"):
+            from_pretrained(folder)
+
+
+def test_folders_may_be_in_the_home_folder(world, tmp_path, monkeypatch, rng):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    teacher = fit_teacher(world, "~/teacher", network=TINY, updates=2, batch_size=8)
+    student = distil(teacher, "~/student", 2, updates=2, batch_size=8)
+    save_pretrained(student, "~/saved")
+    assert same_model(student, from_pretrained("~/saved"), rng)
+    recipe = get_recipe("coins-masked-teacher", "smoke", {"training.steps": 2})
+    assert train_recipe(recipe, "~/run") == tmp_path / "run" / "model"
+    assert load_model("~/run").name == recipe.name
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "saved", "student", "teacher"]
+
+
+def test_weights_of_compiled_networks_fit_and_are_fitted_by_others(world, tmp_path, rng):
+    """`torch.compile` puts a prefix before the names of all weights; here nothing is compiled."""
+    plain = Adapter(Theirs())
+    compiled = torch.compile(plain, backend="eager")
+    assert all(key.startswith("_orig_mod.") for key in compiled.state_dict())
+    for network, other in ((plain, torch.compile(Adapter(Theirs()))), (compiled, Adapter(Theirs()))):
+        folder = save_pretrained(adapt(network, world), tmp_path / type(network).__name__)
+        back = from_pretrained(folder, other).denoiser.network.state_dict()
+        assert all(map(torch.equal, network.state_dict().values(), back.values()))
 
 
 def test_a_loaded_model_can_be_measured_on_its_world(tmp_path):

@@ -20,6 +20,7 @@ from dmmd_lite.models.loading import (
 from dmmd_lite.models.store import read_model
 from dmmd_lite.models.task import task_of
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
+from dmmd_lite.utils.files import read_tensors, write_tensors
 from dmmd_lite.utils.paths import data_dir
 
 TEACHER, STUDENT = "coins-masked-teacher", "coins-masked-dmmd-1"
@@ -85,13 +86,13 @@ def truncated(path, rng):
 def pickled(path, rng):
     torch.save({"weight": 1.0}, path.with_suffix(".pt"))
     replace_weights(path, path.with_suffix(".pt").read_bytes())
-    return "does not fit its recipe"
+    return "does not fit its network"
 
 
 def of_another_recipe(path, rng):
     save_random_model("digits-masked-teacher", path.with_name("other"), rng)
     replace_weights(path, path.with_name("other.safetensors").read_bytes())
-    return "does not fit its recipe"
+    return "network .noise_projection.weight is missing, stem.merge.bias is left over, .* and 4 more"
 
 
 def without_weights(path, rng):
@@ -126,7 +127,43 @@ def recipe_of_the_future(path, rng):
     return "recipe: key 'quantum' is not allowed"
 
 
-DAMAGES = [altered, truncated, pickled, of_another_recipe, without_weights, garbage, something_else]
+def of_another_width(path, rng):
+    file = path.with_suffix(".safetensors")
+    write_tensors(file, {key: v[..., :1].contiguous() for key, v in read_tensors(file)[0].items()})
+    replace_weights(path, file.read_bytes())
+    return r"blocks.0.\S+ has the shape \(\d+, 1\), not \(\d+, \d+\)"
+
+
+def a_folder(path, rng):
+    path.with_suffix(".safetensors").unlink()
+    path.with_suffix(".safetensors").mkdir()
+    return "is missing"
+
+
+def description_is_a_folder(path, rng):
+    path.with_suffix(".json").unlink()
+    path.with_suffix(".json").mkdir()
+    return "model.json"
+
+
+def seed_of_another_type(path, rng):
+    rewrite(path, seed="3")
+    return "is not a model description .seed: '3' is not allowed"
+
+
+def nested(path, rng):
+    rewrite(path, recipe={"network": json.loads("[" * 200 + "]" * 200)})
+    return "is not a model description .more than 50 levels"
+
+
+def nested_too_deeply_to_read(path, rng):
+    path.with_suffix(".json").write_text("[" * 10**5)
+    return "is not a model description .RecursionError"
+
+
+DAMAGES = [of_another_width, a_folder, description_is_a_folder, seed_of_another_type, nested]
+DAMAGES += [nested_too_deeply_to_read, altered, truncated, pickled, of_another_recipe, without_weights]
+DAMAGES += [garbage, something_else]
 
 
 @pytest.mark.parametrize("spoil", [*DAMAGES, without_seed, no_recipe, recipe_of_the_future])
@@ -135,6 +172,21 @@ def test_damaged_models_are_refused_in_one_line(spoil, saved, rng):
     with pytest.raises(ValueError, match=words) as error:
         load_model(str(saved.parent))
     assert "\n" not in str(error.value)
+
+
+def test_a_flipped_bit_in_a_description_is_refused_in_one_line_or_does_no_harm(saved, rng):
+    file = saved.with_suffix(".json")
+    good, refused = file.read_bytes(), 0
+    for bit in torch.randint(8 * len(good), (300,), generator=rng).tolist():
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(bad)
+        try:
+            load_model(str(saved.parent))
+        except ValueError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert 100 < refused < 300
 
 
 def test_unknown_models_are_refused(tmp_path):
@@ -158,7 +210,8 @@ def load_and_count(folder):
 
     def counted(*arguments, **options):
         result = train(*arguments, **options)
-        (folder / f"{options['identity'].split()[0]}-{id(result)}-{loading.os.getpid()}").touch()
+        name = options["identity"]["recipe"]["name"]
+        (folder / f"{name}-{id(result)}-{loading.os.getpid()}").touch()
         return result
 
     loading.train = counted

@@ -91,6 +91,22 @@ def test_signalled_runs_save_and_resume_to_the_same_bits(number, whole, tmp_path
     assert logged_steps(tmp_path) == sorted(expected)
 
 
+def test_a_second_run_in_a_folder_is_refused_until_the_first_one_ends(whole, tmp_path, capsys):
+    """The recipe in the folder is another one's and its teacher is missing: nothing of it is trained."""
+    first, recipe = tmp_path / "run", "coins-masked-dmmd-1"
+    process = start_command(command(recipe, first), tmp_path / "output")
+    wait_for(LOG_EVERY, first, process)
+    os.kill(process.pid, signal.SIGSTOP)  # so that it cannot end before it is asked for
+    assert main(command("coins-uniform-dmmd-1", first)) == main(command(recipe, first)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(f"process {process.pid} of" in line for line in lines)
+    process.kill()
+    assert exit_codes(process) == [-signal.SIGKILL]
+    assert main(command(recipe, first)) == 0
+    assert_same_run(first, whole[recipe])
+    assert logged_steps(first) == list(range(LOG_EVERY, STEPS + 1, LOG_EVERY))
+
+
 def start_ranks(arguments, folder):
     """Start two processes of one run, with the environment that `torchrun` would give them."""
     with socket.socket() as free:

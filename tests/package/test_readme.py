@@ -137,12 +137,12 @@ def test_distilling_from_data_or_from_a_network(start, tmp_path, monkeypatch, rn
     assert (names["teacher"].recipe.name == "mine") == (start == "network")
 
 
-def test_a_network_in_the_loop_itself(tmp_path, monkeypatch, rng):
+def test_a_network_in_the_loop_itself(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {
         "V": 5,
         "my_network": Transformer(5, 5, 6, **TINY),
-        "my_tokens": lambda n: torch.randint(5, (n, 6), generator=rng),
+        "my_tokens": lambda n, generator: torch.randint(5, (n, 6), generator=generator),
     }
     less = {"device": ('"cuda"', '"cpu"'), "steps": ("steps=2000", "steps=4"), "size": ("size=64", "size=8")}
     exec(shorter(PYTHON[2], **less), names)

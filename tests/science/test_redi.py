@@ -152,11 +152,11 @@ def test_the_expected_loss_of_pairs_by_enumeration(process_name, masked, distill
     method = make(process_name, lambda _: Copying(), rng, **settings)
     process, student = method.process, method.players["student"]
     if process_name == "masked":  # two outcomes, not one
-        method.pool_round, rows = 1, torch.randint(V, (1000, 1), generator=rng)
-        method.pool = torch.full((1000, L), process.mask), rows.expand(-1, L)
+        method._pool_round, rows = 1, torch.randint(V, (1000, 1), generator=rng)
+        method._pool = torch.full((1000, L), process.mask), rows.expand(-1, L)
     x = torch.zeros(500, L, dtype=torch.long)  # never looked at
     losses = [float(method.losses(0, x, rng)["student"]["cross_entropy"]) for _ in range(40)]
-    start, end = method.pool
+    start, end = method._pool
     pair, weight = torch.cat([start, end], 1).unique(dim=0, return_counts=True)
     start, end = pair[:, :L], pair[:, L:]
     arrived = sequences(2, L).bool()
@@ -178,8 +178,8 @@ def test_a_start_of_masks_changes_nothing(rng):
     """The pairs are independent, so the loss is that of a teacher trained on the sampler's distribution."""
     method = make("masked", exact, rng, masked=1.0, pool_steps=3, uses=1, round_updates=10**6)
     assert isinstance(method.process, Masked)
-    method.pool = method.make_pool(1, 50_000, L, rng)
-    method.pool_round = 1
+    method._pool = method.make_pool(1, 50_000, L, rng)
+    method._pool_round = 1
     law = exact_law(method.teacher, method.process, get_world("coins"), 3, 0, rng)[0]
     sampler = EnumerableWorld("sampler", V, sequences(V, L), law.tolist(), "HT")
     other = DenoisingObjective(method.players["student"], method.process)
@@ -241,7 +241,7 @@ def test_distillation_of_a_deterministic_coupling_fits_it(rng):
         optimizer.step()
     copied = EnumerableWorld("copied", V, torch.tensor([[0, 0], [1, 1]]), [0.5, 0.5], "HT")
     law = exact_law(student, process, copied, 1, 0, rng)
-    assert len(method.pool[0]) == 200
+    assert len(method._pool[0]) == 200
     assert float(total_variation(law, copied)) < 0.01
     untrained = exact_law(Free(process, rng), process, copied, 1, 0, rng)
     assert float(total_variation(untrained, copied)) > 0.05
@@ -260,7 +260,7 @@ def test_rounds(process_name, first, rng):
     for step in range(11):
         before = {key: value.clone() for key, value in student.state_dict().items()}
         method.losses(step, x, rng)
-        pools.setdefault(method.pool_round, []).append(method.pool)
+        pools.setdefault(method._pool_round, []).append(method._pool)
         copied = method.copies["previous"].state_dict()
         begins = step % 3 == 0 and 0 < step < 3 * (3 - first)
         same = all(torch.equal(copied[key], before[key]) for key in before)
@@ -290,11 +290,11 @@ def test_a_resumed_run_has_the_same_pairs(rng):
     again = generator_for("cpu", 5)
     again.set_state(generator.get_state())
     resumed.losses(6, x, again)
-    assert all(torch.equal(a, b) for a, b in zip(method.pool, resumed.pool, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(method._pool, resumed._pool, strict=True))
     other = make("uniform", exact, rng, student=method.players["student"], **settings)
     other.copies["previous"].load_state_dict(method.copies["previous"].state_dict())
     other.losses(6, x, generator_for("cpu", 6))
-    assert not torch.equal(method.pool[0], other.pool[0])
+    assert not torch.equal(method._pool[0], other._pool[0])
 
 
 @pytest.mark.parametrize(

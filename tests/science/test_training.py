@@ -5,21 +5,25 @@ import math
 import shutil
 import signal
 import threading
+from dataclasses import dataclass
 
 import pytest
 import torch
-from helpers import Killed, kill_after
+from helpers import Killed, contents, kill_after
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dmmd_lite.cli import main
 from dmmd_lite.models.loading import train_recipe
+from dmmd_lite.processes import get_process
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.training import loop
 from dmmd_lite.training.batches import DATA_SEED_OFFSET
 from dmmd_lite.training.loop import NonFiniteLoss, train
 from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.training.state import CHECKPOINT
+from dmmd_lite.utils.files import read_tensors
+from dmmd_lite.utils.signals import Interrupted
 
 
 class Toy:
@@ -153,6 +157,69 @@ def test_what_is_not_finite_is_never_validated(checked, tmp_path):
     assert error.value.step == 2 and not seen
 
 
+class Moody:
+    """A regression with running means and dropout, on a frozen teacher; it notes who is in training mode."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.players = {
+            "student": nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5), nn.Linear(2, 1)),
+            "other": nn.Linear(2, 1),
+        }
+        self.teacher = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 1)).requires_grad_(False)
+        self.copies = {"target": nn.Dropout(0.5)}
+        self._seen = []
+
+    def losses(self, step, x, generator):
+        self._seen.append(modes(self.players) + modes(self.copies | {"teacher": self.teacher}))
+        error = self.players["student"](x + 3) - self.players["other"](x) - self.teacher(x)
+        return {name: {"square": (error**2).mean()} for name in self.players}
+
+
+def modes(modules):
+    """Return whether modules and all their parts are in training mode."""
+    return [part.training for module in modules.values() for part in module.modules()]
+
+
+def test_averages_have_the_buffers_of_their_players(tmp_path):
+    """Running means of one batch each; integers are copied too."""
+    chosen = options(lr={"student": 0.1, "other": 0.1}, ema={"student": 0.9})
+    result = train(Moody(), draw, chosen, tmp_path)
+    raw, averaged = result.raw["student"], result.averaged["student"]
+    assert not torch.equal(raw[2].weight, averaged[2].weight)
+    assert all(map(torch.equal, raw.buffers(), averaged.buffers()))
+    assert averaged[0].num_batches_tracked == 6 and averaged[0].running_mean.min() > 0.5
+
+
+def test_players_train_in_training_mode_and_nothing_else(tmp_path):
+    """Validation and what is returned have no dropout, in any order of training, validating and resuming."""
+    chosen, method, validated = options(lr={"student": 0.1, "other": 0.1}, validate_every=2), Moody(), []
+    for module in [*method.players.values(), method.teacher]:
+        module.train(module is method.teacher)
+
+    def validate(players):
+        validated.extend(modes(players))
+        return 1.0
+
+    for name in ("first", "second"):
+        changed = options(lr=chosen.lr, ema={"student": 0.9}, validate_every=2)
+        for use in (chosen, changed):
+            result = train(method, draw, use, tmp_path / f"{name}{len(use.ema)}", validate=validate)
+            assert not any(modes(result.raw) + modes(result.averaged) + validated)
+    assert all(seen == [True] * 5 + [False] * 4 for seen in method._seen) and len(method._seen) == 24
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("part", [0, 2])
+def test_players_of_half_precision_are_refused(dtype, part, tmp_path):
+    """Also where only some of a player's weights are of half precision."""
+    method = Moody()
+    method.players["student"][part].to(dtype)
+    with pytest.raises(ValueError, match=f"players: student .*{part}.weight .{str(dtype)[6:]}.*float32"):
+        train(method, draw, options(lr={"student": 0.1, "other": 0.1}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 class Chaser:
     """A regression on a copy of itself, which is renewed every fourth step."""
 
@@ -197,21 +264,52 @@ def emptied(path):
     path.write_bytes(b"")
 
 
+def made_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def rewritten(path, change):
+    """Write a checkpoint again after change(tensors, header)."""
+    tensors, about = read_tensors(path)
+    tensors = {key: value.clone() for key, value in tensors.items()}
+    change(tensors, about)
+    save_file(tensors, path, about)
+
+
 def without_state(path):
-    save_file(load_file(path), path)
+    rewritten(path, lambda tensors, about: about.pop("state"))
+
+
+def without_digest(path):
+    rewritten(path, lambda tensors, about: about.pop("sha256"))
 
 
 def without_a_tensor(path):
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(path)
-    tensors.popitem()
-    save_file(tensors, path, metadata)
+    rewritten(path, lambda tensors, about: tensors.popitem())
 
 
-@pytest.mark.parametrize("spoil", [pickled, truncated, emptied, without_state, without_a_tensor])
+def with_another_weight(path):
+    rewritten(path, lambda tensors, about: tensors["player/first/weight"].mul_(2))
+
+
+def with_another_shape(path):
+    rewritten(path, lambda tensors, about: tensors["optimizer/first/0/exp_avg"].resize_(2, 1))
+
+
+def with_another_step(path):
+    rewritten(path, lambda _, about: about.update(state=about["state"].replace('"step": 6', '"step": 5')))
+
+
+def nested(path):
+    rewritten(path, lambda tensors, about: about.update(state="[" * 10**5))
+
+
+DAMAGES = [pickled, truncated, emptied, made_a_folder, without_state, without_digest, without_a_tensor]
+DAMAGES += [with_another_weight, with_another_shape, with_another_step, nested]
+
+
+@pytest.mark.parametrize("spoil", DAMAGES)
 def test_damaged_checkpoints_are_refused(spoil, tmp_path):
     train(Toy(), draw, options(), tmp_path)
     spoil(tmp_path / CHECKPOINT)
@@ -220,12 +318,101 @@ def test_damaged_checkpoints_are_refused(spoil, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_foreign_checkpoints_are_refused(tmp_path):
-    train(Toy(), draw, options(), tmp_path, identity="one")
-    with pytest.raises(ValueError, match="belongs to another recipe or other settings; use another folder"):
-        train(Toy(), draw, options(), tmp_path, identity="two")
-    with pytest.raises(ValueError, match="checkpoint: .* is damaged"):  # other players, same identity
-        train(Toy(["only"]), draw, options(lr={"only": 0.1}), tmp_path, identity="one")
+def test_a_flipped_bit_anywhere_in_a_checkpoint_is_refused(rng, tmp_path):
+    """300 bits of the header and of the tensors, one at a time."""
+    train(Toy(), draw, options(ema={"first": 0.5}), tmp_path)
+    path = tmp_path / CHECKPOINT
+    good, header = path.read_bytes(), 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    places = [(0, header, 200), (header, len(good), 100)]
+    for start, end, number in places:
+        for bit in torch.randint(8 * start, 8 * end, (number,), generator=rng).tolist():
+            bad = bytearray(good)
+            bad[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(bad)
+            with pytest.raises(ValueError, match="checkpoint: .* is damaged") as error:
+                train(Toy(), draw, options(ema={"first": 0.5}), tmp_path)
+            assert "\n" not in str(error.value)
+
+
+@dataclass(frozen=True)
+class Settings:
+    k: int = 4
+
+
+class Taught:
+    """A regression on a frozen teacher."""
+
+    def __init__(self, k=4, schedule="linear", student=0, teacher=1, activation=nn.Tanh):
+        networks = []
+        for seed in (student, teacher):
+            torch.manual_seed(seed)
+            networks.append(nn.Sequential(nn.Linear(2, 1), activation()))
+        self.players, self.teacher = {"student": networks[0]}, networks[1].requires_grad_(False)
+        self.process, self.settings = get_process("masked", 5, schedule), Settings(k)
+
+    def losses(self, step, x, generator):
+        return {"student": {"square": (self.players["student"](x) - self.teacher(x)).square().mean()}}
+
+
+def teach(folder, method=None, data=draw, seed=0, identity="", validate=None, **changes):
+    chosen = options(**{"lr": {"student": 0.1}, "checkpoint_every": 2, **changes})
+    return train(
+        method or Taught(), data, chosen, folder, seed=seed, identity=identity, validate=validate
+    ).raw["student"]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"steps": 7}, "options.steps: 6 there, 7 here"),
+        ({"lr": {"student": 0.2}}, "options.lr.student: 0.1 there, 0.2 here"),
+        ({"ema": {"student": 0.9}}, "options.ema.student: None there, 0.9 here"),
+        ({"seed": 1}, "seed: 0 there, 1 here"),
+        ({"method": Taught(k=8)}, "method.settings.k: 4 there, 8 here"),
+        ({"method": Taught(schedule="cosine")}, "method.process.schedule.class: 'Linear.*' there, 'Cosine"),
+        ({"method": Taught(teacher=2)}, "method.teacher.weights: '[0-9a-f]{16}' there, '[0-9a-f]{16}' here"),
+        ({"method": Taught(student=2)}, "player.student.weights: '[0-9a-f]{16}' there, '[0-9a-f]{16}' here"),
+        ({"method": Taught(activation=nn.ReLU)}, "method.teacher.structure: "),
+        ({"data": lambda *batch: 2 * draw(*batch)}, "data: '[0-9a-f]{16}' there, '[0-9a-f]{16}' here"),
+        ({"identity": "another"}, "identity: '' there, 'another' here"),
+        ({"validate": lambda players: 1.0}, "validated: False there, True here"),
+    ],
+)
+def test_another_training_is_refused_and_the_difference_named(finished, changes, words, tmp_path):
+    if finished:
+        teach(tmp_path)
+    else:
+        with pytest.raises(Killed):
+            teach(tmp_path, data=kill_after(4, draw))
+    before = {path: content for path, content in contents(tmp_path).items() if not path.endswith(".lock")}
+    with pytest.raises(ValueError, match=rf"{CHECKPOINT} is of another training \({words}.*; use") as error:
+        teach(tmp_path, **changes)
+    assert "\n" not in str(error.value) and contents(tmp_path).items() >= before.items()
+
+
+def test_what_changes_no_result_may_change(tmp_path):
+    whole = teach(tmp_path / "whole")
+    with pytest.raises(Killed):
+        teach(tmp_path / "run", data=kill_after(4, draw))
+    resumed = teach(tmp_path / "run", log_every=1, checkpoint_every=3)
+    assert torch.equal(whole[0].weight, resumed[0].weight)
+
+
+def test_a_stopped_method_resumes_in_the_same_session_to_the_same_bits(tmp_path):
+    """Its weights are then those of the checkpoint and no longer the first ones."""
+    whole, method, draws = teach(tmp_path / "whole"), Taught(), iter(range(3))
+
+    def interrupted(batch, generator):
+        if next(draws) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return draw(batch, generator)
+
+    with pytest.raises(Interrupted, match="stopped at step 3 of 6"):
+        teach(tmp_path / "run", method, interrupted)
+    resumed = teach(tmp_path / "run", method)
+    assert torch.equal(whole[0].weight, resumed[0].weight)
+    assert torch.equal(teach(tmp_path / "run", method)[0].weight, resumed[0].weight)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +433,36 @@ def test_bad_options_are_refused_before_anything_is_written(changes, words, tmp_
     with pytest.raises(ValueError, match=words):
         train(Toy(), draw, options(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"a text\n", b"[]\n", b"{}\n", b"[" * 10**5 + b"\n", b"\xff\n", None])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_file_that_is_no_log_is_refused_and_kept(content, resumed, tmp_path):
+    log = tmp_path / "log.jsonl"
+    if resumed:
+        train(Toy(), draw, options(), tmp_path)
+        log.unlink()
+    log.mkdir() if content is None else log.write_bytes(content)
+    with pytest.raises(ValueError, match="log: .*log.jsonl is not the log of a training") as error:
+        train(Toy(), draw, options(), tmp_path)
+    assert "\n" not in str(error.value) and log.is_dir() == (content is None)
+    assert content is None or log.read_bytes() == content
+
+
+def test_a_resumed_run_writes_the_same_log(tmp_path):
+    """Its first lines also have the terms of the player whose turn it is not."""
+    often = options(log_every=1, checkpoint_every=1)
+    train(Toy(), draw, often, tmp_path / "whole")
+    for killed in range(1, 6):
+        with pytest.raises(Killed):
+            train(Toy(), kill_after(1 if killed > 1 else 2, draw), often, tmp_path / "killed")
+    train(Toy(), draw, often, tmp_path / "killed")
+    lines = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("whole", "killed")
+    ]
+    for whole, resumed in zip(*lines, strict=True):
+        assert whole | {"seconds": 0} == resumed | {"seconds": 0}
 
 
 def test_a_half_written_log_line_is_dropped(tmp_path):
@@ -280,7 +497,7 @@ def test_rates_can_stay_at_their_peak_before_they_fall():
     options = TrainingOptions(100, 1, {"a": 1e-3}, warmup=10, decay="linear", decay_from=0.75)
     assert [options.rate(step) for step in (4, 9, 50, 75)] == [0.5, 1, 1, 1]
     assert options.rate(80) == pytest.approx(0.8) and options.rate(99) == pytest.approx(0.04)
-    with pytest.raises(ValueError, match="decay_from: 1 is not allowed"):
+    with pytest.raises(ValueError, match="decay_from: 1.0 is not allowed"):
         TrainingOptions(100, 1, {"a": 1e-3}, decay="linear", decay_from=1)
     with pytest.raises(ValueError, match="decay_from: 0.5 is not allowed where decay is 'constant'"):
         TrainingOptions(100, 1, {"a": 1e-3}, decay_from=0.5)
