@@ -36,7 +36,8 @@ def closing_section(page: Path, run: dict, computed: Path | None) -> str:
     run: the metadata that `run_page` left in the notebook.
     computed: the file of records that the run saved; None: it saved none.
     """
-    code = ", ".join(code_link(name, name, on_site=True) for name in modules_of(page.read_text()))
+    modules = modules_of(page.read_text(encoding="utf-8"))
+    code = ", ".join(code_link(name, name, on_site=True) for name in modules)
     lines = [
         "## How this page was made",
         "",

@@ -7,36 +7,44 @@ dependencies only.
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import Annotated, Any
 
-from dmmd_lite.pages.jupyter import kernel_manager
+from dmmd_lite.pages.jupyter import completed, kernel_manager
 from dmmd_lite.pages.source import page_path, read_page, resolve_parameters
+from dmmd_lite.utils.checks import Between, checked
 from dmmd_lite.utils.errors import Failure
-from dmmd_lite.utils.files import sha256_of, sha256_of_json
+from dmmd_lite.utils.files import atomic_files, folder_lock, sha256_of, sha256_of_json
 from dmmd_lite.utils.paths import PACKAGE, data_dir, external_data_dir
 from dmmd_lite.utils.records import RESULTS_READ
+from dmmd_lite.utils.signals import Interrupted, collect_signals
 
 LIBRARIES = ("torch", "numpy", "matplotlib", "pandas", "pillow", "scikit-learn")  # they draw and measure
+Threads = Annotated[int, Between(1, 1024)]
 
 
 class PageError(Failure):
     """A page that failed while it ran, or a site that did not build. The message has one line per failure."""
 
 
-def fingerprint(page: str | Path, scale: str, values: dict) -> str:
-    """Compute the SHA-256 of everything that a page's output depends on.
+def fingerprint(page: str | Path, scale: str, values: dict, surroundings: str | None = None) -> str:
+    """Compute the SHA-256 of everything that a page's output depends on: its source, scale and resolved
+    parameters, and its surroundings (None: as they are now)."""
+    return sha256_of_json([sha256_of(page_path(page)), scale, values, surroundings or surroundings_sha256()])
 
-    That is: its source, scale and resolved parameters, the package, the shipped data, names and sizes of
-    the user's data files, and the versions of Python and of the libraries that draw and measure.
+
+def surroundings_sha256() -> str:
+    """Compute the SHA-256 of what the output of every page depends on.
+
+    That is: the package, the shipped data, names and sizes of the user's data files, and the versions of
+    Python and of the libraries that draw and measure.
     """
     content = {
-        "page": sha256_of(page_path(page)),
-        "run": [scale, values],
         "python": platform.python_version(),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
         "package": _facts(PACKAGE, "*.py", _sha256),
@@ -63,96 +71,126 @@ def _cached_sha256(path: Path, size: int, time_ns: int) -> str:
     return sha256_of(path)
 
 
+@checked
 def run_page(
     page: str | Path,
     out: str | Path,
     scale: str = "laptop",
-    parameters: dict | None = None,
+    parameters: dict[str, Any] | None = None,
     reuse: bool = False,
-    threads: int | None = None,
+    threads: Threads | None = None,
 ) -> Path:
     """Run a page, write `<out>/<page>.ipynb`, and `<out>/<page>.json` if the page saves records.
 
-    Returns the notebook's path.
+    Returns the notebook's path. All files appear together once the page has succeeded.
 
     Args:
     page: a name such as "coins", or a path to a page script.
     parameters: values that replace those of the scale.
     reuse: keep the results of an earlier run if nothing that they depend on has changed (`fingerprint`).
     threads: threads of the page's kernel (`kernel_manager`).
-    Errors: ValueError for wrong input, before anything is run or written; PageError if a cell fails. In the
-    latter case the results of an earlier run stay, and `<out>/<page>.failed.ipynb` shows the cells up to the
-    failure.
+    Errors: ValueError for wrong input, and while another run of the page writes to the same folder, before
+    anything is run or written; PageError if a cell fails: the results of an earlier run stay, and
+    `<out>/<page>.failed.ipynb` shows the cells up to the failure; Interrupted after SIGINT or SIGTERM.
     """
     path = page_path(page)
     values = resolve_parameters(path, scale, parameters)
     mark = fingerprint(path, scale, values)
-    out = Path(out).resolve()
+    out = Path(os.path.abspath(out))
     target, failed = out / f"{path.stem}.ipynb", out / f"{path.stem}.failed.ipynb"
-    if reuse and _carries(target, mark):
+    if reuse and carries(target, mark):
         return target
 
     import nbformat
     import papermill
     from papermill.log import logger
 
-    logger.setLevel("ERROR")  # papermill guesses at the parameters and warns about those checked above
-    out.mkdir(parents=True, exist_ok=True)
-    # The page writes into a temporary folder; all its files are moved out together once it has succeeded.
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=out) as folder:
-        partial = Path(folder, target.name)
+    logger.setLevel("CRITICAL")  # papermill guesses at the parameters, and its errors are raised as well
+    with (
+        folder_lock(out, page_lock(path)),
+        atomic_files(out / path.stem, target.name) as folder,
+        collect_signals() as asked,
+        ThreadPoolExecutor(1) as pool,  # in the main thread, the notebook tools would handle signals
+    ):
+        partial, kernels = folder / target.name, kernel_manager(path, folder, threads)
         start = time.perf_counter()
-        try:
-            notebook = papermill.execute_notebook(
-                read_page(path),
-                partial,
-                parameters=values,
-                progress_bar=False,
-                iopub_timeout=60,  # seconds for late output; a busy machine exceeds the default of 4
-                kernel_manager_class=kernel_manager(folder, path.parent, threads),
-            )
-        except Exception as error:
-            if partial.exists():
+        work = pool.submit(
+            papermill.execute_notebook,
+            read_page(path),
+            partial,
+            parameters=values,
+            progress_bar=False,
+            iopub_timeout=60,  # seconds for late output; a busy machine exceeds the default of 4
+            kernel_manager_class=kernels,
+        )
+        for _ in completed([work], asked):
+            pass
+        error = None if work.cancelled() else work.exception()
+        if asked and (work.cancelled() or error):
+            raise Interrupted(f"page {path.stem}: stopped, and nothing was written", asked[0])
+        if error and kernels.stopped:
+            raise PageError(f"page {path.stem}: stopped, and nothing was written")
+        if error:
+            shown = _read(partial)  # a disk that is full leaves half a notebook
+            if shown:
                 os.replace(partial, failed)
-            raise PageError(f"page {path.stem}: {_last_line(error)} (see {failed})") from error
-        noted = Path(folder, RESULTS_READ)
-        results = sorted(set(noted.read_text().split())) if noted.is_file() else []
+            words = f" (see {failed})" if shown else ""
+            raise PageError(f"page {path.stem}: {_last_line(error)}{words}") from error
+        notebook, noted = work.result(), folder / RESULTS_READ
+        results = sorted(set(noted.read_text(encoding="utf-8").split())) if noted.is_file() else []
         noted.unlink(missing_ok=True)
-        records = sorted(file.name for file in Path(folder).iterdir() if file != partial)
         notebook.metadata.pop("papermill", None)
         notebook.metadata["dmmd_lite"] = {
             "fingerprint": mark,
             "page": path.stem,
             "scale": scale,
             "parameters": values,
-            "records": records,
+            "records": {file.name: sha256_of(file) for file in sorted(folder.iterdir()) if file != partial},
             "results": results,
             "seconds": round(time.perf_counter() - start, 1),
         }
         nbformat.write(notebook, partial)
-        for name in [*records, target.name]:
-            os.replace(Path(folder, name), out / name)
     failed.unlink(missing_ok=True)
     return target
 
 
-def up_to_date(
-    page: str | Path, out: str | Path, scale: str = "laptop", parameters: dict | None = None
-) -> bool:
+def page_lock(page: Path) -> str:
+    """Return the name of the file that a run of a page locks in its folder."""
+    return f".{page.stem}.lock"
+
+
+@checked
+def up_to_date(page: str | Path, out: str | Path, scale: str = "laptop") -> bool:
     """Return whether `run_page` with `reuse` would keep the earlier results. ValueError for wrong input."""
     path = page_path(page)
-    values = resolve_parameters(path, scale, parameters)
-    return _carries(Path(out) / f"{path.stem}.ipynb", fingerprint(path, scale, values))
+    values = resolve_parameters(path, scale)
+    return carries(out / f"{path.stem}.ipynb", fingerprint(path, scale, values))
 
 
-def _carries(notebook: Path, mark: str) -> bool:
-    """Return whether a notebook carries this fingerprint and the records of its run still lie beside it."""
-    if not notebook.is_file():
-        return False
-    run = json.loads(notebook.read_text())["metadata"].get("dmmd_lite", {})
+def carries(notebook: Path, mark: str) -> bool:
+    """Return whether a notebook is whole and carries this fingerprint, and the records of its run still lie
+    beside it as they were written."""
+    run = about_run(notebook)
     if run.get("fingerprint") != mark:
         return False
-    return all((notebook.parent / name).exists() for name in run["records"])
+    records = {notebook.with_name(name): digest for name, digest in run["records"].items()}
+    return all(file.is_file() and sha256_of(file) == digest for file, digest in records.items())
+
+
+def about_run(notebook: Path) -> dict:
+    """Return what `run_page` noted in the metadata of a notebook; {} for one that is missing, damaged or of
+    another origin."""
+    found = _read(notebook).get("metadata", {}).get("dmmd_lite", {})
+    return found if isinstance(found, dict) else {}
+
+
+def _read(notebook: Path) -> dict:
+    """Return a notebook as JSON; {} for one that is missing or damaged."""
+    try:
+        content = json.loads(notebook.read_text(encoding="utf-8"))
+        return content if isinstance(content["metadata"], dict) else {}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return {}
 
 
 def _last_line(error: Exception) -> str:

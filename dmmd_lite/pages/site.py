@@ -16,17 +16,18 @@ import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 
 from dmmd_lite.pages.footer import closing_section
+from dmmd_lite.pages.jupyter import completed
 from dmmd_lite.pages.run import PageError, run_page, up_to_date
-from dmmd_lite.utils.files import sha256_of, sha256_of_json
+from dmmd_lite.utils.files import folder_lock, sha256_of, sha256_of_json, write_text
 from dmmd_lite.utils.paths import PACKAGE, data_dir, source_root
 from dmmd_lite.utils.scales import check_scale
+from dmmd_lite.utils.signals import Interrupted, collect_signals
 
 MATHJAX = (
     "mathjax/tex-svg-full.js"  # a file of the wheel sphinx-mathjax-offline; see _config.yml: mathjax_path
@@ -40,7 +41,7 @@ def toc_entries(root: Path) -> list[str]:
     """Return the entries of the table of contents, in order, as paths from the root: ["book/intro", …]."""
     import yaml
 
-    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     chapters = [chapter for part in toc.get("parts", [toc]) for chapter in part.get("chapters", [])]
     return [toc["root"], *(chapter["file"] for chapter in chapters)]
 
@@ -63,7 +64,7 @@ def run_pages(scale: str, root: Path | None = None) -> dict[str, str | None]:
     """Run every page of the table of contents that has changed, into `_build/pages/<scale>/`.
 
     Prints a line per page and returns {page name: None, or the message of its failure}. Errors: ValueError if
-    the scale, a page or a preset is wrong, before any page runs.
+    the scale, a page or a preset is wrong, before any page runs; Interrupted after SIGINT or SIGTERM.
     """
     check_scale(scale)
     root = root or _root()
@@ -77,15 +78,17 @@ def run_pages(scale: str, root: Path | None = None) -> dict[str, str | None]:
             print(f"  {source.stem:32s} unchanged", flush=True)
     # Small pages run two at a time; larger ones would fill one accelerator together.
     workers = 2 if scale in ("smoke", "laptop") else 1
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with collect_signals() as asked, ThreadPoolExecutor(workers) as pool:
         runs = {pool.submit(_timed_run, source, out, scale): source.stem for source in stale}
-        for done in as_completed(runs):
+        for done in completed(runs, asked):
             name = runs[done]
             try:
                 print(f"  {name:32s} {done.result():.1f} s", flush=True)
             except Exception as error:
                 failures[name] = str(error) if isinstance(error, PageError) else f"page {name}: {error!r}"
                 print(f"  {name:32s} failed", flush=True)
+    if asked:
+        raise Interrupted("stopped while pages ran; resume with the same command", asked[0])
     return failures
 
 
@@ -105,9 +108,11 @@ def build_book(scale: str = "laptop", root: Path | None = None) -> Path:
     Errors: ValueError for wrong input; PageError with a line per page that failed; those of `build_site`.
     """
     root = root or _root()
-    if failures := [failure for failure in run_pages(scale, root).values() if failure]:
-        raise PageError("\n".join(failures))
-    return build_site(scale, root)
+    check_scale(scale)
+    with folder_lock(pages_dir(root, scale)):
+        if failures := [failure for failure in run_pages(scale, root).values() if failure]:
+            raise PageError("\n".join(failures))
+        return build_site(scale, root)
 
 
 def build_site(scale: str, root: Path) -> Path:
@@ -127,9 +132,11 @@ def build_site(scale: str, root: Path) -> Path:
             _use_remote_mathjax(stage / "_config.yml")
         run_jupyter_book(stage)
         check_size(stage / "_build" / "html")
-        shutil.rmtree(site, ignore_errors=True)
+        if site.exists():
+            os.replace(site, stage / "replaced")
         os.replace(stage / "_build" / "html", site)
-        stamp.write_text(mark)
+        write_text(stamp, mark)
+        shutil.rmtree(stage / "replaced", ignore_errors=True)
     print(f"open {(site / 'index.html').as_uri()}")
     return site
 
@@ -192,9 +199,9 @@ def _use_remote_mathjax(config: Path) -> None:
     """Use Sphinx's default for MathJax, a script from the network, and print a warning."""
     import yaml
 
-    values = yaml.safe_load(config.read_text())
+    values = yaml.safe_load(config.read_text(encoding="utf-8"))
     del values["sphinx"]["config"]["mathjax_path"]
-    config.write_text(yaml.safe_dump(values, sort_keys=False))
+    write_text(config, yaml.safe_dump(values, sort_keys=False))
     print("sphinx-mathjax-offline is not installed: readers need a network to see formulas", file=sys.stderr)
 
 
@@ -219,10 +226,10 @@ def run_jupyter_book(stage: Path) -> None:
     """Run Jupyter Book on the staged sources. PageError with its warnings if there are any."""
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command = [*jupyter_book, "build", ".", "-n", "-W", "--keep-going"]
-    done = subprocess.run(command, cwd=stage, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)  # without colours
+    done = subprocess.run(command, cwd=stage, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.decode(errors="replace"))  # without colours
     log = stage / "build.log"
-    log.write_text(output)
+    write_text(log, output)
     if done.returncode:
         lines = [line.strip() for line in output.splitlines() if line.strip()]
         messages = [line for line in lines if re.search("WARNING: |ERROR: |Error: ", line)] or lines[-1:]

@@ -6,16 +6,19 @@ these are the names and types that a run may set. `book/scales.toml` holds the v
 
 import ast
 import json
-import math
 import tomllib
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from dmmd_lite.utils.checks import Rule, check, checked, shown
 from dmmd_lite.utils.paths import source_root
 from dmmd_lite.utils.scales import check_scale
 
-TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
+INT64 = Rule(lambda number: -(2**63) <= number < 2**63, "be a whole number of at most 64 bits")
+TYPES = {"int": Annotated[int, INT64], "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
+KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
+TOO_DEEP = (MemoryError, RecursionError)  # what Python's parser raises for deeply nested text
 
 
 class Parameter(NamedTuple):
@@ -26,18 +29,21 @@ class Parameter(NamedTuple):
     help: str
 
 
+@checked
 def page_path(page: str | Path) -> Path:
     """Return the path of a page's source, given by name ("coins") or as a path to a .py file.
 
     Errors: ValueError that lists the pages if there is no such page.
     """
-    if str(page).endswith(".py"):
-        if Path(page).is_file():
-            return Path(page).resolve()
-        raise ValueError(f"page: {str(page)!r} is not a file; name a page script or one of {page_names()}")
-    if page in page_names():
+    if page.suffix == ".py" and page.is_file():
+        return page.resolve()
+    if page.suffix == ".ipynb" and page.is_file():
+        words = f"is a notebook; write it as a page script: jupytext --to py:percent {page.name}"
+        raise ValueError(f"page: {str(page)!r} {words}")
+    if str(page) in page_names():
         return source_root() / "book" / f"{page}.py"
-    raise ValueError(f"page: {str(page)!r} does not exist; choose from {page_names()}")
+    pages = f"one of {page_names()}" if page_names() else "the installed package has no pages of its own"
+    raise ValueError(f"page: {str(page)!r} does not exist; give the path of a page script, or {pages}")
 
 
 def page_names() -> list[str]:
@@ -47,16 +53,30 @@ def page_names() -> list[str]:
 
 
 def read_page(path: Path):
-    """Read a page's source as a notebook object, with the kernel name that every notebook tool asks for."""
-    return _as_notebook(path.read_text())
+    """Read a page's source as a notebook object.
+
+    Its kernel is this interpreter under the name that every notebook tool knows, whatever the tool that wrote
+    the page has called its own. Errors: ValueError for a file that is not a page script.
+    """
+    return _as_notebook(path.stem, _text(path))
 
 
-def _as_notebook(source: str):
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"page {path.stem}: {str(path)!r} is not text in UTF-8 ({error})") from None
+
+
+def _as_notebook(stem: str, source: str):
     import jupytext
 
-    notebook = jupytext.reads(source, fmt="py:percent")
-    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
-    notebook.metadata.setdefault("kernelspec", kernel)
+    try:
+        notebook = jupytext.reads(source, fmt="py:percent")
+    except Exception as error:  # whatever is wrong in the head of the page or of a cell
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"page {stem}: its head or that of a cell cannot be read ({reason})") from None
+    notebook.metadata["kernelspec"] = dict(KERNEL)
     return notebook
 
 
@@ -82,51 +102,66 @@ def page_parameters(page: str | Path) -> dict[str, Parameter]:
     Errors: ValueError for an unknown page, and for a parameters cell with anything but annotated literals.
     """
     path = page_path(page)
-    return dict(_parameters(path.stem, path.read_text()))
+    return dict(_parameters(path.stem, _text(path)))
 
 
 @lru_cache(maxsize=64)
 def _parameters(stem: str, source: str) -> dict[str, Parameter]:
-    notebook = _as_notebook(source)
+    notebook = _as_notebook(stem, source)
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) > 1:
+        raise ValueError(f"page {stem}: parameters: {len(cells)} cells have this tag; leave it on one")
     found = {}
     for cell in cells:
-        lines = cell.source.splitlines()
-        for node in ast.parse(cell.source).body:
-            text = ast.unparse(node)
+        lines = cell.source.split("\n")
+        try:
+            nodes = ast.parse(cell.source).body
+        except (SyntaxError, *TOO_DEEP) as error:
+            raise ValueError(f"page {stem}: parameters: the cell is not Python ({error})") from None
+        for node in nodes:
             try:
                 name, kind = node.target.id, ast.unparse(node.annotation)
                 default = ast.literal_eval(node.value)
                 base = kind.split("[")[0]
                 comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-            except (AttributeError, ValueError, TypeError):
+            except (AttributeError, ValueError, TypeError, *TOO_DEEP):
                 base = None
             if base not in TYPES:
+                text = shown(lines[node.lineno - 1].strip())
                 allowed = f"`name: type = literal` with type one of {list(TYPES)}"
-                raise ValueError(f"page {stem}: parameters: {text!r} is not allowed; write {allowed}")
+                raise ValueError(f"page {stem}: parameters: {text} is not allowed; write {allowed}")
             found[name] = Parameter(kind, default, comment.strip(" #"))
-            _check(stem, name, found[name], default)
+            _checked(stem, name, found[name], default)
     return found
 
 
-def _check(page: str, name: str, parameter: Parameter, value) -> None:
-    """Raise ValueError unless the value, and every element of a list, has the parameter's type. A bool is
-    not a number; an int is a float."""
-    kind, _, inner = parameter.type.rstrip("]").partition("[")
-    good = _is_of(kind, value)
-    if good and kind == "list" and inner in TYPES:
-        good = all(_is_of(inner, element) for element in value)
-    if not good:
-        wanted = "a finite float" if kind == "float" else parameter.type
-        raise ValueError(f"page {page}: parameter {name}: {value!r} is not allowed; must be {wanted}")
+def _checked(page: str, name: str, parameter: Parameter, value):
+    """Return a value of a parameter, and every element of a list, as the parameter's type.
+
+    Errors: ValueError for another type and for what JSON cannot hold, which a notebook could not keep.
+    """
+    called = f"page {page}: parameter {name}"
+    value = check(called, value, _hint(parameter.type))
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        if text.encode() and (read := json.loads(text)) == value:
+            return read
+    except (TypeError, ValueError, RecursionError):
+        pass
+    raise ValueError(f"{called}: {shown(value)} is not allowed; it must be what a JSON file can hold")
 
 
-def _is_of(kind: str, value) -> bool:
-    good = isinstance(value, TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
-    return good and (kind != "float" or math.isfinite(value))
+def _hint(annotation: str):
+    """Return the type that an annotation such as "list[int]" names, for `check`."""
+    base, _, inner = annotation.removesuffix("]").partition("[")
+    listed = base == "list" and inner.split("[")[0] in TYPES
+    return list[_hint(inner)] if listed else TYPES[base]
 
 
-def resolve_parameters(page: str | Path, scale: str = "laptop", parameters: dict | None = None) -> dict:
+@checked
+def resolve_parameters(
+    page: str | Path, scale: str = "laptop", parameters: dict[str, Any] | None = None
+) -> dict:
     """Return the values that a run sets; each source replaces values of those before it.
 
     The sources are the scale's name, for a page with a parameter `scale`, the scale's presets, `parameters`.
@@ -135,16 +170,28 @@ def resolve_parameters(page: str | Path, scale: str = "laptop", parameters: dict
     path = page_path(page)
     check_scale(scale)
     known = page_parameters(path)
-    table = path.with_name("scales.toml")
-    presets = tomllib.loads(table.read_text()).get(scale, {}).get(path.stem, {}) if table.is_file() else {}
     named = {"scale": scale} if scale != "laptop" and "scale" in known else {}
-    values = named | presets | (parameters or {})
+    values = named | _presets(path, scale) | (parameters or {})
     for name, value in values.items():
         if name not in known:
             raise ValueError(f"page {path.stem}: parameter {name}: does not exist; choose from {list(known)}")
-        _check(path.stem, name, known[name], value)
-    floats = {name: float(value) for name, value in values.items() if known[name].type == "float"}
-    return values | floats
+        values[name] = _checked(path.stem, name, known[name], value)
+    return values
+
+
+def _presets(page: Path, scale: str) -> dict:
+    """Return the values of a page's parameters at a scale, from the file `scales.toml` beside it."""
+    table = page.with_name("scales.toml")
+    try:
+        found = _toml(table.read_text(encoding="utf-8")) if table.is_file() else {}
+        return dict(found.get(scale, {}).get(page.stem, {}))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"page {page.stem}: {table}: cannot be read ({error})") from None
+
+
+@lru_cache(maxsize=8)
+def _toml(text: str) -> dict:
+    return tomllib.loads(text)
 
 
 def parse_value(text: str):
@@ -152,6 +199,6 @@ def parse_value(text: str):
     for parse in (json.loads, ast.literal_eval):
         try:
             return parse(text)
-        except (ValueError, SyntaxError, TypeError):
+        except (ValueError, SyntaxError, TypeError, *TOO_DEEP):
             pass
     return text

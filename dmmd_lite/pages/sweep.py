@@ -6,35 +6,41 @@
 
 A run is done when its notebook carries the fingerprint of everything that it depends on (`run.fingerprint`).
 So the same call resumes an earlier one, a larger grid keeps the runs of a smaller one, and other code or data
-makes every run again. One lock per run keeps two sweeps, or a worker that seemed lost and its successor, from
-making the same run at once. A pool of threads, each of which watches a kernel, or Dask starts the runs.
+makes every run again. While a sweep works in the folder, another one of the same page is refused. One lock
+per run keeps a worker that seemed lost and its successor from making the same run at once. A pool of threads,
+each of which watches a kernel, or Dask starts the runs.
 """
 
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
-from dmmd_lite.pages.jupyter import stop_kernels
-from dmmd_lite.pages.run import PageError, fingerprint, run_page, up_to_date
+from dmmd_lite.pages.jupyter import completed
+from dmmd_lite.pages.run import (
+    PageError,
+    Threads,
+    about_run,
+    carries,
+    fingerprint,
+    page_lock,
+    run_page,
+    surroundings_sha256,
+)
 from dmmd_lite.pages.source import page_path, resolve_parameters
-from dmmd_lite.utils.checks import check_whole
-from dmmd_lite.utils.files import atomic_write, sha256_of_json
+from dmmd_lite.utils.checks import Count, checked
+from dmmd_lite.utils.files import atomic_write, folder_lock, sha256_of_json
 from dmmd_lite.utils.signals import Interrupted, collect_signals
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 CONNECT_SECONDS = 10  # how long to wait for a Dask scheduler
-Draw = Callable[[list[dict], list[str]], "Figure"]  # (rows, names of swept columns) -> figure
+Draw = Callable[[list[dict], list[str]], Any]  # (rows, names of swept columns) -> figure
 
 
 class Run(NamedTuple):
@@ -61,18 +67,19 @@ class Run(NamedTuple):
     @property
     def done(self) -> bool:
         """Whether the results of the run lie in its folder."""
-        return up_to_date(self.page, self.folder, self.scale, self.parameters)
+        return carries(self.notebook, self.mark)
 
 
+@checked
 def sweep(
     page: str | Path,
     grid: dict[str, list],
     out: str | Path,
     scale: str = "laptop",
     *,
-    jobs: int | None = None,
+    jobs: Count | None = None,
     cluster: str | None = None,
-    threads: int = 1,
+    threads: Threads = 1,
     draw: Draw | None = None,
 ) -> Path:
     """Run a page at every point of a grid and gather the results in the folder `out`.
@@ -86,24 +93,22 @@ def sweep(
     and `out` under the same paths.
     threads: threads of one run.
     draw: makes the figure of all records; None: no figure.
-    Errors: ValueError for wrong input, before anything runs or is written; PageError with a line per failure,
-    once all other runs have ended; Interrupted after SIGINT or SIGTERM. After the last two errors, too, the
-    runs that are done are gathered.
+    Errors: ValueError for wrong input, and while another sweep of the page works in `out`, before anything
+    runs or is written; PageError with a line per failure, once all other runs have ended; Interrupted after
+    SIGINT or SIGTERM. After the last two errors, too, the runs that are done are gathered.
     """
-    check_whole("jobs", 1 if jobs is None else jobs)
-    check_whole("threads", threads)
     if jobs is not None and cluster is not None:
         raise ValueError(f"jobs: {jobs} is not allowed beside a cluster; its workers set the number")
     runs = plan(page, grid, out, scale)
-    todo = [run for run in runs if not run.done]
-    failures = []
-    with collect_signals() as asked, _executor(jobs, cluster, threads) as pool:
+    folder, target = runs[0].folder.parent, Path(out) / f"{runs[0].page.stem}.parquet"
+    with folder_lock(folder), collect_signals() as asked, _executor(jobs, cluster, threads) as pool:
+        todo, failures = [run for run in runs if not run.done], []
         print(f"{runs[0].page.stem}: {len(runs)} runs, {len(runs) - len(todo)} done before", flush=True)
         if todo:
             failures = _run_all(pool, todo, threads, asked)
-    done, target = [run for run in runs if run.done], Path(out) / f"{runs[0].page.stem}.parquet"
-    if done:
-        gather(done, target, draw)
+        done = [run for run in runs if run.done]
+        if done:
+            gather(done, target, draw)
     if asked and len(done) < len(runs):
         words = f"stopped with {len(done)} of {len(runs)} runs done; resume with the same command"
         raise Interrupted(words, asked[0])
@@ -114,13 +119,14 @@ def sweep(
     return target
 
 
+@checked
 def plan(page: str | Path, grid: dict[str, list], out: str | Path, scale: str = "laptop") -> list[Run]:
     """Return the runs of a sweep; the last parameter changes fastest.
 
     Errors: ValueError for parameters that the page does not have or of a wrong type, for a parameter without
     values and for a value given twice.
     """
-    path, out = page_path(page), Path(out).resolve()
+    path, out, surroundings = page_path(page), Path(os.path.abspath(out)), surroundings_sha256()
     for name, values in grid.items():
         if not values:
             raise ValueError(f"page {path.stem}: parameter {name}: has no value; give at least one")
@@ -128,7 +134,7 @@ def plan(page: str | Path, grid: dict[str, list], out: str | Path, scale: str = 
     for point in product(*grid.values()):
         values = resolve_parameters(path, scale, dict(zip(grid, point, strict=True)))
         parameters = {name: values[name] for name in grid}
-        mark = fingerprint(path, scale, values)
+        mark = fingerprint(path, scale, values, surroundings)
         label = _label({name: parameters[name] for name in varying})
         short = re.sub(r"[^A-Za-z0-9_.=+-]+", "_", _label(parameters))[:60]
         folder = out / path.stem / f"{short}-{sha256_of_json([scale, values])[:10]}"
@@ -139,16 +145,11 @@ def plan(page: str | Path, grid: dict[str, list], out: str | Path, scale: str = 
 
 
 def run_once(run: Run, threads: int) -> None:
-    """Make a run, under its lock, unless it is done. Leftovers of a killed process are removed first."""
-    from filelock import FileLock
-
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.folder / ".lock"):
+    """Make a run, under its lock, unless it is done."""
+    with folder_lock(run.folder, page_lock(run.page), wait=True):
         values = resolve_parameters(run.page, run.scale, run.parameters)
         if fingerprint(run.page, run.scale, values) != run.mark:
             raise PageError("page, code, data or versions are not those that the sweep began with")
-        for leftover in run.folder.glob(f".{run.page.stem}-*"):
-            shutil.rmtree(leftover)
         run_page(run.page, run.folder, run.scale, run.parameters, reuse=True, threads=threads)
 
 
@@ -181,24 +182,14 @@ def _executor(jobs: int | None, cluster: str | None, threads: int) -> Iterator[E
 def _run_all(pool: Executor, todo: list[Run], threads: int, asked: list[int]) -> list[str]:
     """Make runs until none is left or a signal has come, then end those in progress; return the failures."""
     started = time.monotonic()
-    futures = {pool.submit(run_once, run, threads): run for run in todo}
-    waiting, failures = set(futures), []
-    while waiting and not asked:
-        finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-        for number, future in enumerate(finished, len(todo) - len(waiting) - len(finished) + 1):
-            run = futures[future]
-            if failure := _failure(run, future):
-                failures.append(f"{run.label}: {failure}")
-            left = timedelta(seconds=round((time.monotonic() - started) / number * (len(todo) - number)))
-            count = f"{number:{len(str(len(todo)))}d}/{len(todo)}"
-            print(f"{count} {run.label}: {'failed' if failure else 'done'}, {left} left", flush=True)
-    for future in waiting:
-        future.cancel()
-    while not all(future.done() for future in waiting):  # a run that has begun ends with its kernel only
-        stop_kernels()
-        time.sleep(0.1)
-    for future in waiting:
-        futures[future].notebook.with_suffix(".failed.ipynb").unlink(missing_ok=True)
+    futures, failures = {pool.submit(run_once, run, threads): run for run in todo}, []
+    for number, future in enumerate(completed(futures, asked), 1):
+        run = futures[future]
+        if failure := _failure(run, future):
+            failures.append(f"{run.label}: {failure}")
+        left = timedelta(seconds=round((time.monotonic() - started) / number * (len(todo) - number)))
+        count = f"{number:{len(str(len(todo)))}d}/{len(todo)}"
+        print(f"{count} {run.label}: {'failed' if failure else 'done'}, {left} left", flush=True)
     return failures
 
 
@@ -238,15 +229,15 @@ def gather(runs: list[Run], target: Path, draw: Draw | None = None) -> None:
 
 def _rows(run: Run, target: Path) -> Iterator[dict]:
     """Yield the rows of one run."""
-    about = json.loads(run.notebook.read_text())["metadata"]["dmmd_lite"]
+    about = about_run(run.notebook)
     head = {
         "run": run.folder.name,
         **{f"p_{name}": value for name, value in about["parameters"].items()},
         "run_scale": run.scale,
         "run_seconds": about["seconds"],
-        "notebook": run.notebook.relative_to(target.parent.resolve()).as_posix(),
+        "notebook": Path(os.path.relpath(run.notebook, target.parent)).as_posix(),
     }
-    saved = [json.loads((run.folder / name).read_text()) for name in about["records"]]
+    saved = [json.loads((run.folder / name).read_text(encoding="utf-8")) for name in about["records"]]
     records = [record for file in saved for record in file["records"]]
     yield from ({**head, **record} for record in records or [{}])
 
@@ -258,7 +249,7 @@ def _column(values: list):
     plain = [json.dumps(value) if isinstance(value, dict | list) else value for value in values]
     try:
         return pyarrow.array(plain)
-    except pyarrow.ArrowException:
+    except (pyarrow.ArrowException, OverflowError):
         return pyarrow.array([None if value is None else json.dumps(value) for value in values])
 
 

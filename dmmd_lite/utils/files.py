@@ -200,13 +200,14 @@ def made_once(target: Path, make: Callable[[Path], object]) -> Path:
 
 
 @contextmanager
-def folder_lock(folder: str | Path, name: str = ".lock") -> Iterator[None]:
+def folder_lock(folder: str | Path, name: str = ".lock", wait: bool = False) -> Iterator[None]:
     """Own a folder while the context lasts. The lock ends with its process, also with one that is killed.
 
     The thread that owns a folder may open the context again.
 
     Args:
     name: of the file in the folder that is locked, where only a part of the folder is to be owned.
+    wait: until the owner has ended, instead of the error.
     Errors: ValueError, at once, for a folder that another process or thread owns; it names the owner.
     """
     from filelock import FileLock, Timeout
@@ -215,7 +216,7 @@ def folder_lock(folder: str | Path, name: str = ".lock") -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file, timeout=0, is_singleton=True)
     try:
-        lock.acquire()
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         owner = file.read_text(encoding="utf-8") or "another process"
         words = f"{owner} is working there; wait until it has ended, or use another folder"

@@ -189,18 +189,24 @@ def save_records(page: str, records: Iterable[Record | dict], **extra) -> None:
     name that cannot be a file's.
 
     Args:
+    page: the page's name. `run_page` replaces it by the name of the file that it runs, so that the records
+        of a copied page are its own.
     records: records, or dictionaries for a page that is swept and whose rows have other columns.
     extra: JSON values.
     """
     check("page", page, Name)
     if folder := os.environ.get("DMMD_PAGE_OUT"):
+        page = os.environ.get("DMMD_PAGE", page)
         rows = [r.to_dict() if isinstance(r, Record) else r for r in records]
         write_json(Path(folder, f"{page}.json"), {"page": page, "records": rows, **extra})
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read a file of records. ValueError for an unknown key."""
-    return [Record.from_dict(values) for values in json.loads(path.read_text())["records"]]
+    """Read a file of records. ValueError, which names the file, where it is damaged or has an unknown key."""
+    try:
+        return [Record.from_dict(values) for values in json.loads(path.read_text("utf-8"))["records"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"results: {path}: it is damaged or of another version ({error})") from None
 
 
 def load_results(name: str) -> list[Record]:

@@ -1,26 +1,39 @@
 """Pages run headless: strict parameters, complete results or none, every page of the book at smoke scale."""
 
+import functools
 import importlib.metadata
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, contents, exit_codes, full_disk, start_command
 
 from dmmd_lite.cli import main
 from dmmd_lite.pages import run
 from dmmd_lite.pages.run import PageError, fingerprint, run_page, up_to_date
 from dmmd_lite.pages.site import pages_dir, toc_pages
-from dmmd_lite.pages.source import page_names, page_parameters, parse_value, resolve_parameters
+from dmmd_lite.pages.source import (
+    KERNEL,
+    page_names,
+    page_parameters,
+    page_path,
+    parse_value,
+    read_page,
+    resolve_parameters,
+)
+from dmmd_lite.pages.sweep import plan
 from dmmd_lite.utils import records
 from dmmd_lite.utils.files import write_json
 from dmmd_lite.utils.records import Record, load_results, save_records
 from dmmd_lite.utils.scales import SCALES
 
+NESTED = functools.reduce(lambda inner, _: [inner], range(5000), [])
 SOURCE = """# ---
 # jupyter:
 #   kernelspec:
@@ -90,6 +103,39 @@ def test_parameters_cell_holds_typed_literals_only(page, cell):
         page_parameters(page)
 
 
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"\xff\xfe", "not text in UTF-8"),
+        (b'# %% tags=["parameters"]\nsteps: int = (\n', "parameters: the cell is not Python"),
+        (b'# %% tags=["parameters"]\nsteps: int = 1\0\n', "parameters: the cell is not Python"),
+        (b'# %% tags=["parameters"]\nsteps: list = ' + b"[" * 9999, "parameters: the cell is not Python"),
+        (b'# %% tags=["parameters"]\nsteps: int = ' + b"-" * 9999 + b"1", "parameters: "),
+        (b'# %% tags=["parameters"]\na: int = 1\n# %% tags=["parameters"]\na: int = 2', "2 cells"),
+        (b'# %% tags=["parameters"]\na: str = "\xe2\x80\xa8"; import os', "parameters: "),
+        (b'# %% {"tags": 5}\nsteps: int = 1\n', "its head or that of a cell cannot be read"),
+        (b'# %% tags="parameters"\nsteps: int = 1\n', "its head or that of a cell cannot be read"),
+        (b"# ---\n# jupyter:\n#   kernelspec: 5\n# ---\n", "its head or that of a cell cannot be read"),
+        (b"# %%\nprint(1)\n", "parameter steps: does not exist"),
+    ],
+)
+def test_a_broken_page_is_one_line_and_nothing_is_written(page, tmp_path, content, words):
+    page.write_bytes(content)
+    with pytest.raises(ValueError, match=words) as error:
+        run_page(page, tmp_path / "out", parameters={"steps": 1})
+    assert str(error.value).startswith("page page: ") and "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "table", [b"[smoke", b"\xff", b"smoke = 5", b"[smoke]\npage = 5", b"[smoke.page]\nx = 1"]
+)
+def test_broken_presets_are_one_line(page, table):
+    page.with_name("scales.toml").write_bytes(table)
+    with pytest.raises(ValueError, match="^page page: [^\n]*$"):
+        resolve_parameters(page, "smoke")
+
+
 def test_values_come_from_the_scale_then_the_caller(page):
     assert resolve_parameters(page) == {}
     assert resolve_parameters(page, "smoke") == {"scale": "smoke", "steps": 2, "rate": 1.0}
@@ -105,17 +151,26 @@ def test_an_int_is_a_float(page):
     "scale, values, words",
     [
         ("laptop", {"step": 4}, ["page page", "step", "steps"]),
-        ("laptop", {"steps": "four"}, ["page page", "steps", "'four'", "int"]),
-        ("laptop", {"steps": True}, ["steps", "True", "int"]),
-        ("laptop", {"steps": 4.0}, ["steps", "4.0", "int"]),
-        ("laptop", {"rate": True}, ["rate", "True", "float"]),
-        ("laptop", {"rate": math.nan}, ["rate", "nan", "finite float"]),
-        ("laptop", {"fast": 1}, ["fast", "1", "bool"]),
-        ("laptop", {"sizes": {"a": 1}}, ["sizes", "list[int]"]),
-        ("laptop", {"sizes": [4, "eight"]}, ["sizes", "'eight'", "list[int]"]),
-        ("laptop", {"sizes": [True]}, ["sizes", "True", "list[int]"]),
-        ("laptop", {"sizes": [4.5]}, ["sizes", "4.5", "list[int]"]),
-        ("laptop", {"extra": [1]}, ["extra", "[1]", "dict"]),
+        ("laptop", {"steps": "four"}, ["page page", "steps", "'four'", "whole number"]),
+        ("laptop", {"steps": True}, ["steps", "True", "whole number"]),
+        ("laptop", {"steps": 4.0}, ["steps", "4.0", "whole number"]),
+        ("laptop", {"rate": True}, ["rate", "True", "finite number"]),
+        ("laptop", {"rate": math.nan}, ["rate", "nan", "finite number"]),
+        ("laptop", {"fast": 1}, ["fast", "1", "True or False"]),
+        ("laptop", {"sizes": {"a": 1}}, ["sizes", "a list"]),
+        ("laptop", {"sizes": [4, "eight"]}, ["sizes.1", "'eight'", "whole number"]),
+        ("laptop", {"sizes": [True]}, ["sizes.0", "True", "whole number"]),
+        ("laptop", {"sizes": [4.5]}, ["sizes.0", "4.5", "whole number"]),
+        ("laptop", {"extra": [1]}, ["extra", "[1]", "a dictionary"]),
+        ("laptop", {"extra": {"a": [math.nan]}}, ["extra", "nan", "JSON"]),
+        ("laptop", {"extra": {1: 2}}, ["extra", "{1: 2}", "JSON"]),
+        ("laptop", {"extra": {"a": Record}}, ["extra", "Record", "JSON"]),
+        ("laptop", {"extra": {"a": NESTED}}, ["extra", "JSON"]),
+        ("laptop", {"name": "\ud800"}, ["name", "JSON"]),
+        ("laptop", {"steps": 10**30}, ["steps", "64 bits"]),
+        ("laptop", {"rate": 10**400}, ["rate", "finite number"]),
+        ("laptop", [4], ["parameters", "a dictionary"]),
+        (None, {}, ["scale", "None"]),
         ("huge", {}, ["scale", "huge", *SCALES]),
     ],
 )
@@ -125,6 +180,35 @@ def test_wrong_input_is_one_line_and_writes_nothing(page, tmp_path, scale, value
     message = str(error.value)
     assert "\n" not in message and all(word in message for word in words)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "values", [{"page": 5}, {"out": None}, {"out": "a\0"}, {"threads": 0}, {"threads": 2.5}]
+)
+def test_arguments_of_a_run_have_their_types(page, tmp_path, values):
+    [name] = values
+    with pytest.raises(ValueError, match=f"^{name}: [^\n]*not allowed"):
+        run_page(**{"page": page, "out": tmp_path / "out", **values})
+    assert not (tmp_path / "out").exists()
+
+
+def test_paths_may_begin_at_the_home_folder(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert page_path("~/pages/page.py") == page
+    [run] = plan("~/pages/page.py", {}, "~/out")
+    assert run.page == page and run.folder.parent == tmp_path / "out" / "page"
+
+
+def test_a_notebook_is_not_a_page_and_the_message_says_what_to_do(tmp_path):
+    (tmp_path / "a.ipynb").write_text("{}")
+    with pytest.raises(ValueError, match=r"a.ipynb' is a notebook; .*jupytext --to py:percent a.ipynb"):
+        run_page(tmp_path / "a.ipynb", tmp_path / "out")
+
+
+def test_a_package_without_pages_says_so(monkeypatch):
+    monkeypatch.setattr("dmmd_lite.pages.source.source_root", lambda: None)
+    with pytest.raises(ValueError, match="'coins' does not exist; .*path of a page script.*has no pages"):
+        page_path("coins")
 
 
 def test_unknown_page_lists_the_pages(tmp_path):
@@ -162,16 +246,16 @@ def test_command_line_refuses_in_one_line_with_code_2(page, tmp_path, capsys, mo
 
 
 def test_command_line_values_are_literals_where_they_can_be():
-    texts = ["4", "0.5", "true", "False", "[1, 2]", "{'a': 1}", '"4"', "plain words", "None"]
+    texts = ["4", "0.5", "true", "False", "[1, 2]", "{'a': 1}", '"4"', "plain words", "None", "[" * 5000]
     assert [parse_value(text) for text in texts] == [
-        4, 0.5, True, False, [1, 2], {"a": 1}, "4", "plain words", None
+        4, 0.5, True, False, [1, 2], {"a": 1}, "4", "plain words", None, "[" * 5000
     ]  # fmt: skip
 
 
 def test_a_run_writes_notebook_and_records_and_is_reused(page, tmp_path):
     out = tmp_path / "out"
     notebook = run_page(page, out, "smoke")
-    assert sorted(path.name for path in out.iterdir()) == ["page.ipynb", "page.json"]
+    assert sorted(path.name for path in out.iterdir()) == [".page.lock", "page.ipynb", "page.json"]
     saved = json.loads((out / "page.json").read_text())
     assert saved["records"] == [{"name": "steps", "value": 2, "rate": "float", "scale": "smoke"}]
     assert saved["folder"] == "pages" and saved["threads"] == "1"
@@ -191,11 +275,46 @@ def test_a_run_writes_notebook_and_records_and_is_reused(page, tmp_path):
     with pytest.raises(PageError, match="^page page: RuntimeError: the page says no"):
         run_page(page, out, "smoke", {"name": "fail"})
     assert notebook.stat().st_mtime_ns == stamp, "a failed run touched the good one"
-    assert sorted(path.name for path in out.iterdir()) == ["page.failed.ipynb", "page.ipynb", "page.json"]
+    files = [".page.lock", "page.failed.ipynb", "page.ipynb", "page.json"]
+    assert sorted(path.name for path in out.iterdir()) == files
 
     assert up_to_date(page, out, "smoke") and not up_to_date(page, out, "gpu")
     (out / "page.json").unlink()
     assert not up_to_date(page, out, "smoke"), "a run without its records counts as complete"
+
+
+TEXT = "quote \" and ' and \\\\ and {brace}\nline two\ttab \u2028 é 😀 $(x) %d"
+
+
+def test_a_copied_page_of_another_kernel_runs_here_and_leaves_the_records_of_the_original(page, tmp_path):
+    """Colab, VS Code and conda name kernels that this machine may not have."""
+    out = tmp_path / "out"
+    run_page(page, out)
+    before = (out / "page.json").read_bytes()
+    head = "# ---\n# jupyter:\n#   kernelspec: {display_name: R, language: R, name: ir}\n# ---\n"
+    copied = page.with_name("copied.py")
+    copied.write_text(
+        head + SOURCE.split("# ---\n")[2] + '\nsave_records("page", [{"name": name, "value": extra}])\n'
+    )
+    values = {
+        "name": TEXT,
+        "extra": {TEXT: [TEXT, -0.0, 1e300, None, True, {}], "": 2**63},
+        "steps": -(2**63),
+    }
+    run_page(copied, out, parameters=values)
+    saved = json.loads((out / "copied.json").read_text())
+    assert saved["page"] == "copied" and saved["records"] == [{"name": TEXT, "value": values["extra"]}]
+    assert (out / "page.json").read_bytes() == before
+    assert json.loads((out / "copied.ipynb").read_text())["metadata"]["dmmd_lite"]["parameters"] == values
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    ["{name: python3, display_name: Python 3}", "{display_name: .venv, language: python, name: venv}"],
+)
+def test_a_page_has_this_kernel_whatever_tool_wrote_it(page, kernel):
+    page.write_text(f"# ---\n# jupyter:\n#   colab: {{}}\n#   kernelspec: {kernel}\n# ---\n# %%\n1\n")
+    assert read_page(page).metadata.kernelspec == KERNEL
 
 
 @pytest.mark.parametrize("form", ["address", "pipe"])
@@ -247,6 +366,39 @@ def test_fingerprint_follows_what_the_output_depends_on(page, tmp_path, monkeypa
     assert fingerprint(page, "smoke", {"steps": 2}) == marks[-1]
 
 
+@pytest.mark.slow
+def test_a_page_that_is_asked_to_stop_stops_at_once_and_leaves_nothing(page, tmp_path):
+    page.write_text(
+        SOURCE.replace("import os\n", "import os, time\nopen('begun', 'w').close()\ntime.sleep(300)\n")
+    )
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
+        process = start_command(["page", str(page), "--out", str(tmp_path / "out")], tmp_path / "output")
+        while not page.with_name("begun").exists():
+            time.sleep(0.05)
+        page.with_name("begun").unlink()
+        os.kill(process.pid, number)
+        killed = number == signal.SIGKILL
+        assert exit_codes(process) == [-number if killed else 128 + number]
+        left = [path.name for path in (tmp_path / "out").iterdir() if path.name != ".page.lock"]
+        assert len(left) == killed, left
+        words = "" if killed else "dmmd-lite: page page: stopped, and nothing was written\n"
+        assert (tmp_path / "output").read_text() == words
+
+
+def test_a_disk_that_is_full_is_one_line_and_the_last_run_stays(page, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["page", str(page), "--out", str(out)]) == 0
+    before = contents(out)
+    capsys.readouterr()
+    with full_disk(left=3000):
+        assert main(["page", str(page), "--out", str(out), "-p", "steps", "5"]) == 1
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and "File too large" in printed
+    after = contents(out)
+    after.pop(str(out / ".page.lock")), before.pop(str(out / ".page.lock"))
+    assert after == before
+
+
 def test_records_are_saved_only_where_a_run_asks(tmp_path, monkeypatch):
     monkeypatch.delenv("DMMD_PAGE_OUT", raising=False)
     save_records("page", [])
@@ -265,8 +417,19 @@ def test_results_load_by_name(tmp_path, monkeypatch):
     write_json(tmp_path / "results" / "known.json", {"page": "known", "records": [record.to_dict()]})
     assert load_results("known") == [record]
     write_json(tmp_path / "results" / "other.json", {"page": "other", "records": [{"colour": "red"}]})
-    with pytest.raises(ValueError, match="record key: 'colour' is not allowed"):
+    with pytest.raises(ValueError, match="other.json: .*record key: 'colour' is not allowed"):
         load_results("other")
+    for content in (
+        "",
+        '{"page": "bad", "rec',
+        "[]",
+        "{}",
+        '{"records": [5]}',
+        '{"records": [{"name": "a"}]}',
+    ):
+        (tmp_path / "results" / "bad.json").write_text(content)
+        with pytest.raises(ValueError, match=r"^results: .*bad.json: [^\n]*$"):
+            load_results("bad")
     with pytest.raises(ValueError, match="'unknown'.*known"):
         load_results("unknown")
 

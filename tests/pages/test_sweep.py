@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pyarrow import parquet
 from dmmd_lite.cli import main
 from dmmd_lite.pages.sweep import plan, sweep
 from dmmd_lite.report.sweeps import swept_metrics
+from dmmd_lite.utils.files import folder_lock
 
 SOURCE = """# %% tags=["parameters"]
 number: int = 0  # which run
@@ -87,9 +89,9 @@ def gone(pid: int) -> bool:
     "arguments, words",
     [
         (["-p", "numbr", "1", "2"], ["numbr", "number"]),
-        (["-p", "number", "1", "two"], ["number", "'two'", "int"]),
-        (["-p", "number", "1", "2.5"], ["number", "2.5", "int"]),
-        (["-p", "number", "1", "-p", "rate", "fast"], ["rate", "'fast'", "float"]),
+        (["-p", "number", "1", "two"], ["number", "'two'", "whole number"]),
+        (["-p", "number", "1", "2.5"], ["number", "2.5", "whole number"]),
+        (["-p", "number", "1", "-p", "rate", "fast"], ["rate", "'fast'", "finite number"]),
         (["-p", "number"], ["number", "no value"]),
         (["-p", "number", "1", "-p", "number", "2"], ["'number'", "twice"]),
         (["-p", "rate", "1", "1.0"], ["rate=1.0", "twice"]),
@@ -193,7 +195,7 @@ def test_failed_runs_stop_no_other_and_are_named(page, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_sweep_resumes_after_it_was_killed_and_interrupted(page, tmp_path, capsys):
-    """The sweep is killed, then asked to stop, then started twice at once: every run is done once."""
+    """The sweep is killed, then asked to stop, then resumed; every run is done once."""
     out, log = tmp_path / "out", tmp_path / "log"
     arguments = ["sweep", page, "--out", out, "-p", "number", *range(6), "-p", "log", log, "-p", "wait", 1.0]
     arguments = [*map(str, arguments), "--jobs", "2"]
@@ -207,23 +209,67 @@ def test_a_sweep_resumes_after_it_was_killed_and_interrupted(page, tmp_path, cap
         assert before.items() <= notebooks(out).items(), "what was done was done again"
         kernels = [int(line.split()[1]) for line in log.read_text().splitlines()]
         wait_until(lambda pids=tuple(kernels): all(map(gone, pids)), 30)
-    assert "resume with the same command" in (tmp_path / f"output{signal.SIGINT}").read_text()
+    words = (tmp_path / f"output{signal.SIGINT}").read_text().splitlines()
+    assert len([line for line in words if "/" not in line]) == 2, "it prints more than its own lines"
+    assert "resume with the same command" in words[-1] and "Kernel died" not in "".join(words)
     assert not list(out.glob("tiny/*/*.failed.ipynb")), "an interrupted run counts as failed"
     assert parquet.read_table(out / "tiny.parquet").num_rows == 2 * len(notebooks(out))
     before, already = notebooks(out), begun(log)
     assert 0 < len(before) < 6
 
-    pair = [start_command(arguments, tmp_path / f"pair{k}") for k in range(2)]
-    assert exit_codes(*pair) == [0, 0]
+    assert main(arguments) == 0
     after = notebooks(out)
     assert len(after) == 6 and before.items() <= after.items()
     again = begun(log) - already
-    assert len(again) == again.total() == 6 - len(before), "two sweeps did the same work"
+    assert len(again) == again.total() == 6 - len(before), "what was done was done again"
     table = parquet.read_table(out / "tiny.parquet").to_pylist()
     assert sorted((row["p_number"], row["steps"]) for row in table) == [
         (n, k) for n in range(6) for k in (1, 2)
     ]
-    assert not list(out.glob("tiny/*/.tiny-*")), "a killed run left its folder"
+    assert not list(out.rglob("*.part")), "a killed run left its folder"
+
+
+@pytest.mark.parametrize("command, lock", [("page", "out/.tiny.lock"), ("sweep", "out/tiny/.lock")])
+def test_one_run_or_sweep_of_a_page_works_in_a_folder(page, tmp_path, monkeypatch, capsys, command, lock):
+    monkeypatch.chdir(tmp_path)
+    lock = tmp_path / lock
+    with folder_lock(lock.parent, lock.name), ThreadPoolExecutor(1) as another:
+        before = contents(tmp_path)
+        assert another.submit(main, [command, str(page), "--out", "out", "-p", "number", "1"]).result() == 2
+        assert contents(tmp_path) == before
+    printed = capsys.readouterr()
+    assert f"process {os.getpid()} of " in printed.err
+    assert printed.err.count("\n") == 1 and not printed.out
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "binary": b"\xff\0"}[how])
+
+
+@pytest.mark.parametrize("how", ["empty", "half", "binary"])
+def test_a_point_with_a_damaged_file_is_run_again(page, tmp_path, capsys, how):
+    grid, log = {"number": [1, 2, 3], "log": [str(tmp_path / "log")]}, tmp_path / "log"
+    target = sweep(page, grid, tmp_path / "out")
+    rows = parquet.read_table(target).select(["p_number", "value"]).to_pylist()
+    first, second, _ = sorted(notebooks(tmp_path / "out"))
+    damage(first, how)
+    damage(second.with_suffix(".json"), how)
+    sweep(page, grid, tmp_path / "out")
+    assert begun(log) == {1: 2, 2: 2, 3: 1} and "3 runs, 1 done before" in capsys.readouterr().out
+    assert parquet.read_table(target).select(["p_number", "value"]).to_pylist() == rows
+
+
+def test_a_grid_of_hundreds_of_points_is_planned_at_once(tmp_path, monkeypatch):
+    """What all points depend on, such as the code and the data, is read once."""
+    read = []
+    monkeypatch.setattr("dmmd_lite.pages.sweep.surroundings_sha256", lambda: read.append(1) or "same")
+    grid = {"sampling_seed": list(range(30)), "n": list(range(100, 110))}
+    plan("fig4_sampling_temperature", grid, tmp_path)
+    start = time.process_time()
+    runs = plan("fig4_sampling_temperature", grid, tmp_path)
+    assert len(runs) == 300 and len(read) == 2
+    assert time.process_time() - start < 1
 
 
 MISSING = """# %% tags=["parameters"]
