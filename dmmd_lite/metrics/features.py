@@ -176,7 +176,7 @@ def _read_classifier(name: str) -> tuple[Classifier, str]:
     content = weights.read_bytes()
     digest = sha256_of(content)
     try:
-        if json.loads(provenance.read_text())["sha256"] != digest:
+        if json.loads(provenance.read_text(encoding="utf-8"))["sha256"] != digest:
             raise ValueError("sha256 differs from the one recorded")
         state = {key: value.float() for key, value in load(content).items()}
         sizes = len(state["out.bias"]), len(state["mean"])

@@ -178,8 +178,8 @@ def train_recipe(
         validator(task)  # an unknown name is refused before any data are read
     out, (rank, processes) = check("out", out, str | Path), rank_and_size()
     judge = get_recipe(judge_of(recipe.world), recipe.scale) if recipe.validation == JUDGED else None
+    task.world.prepare({recipe.split, "valid"} if recipe.validation else {recipe.split})
     with folder_lock(out) if rank == 0 else nullcontext():
-        task.world.prepare({recipe.split, "valid"} if recipe.validation else {recipe.split})
         validate = validate or validator_of(task, device)
         method, player = method_of(task, seed, device)
         made = machine(device)

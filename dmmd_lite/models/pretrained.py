@@ -76,7 +76,7 @@ def save_pretrained(
     with atomic_files(folder / CONFIG, CONFIG) as part:
         save_model(model.denoiser.network, str(part / WEIGHTS), {"format": "pt"})  # weights may be tied
         config["sha256"] = sha256_of(part / WEIGHTS)
-        (part / CONFIG).write_text(json_text(config))
+        (part / CONFIG).write_text(json_text(config), encoding="utf-8")
         (part / CARD).write_text(card, encoding="utf-8")
     return folder
 

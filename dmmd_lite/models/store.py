@@ -65,7 +65,7 @@ def save_model(path: Path, task: Task, result: TrainingResult, player: str, seed
     with atomic_files(path, facts_file.name) as folder:
         save_file(weights, folder / weights_file.name)
         facts["sha256"] = sha256_of(folder / weights_file.name)
-        (folder / facts_file.name).write_text(json_text(facts))
+        (folder / facts_file.name).write_text(json_text(facts), encoding="utf-8")
 
 
 def read_model(path: Path, device: torch.device | str = "cpu") -> Model:

@@ -124,7 +124,7 @@ def build_site(scale: str, root: Path) -> Path:
     site = root / "_build" / ("html" if scale == "laptop" else f"html-{scale}")
     stage, files = root / "_build" / "stage" / scale, _site_files(root, scale)
     stamp, mark = stage / "fingerprint", _mark(files)
-    if not (site / "index.html").exists() or not stamp.exists() or stamp.read_text() != mark:
+    if not (site / "index.html").exists() or not stamp.exists() or stamp.read_text(encoding="utf-8") != mark:
         shutil.rmtree(stage, ignore_errors=True)
         for name, source in files.items():
             _put(source, stage / name, root)

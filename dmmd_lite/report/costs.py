@@ -71,7 +71,7 @@ def costs_of_released() -> DataFrame:
     """Return what training the released models took: time, machine, date, operations per second."""
     rows = {}
     for path in sorted((data_dir() / "models").glob("*.json")):
-        facts = json.loads(path.read_text())
+        facts = json.loads(path.read_text(encoding="utf-8"))
         if "role" not in facts["recipe"]:  # this file belongs to a feature extractor
             continue
         recipe, training = Recipe.from_dict(facts["recipe"]), facts["training"]

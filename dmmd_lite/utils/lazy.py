@@ -21,7 +21,7 @@ def lazy(package: str, file: str, old: dict[str, str] | None = None) -> tuple[Ca
     file: the package's `__init__.py`.
     old: names of an older version -> what they are called now (see `moved`).
     """
-    tree = ast.parse(Path(file).read_text())
+    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
     blocks = (n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
     where = {alias.name: node.module for block in blocks for node in block.body for alias in node.names}
     PLACES[package] = where

@@ -37,7 +37,7 @@ def commit() -> str:
 
     def git(*args):
         command = ["git", "-C", str(root), *args]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
 
     try:
         if root is None or Path(git("rev-parse", "--show-toplevel")) != root:

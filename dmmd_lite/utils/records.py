@@ -204,7 +204,9 @@ def save_records(page: str, records: Iterable[Record | dict], **extra) -> None:
 def read_records(path: Path) -> list[Record]:
     """Read a file of records. ValueError, which names the file, where it is damaged or has an unknown key."""
     try:
-        return [Record.from_dict(values) for values in json.loads(path.read_text("utf-8"))["records"]]
+        return [
+            Record.from_dict(values) for values in json.loads(path.read_text(encoding="utf-8"))["records"]
+        ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"results: {path}: it is damaged or of another version ({error})") from None
 

@@ -3,7 +3,7 @@
 from functools import cache
 from inspect import signature
 
-from dmmd_lite.utils.checks import checked
+from dmmd_lite.utils.checks import checked, shown
 from dmmd_lite.worlds.base import RESERVED, World
 from dmmd_lite.worlds.corpora import books, books27, openwebtext, text_world
 from dmmd_lite.worlds.digits import Digits
@@ -47,7 +47,7 @@ def get_world(name: str) -> World:
     """
     base, at, levels = name.partition("@")
     if base not in WORLDS:
-        raise ValueError(f"world: {name!r} is not allowed; choose one of {sorted(WORLDS)}")
+        raise ValueError(f"world: {shown(name)} is not allowed; choose one of {sorted(WORLDS)}")
     return image_world(base, int(levels) if levels.isdecimal() else levels) if at else WORLDS[base]()
 
 
@@ -60,5 +60,5 @@ def with_levels() -> list[str]:
 def image_world(name: str, levels: Levels) -> ImageWorld:
     """Make an image world with 2 to 256 levels, which `get_world` knows as NAME@LEVELS."""
     if name not in with_levels():
-        raise ValueError(f"world: {name!r} is not allowed with levels; choose one of {with_levels()}")
+        raise ValueError(f"world: {shown(name)} is not allowed with levels; choose one of {with_levels()}")
     return WORLDS[name](levels, f"{name}@{levels}")

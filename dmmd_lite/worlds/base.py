@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmmd_lite.utils.checks import CountOrZero, checked
+from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.rng import generator_for
 
 RESERVED: set[str] = set()  # names of the package's worlds, filled by `dmmd_lite.worlds`
@@ -86,7 +86,7 @@ def check_own_name(name: str) -> None:
 
 
 @checked
-def chosen(sequences: Tensor, num: CountOrZero) -> Tensor:
+def chosen(sequences: Tensor, num: Count) -> Tensor:
     """Choose `num` of some sequences [n, L] at random, or all in random order; always the same ones."""
     return sequences[torch.randperm(len(sequences), generator=generator_for("cpu", REFERENCE_SEED))[:num]]
 

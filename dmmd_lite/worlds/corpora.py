@@ -20,11 +20,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dmmd_lite.utils.checks import Count, Name, check_choice, checked
+from dmmd_lite.utils.checks import Count, Name, check_choice, checked, shown
 from dmmd_lite.utils.files import made_once, sha256_of, sha256_of_json, write_tensors
 from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
 from dmmd_lite.worlds.base import check_own_name
-from dmmd_lite.worlds.files import by_split, files_by_split, read_texts, split_words, warn_unread
+from dmmd_lite.worlds.files import (
+    by_split,
+    files_by_split,
+    read_texts,
+    split_words,
+    splits_in_words,
+    warn_unread,
+)
 from dmmd_lite.worlds.hub import HUB, hub_texts, not_in_data_dir, open_hub
 from dmmd_lite.worlds.text import TextWorld
 from dmmd_lite.worlds.tokenizers import TOKENIZERS
@@ -142,7 +149,7 @@ class Corpus(TextWorld):
         streams = {split: self._pack(tokens for _, tokens in lots[split]) for split in ("valid", "test")}
         for split in ("train", "judge"):
             streams[split] = self._pack(tokens for judge, tokens in train if judge == (split == "judge"))
-        where = "; ".join(f"{split}: {', '.join(source[split])}" for split in FILE_SPLITS)
+        where = splits_in_words(source)
         if not any(map(len, streams.values())):
             raise ValueError(f"{self.name}: no text ({where})")
         digest = hashlib.sha256()
@@ -214,7 +221,7 @@ def text_world(
         return Corpus(name, symbols, length, path=source, max_documents=max_documents)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
         raise ValueError(
-            f"source: {str(source)!r} is not a file, a folder or the name OWNER/SET of a set on the hub"
+            f"source: {shown(str(source))} is not a file, a folder or the name OWNER/SET of a set on the hub"
         )
     return Corpus(name, symbols, length, hub=str(source), max_documents=max_documents)
 

@@ -108,7 +108,7 @@ class Docstrings(TextWorld):
         versions = "-".join(f"{name}{number}" for name, number in self._versions.items())
         file = cache_dir() / "corpora" / f"docstrings-{versions}-{_code_hash()}.json"
         made_once(file, lambda path: write_json(path, collect()))
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
 
     @cached_property
     def _versions(self) -> dict[str, str]:

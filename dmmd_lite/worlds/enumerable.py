@@ -5,6 +5,7 @@ import itertools
 import torch
 from torch import Tensor
 
+from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.rng import categorical
 from dmmd_lite.worlds.base import ExactWorld
 
@@ -19,7 +20,8 @@ class EnumerableWorld(ExactWorld):
         self.outcomes, self.symbols = outcomes, symbols
         self.probs = torch.as_tensor(probs, dtype=torch.float64)
 
-    def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
+    @checked
+    def sample(self, num: Count, generator: torch.Generator, split: str = "train") -> Tensor:
         """Draw `num` independent samples [num, L]; all splits have the same distribution."""
         log_p = self.probs.log().to(generator.device).expand(num, -1)
         return self.outcomes.to(generator.device)[categorical(log_p, generator)]

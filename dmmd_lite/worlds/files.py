@@ -48,6 +48,12 @@ def by_split(what: str, names: Iterable[str]) -> dict[str, list[str]]:
     return {split: chosen for split, chosen in parts.items() if chosen}
 
 
+def splits_in_words(names: dict[str, list[str]]) -> str:
+    """Say what every split is made of, in the order of `SPLIT_WORDS`; file names may hold any bytes."""
+    words = "; ".join(f"{split}: {', '.join(names[split])}" for split in SPLIT_WORDS)
+    return words.encode(errors="backslashreplace").decode()
+
+
 def files_by_split(path: Path) -> dict[str, list[Path]]:
     """Find a file, or all data files directly in a folder, by split.
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from dmmd_lite.utils.checks import Between
+from dmmd_lite.utils.checks import Between, Count, checked, shown
 from dmmd_lite.utils.rng import integers
 from dmmd_lite.worlds.base import World, chosen
 
@@ -61,13 +61,15 @@ class ImageWorld(World):
         self.stored(split)
         return self.parts[split][1]
 
+    @checked
     def prepare(self, splits: Iterable[str]) -> None:
         """Read all images."""
         for split in splits:
             self._check(split)
         _ = self.parts
 
-    def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
+    @checked
+    def sample(self, num: Count, generator: torch.Generator, split: str = "train") -> Tensor:
         """Draw `num` images, int64 [num, L], on the generator's device: with replacement, or fresh ones."""
         self._check(split)
         if self.endless and split == "train":
@@ -81,7 +83,8 @@ class ImageWorld(World):
         images = self.stored(split)
         return images if num is None else chosen(images, num)
 
-    def training_images(self, num: int, generator: torch.Generator) -> Tensor:
+    @checked
+    def training_images(self, num: Count, generator: torch.Generator) -> Tensor:
         """Return `num` different training images [num, L], or all in their order where there are no more."""
         if self.endless:
             return self.draw(num, generator)[0]
@@ -90,9 +93,12 @@ class ImageWorld(World):
             return images
         return images[torch.randperm(len(images), generator=generator)[:num]]
 
+    @checked
     def _check(self, split: str) -> None:
         if split not in self.splits:
-            raise ValueError(f"split: {split!r} is not allowed for {self.name}; choose one of {self.splits}")
+            raise ValueError(
+                f"split: {shown(split)} is not allowed for {self.name}; choose one of {self.splits}"
+            )
 
 
 def quantised(values: Tensor, levels: int) -> Tensor:

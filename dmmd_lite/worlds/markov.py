@@ -32,8 +32,8 @@ class Markov(ExactWorld):
     @checked
     def __init__(self, length: Count = 64, table: Tensor | None = None):
         self.length, self.table = length, fitted_table() if table is None else table
-        self.vocab_size = len(self.table)
         _check_table(self.table)
+        self.vocab_size = len(self.table)
         equations = torch.eye(self.vocab_size, dtype=torch.float64) - self.table.T
         equations[-1] = 1  # pi = pi P in all rows follows from all but one; this row makes pi sum to 1
         last = torch.zeros(self.vocab_size, dtype=torch.float64)
@@ -42,8 +42,9 @@ class Markov(ExactWorld):
         if failed:
             raise ValueError("table: the chain has more than one stationary distribution")
 
+    @checked
     def sample(
-        self, num: int, generator: torch.Generator, split: str = "train", length: int | None = None
+        self, num: Count, generator: torch.Generator, split: str = "train", length: Count | None = None
     ) -> Tensor:
         """Draw `num` independent samples [num, L] on the generator's device; all splits are the same."""
         log_table = self.table.log().to(generator.device)
@@ -103,7 +104,7 @@ def _check_table(table: Tensor) -> None:
 
 def read_fit() -> dict:
     """Read the data file: counts [27][27] of symbol pairs, the smoothing to add, and where they come from."""
-    return json.loads((data_dir() / DATA_FILE).read_text())
+    return json.loads((data_dir() / DATA_FILE).read_text(encoding="utf-8"))
 
 
 def fitted_table() -> Tensor:

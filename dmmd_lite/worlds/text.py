@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from dmmd_lite.utils.checks import Count, checked, shown
 from dmmd_lite.utils.rng import integers
 from dmmd_lite.worlds.base import MAX_REFERENCES, World, chosen, strings
 
@@ -53,10 +54,13 @@ class TextWorld(World):
         """The tokens of every split, [tokens]."""
         raise NotImplementedError
 
+    @checked
     def stream(self, split: str) -> Tensor:
         """Return the tokens of one split. ValueError for an unknown split or one shorter than a sequence."""
         if split not in self.splits:
-            raise ValueError(f"split: {split!r} is not allowed for {self.name}; choose one of {self.splits}")
+            raise ValueError(
+                f"split: {shown(split)} is not allowed for {self.name}; choose one of {self.splits}"
+            )
         stream = self.streams[split]
         if len(stream) < self.length:
             raise ValueError(
@@ -64,12 +68,14 @@ class TextWorld(World):
             )
         return stream
 
+    @checked
     def prepare(self, splits: Iterable[str]) -> None:
         """Read the streams of `splits`; errors as for `stream`."""
         for split in splits:
             self.stream(split)
 
-    def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
+    @checked
+    def sample(self, num: Count, generator: torch.Generator, split: str = "train") -> Tensor:
         """Draw `num` windows that begin anywhere in a split, [num, L], on the generator's device."""
         windows = self.stream(split).unfold(0, self.length, 1)
         starts = integers(len(windows), (num,), generator)

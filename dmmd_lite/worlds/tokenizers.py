@@ -1,5 +1,7 @@
 """Tokenizers of text: the 27 symbols, and GPT-2's byte pairs from its two files."""
 
+import re
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from dmmd_lite.worlds.hub import HUB, not_in_data_dir
 from dmmd_lite.worlds.text import SYMBOLS, encode_symbols, show_symbols, to_symbols
 
 TOKENIZER_FOLDER, TOKENIZER_FILES = "gpt2_tokenizer", ("vocab.json", "merges.txt")
+BATCH, PIECE = 256, 10_000  # pieces of text encoded together, and their length in characters
 END_OF_TEXT = "<|endoftext|>"
 
 
@@ -79,13 +82,31 @@ class GPT2Tokens:
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
         """Encode every text, uint16 [tokens]; the library uses all cores."""
-        end = self._tokenizer.token_to_id(END_OF_TEXT)
-        encoded = self._tokenizer.encode_batch(texts)
-        return [np.array([*one.ids, end], self.dtype) for one in encoded]
+        end = np.array([self._tokenizer.token_to_id(END_OF_TEXT)], self.dtype)
+        pieces, tokens = (
+            [(i, piece) for i, text in enumerate(texts) for piece in _pieces(text)],
+            [[] for _ in texts],
+        )
+        for first in range(0, len(pieces), BATCH):
+            batch = pieces[first : first + BATCH]
+            encoded = self._tokenizer.encode_batch([piece for _, piece in batch])
+            for (i, _), one in zip(batch, encoded, strict=True):
+                tokens[i].append(np.array(one.ids, self.dtype))
+        return [np.concatenate([*parts, end]) for parts in tokens]
 
     def show(self, tokens: Tensor) -> list[str]:
         """Write tokens [B, L] as one string a sequence; a character cut at an end becomes U+FFFD."""
         return self._tokenizer.decode_batch(tokens.tolist(), skip_special_tokens=False)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a long text where GPT-2's tokenizer always cuts: before a single space between two words."""
+    start = 0
+    while start < len(text):
+        found = re.compile(r"(?<=\w) (?=\w)").search(text, start + PIECE)
+        end = found.start() if found else len(text)
+        yield text[start:end]
+        start = end
 
 
 TOKENIZERS = {"letters": Letters, "gpt2": GPT2Tokens}

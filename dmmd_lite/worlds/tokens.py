@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmmd_lite.utils.checks import MAXIMUM, Between, Count, Name, check_choice, checked
+from dmmd_lite.utils.checks import MAXIMUM, Between, Count, Name, check_choice, checked, shown
 from dmmd_lite.utils.rng import integers
 from dmmd_lite.worlds.base import MAX_REFERENCES, World, check_own_name, chosen
-from dmmd_lite.worlds.files import SPLIT_WORDS, by_split
+from dmmd_lite.worlds.files import SPLIT_WORDS, by_split, splits_in_words
 
 HELD_OUT = 0.1  # share of the training sequences that replaces each missing part, "valid" and "test"
 SPLIT_SEED = 0
+WHOLE = {getattr(torch, f"{kind}int{bits}") for kind in ("", "u") for bits in (8, 16, 32, 64)}
 VocabSize = Annotated[int, Between(2, MAXIMUM)]
 Shape = tuple[Count, Count, Count]
 MAX_FEATURES = 32_768  # of sequences compared by their one-hot tokens; 260 MB for a thousand sequences
@@ -28,6 +29,7 @@ class TokensWorld(World):
     Args:
     parts: tokens [n, L] of every split.
     symbols: the characters that tokens stand for, one each; "" where they are shown as numbers.
+    source: what every split is made of, in words.
     """
 
     extractor = "one-hot"
@@ -41,15 +43,18 @@ class TokensWorld(World):
         length: Count,
         image_shape: Shape | None = None,
         symbols: str = "",
+        source: str = "",
     ):
         if image_shape is not None and math.prod(image_shape) != length:
             raise ValueError(
                 f"image_shape: {image_shape!r} is not allowed; (height, width, channels) of {length} tokens"
             )
         if symbols and len(symbols) != vocab_size:
-            raise ValueError(f"symbols: {symbols!r} is not allowed; it must have {vocab_size} characters")
+            raise ValueError(
+                f"symbols: {shown(symbols)} is not allowed; it must have {vocab_size} characters"
+            )
         self.name, self.vocab_size, self.length = name, vocab_size, length
-        self.image_shape, self.parts, self.symbols = image_shape, parts, symbols
+        self.image_shape, self.parts, self.symbols, self.source = image_shape, parts, symbols, source
 
     @property
     def traits(self) -> frozenset[str]:
@@ -57,14 +62,16 @@ class TokensWorld(World):
         few = self.length * self.vocab_size <= MAX_FEATURES
         return frozenset({"features"} if few else ())
 
+    @checked
     def split(self, split: str) -> Tensor:
         """Return all sequences of a split, [n, L]. ValueError where the world has no such split."""
-        if split not in list(self.parts):
+        if split not in self.parts:
             known = list(self.parts) or "nothing, as the data did not come with the model"
-            raise ValueError(f"split: {split!r} is not allowed for {self.name}; it has {known}")
+            raise ValueError(f"split: {shown(split)} is not allowed for {self.name}; it has {known}")
         return self.parts[split]
 
-    def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
+    @checked
+    def sample(self, num: Count, generator: torch.Generator, split: str = "train") -> Tensor:
         """Draw `num` sequences with replacement, [num, L], on the generator's device."""
         x = self.split(split)
         picked = integers(len(x), (num,), generator)
@@ -76,11 +83,12 @@ class TokensWorld(World):
 
     @cached_property
     def provenance(self) -> dict:
-        """The number of sequences and the SHA-256 of all of them."""
+        """The number of sequences, the SHA-256 of all of them, and what the splits are made of."""
         digest = hashlib.sha256()
         for split, x in self.parts.items():
             digest.update(f"{split} {tuple(x.shape)} ".encode() + x.cpu().numpy().tobytes())
-        return {"sequences": sum(map(len, self.parts.values())), "tokens_sha256": digest.hexdigest()}
+        num = sum(map(len, self.parts.values()))
+        return {"sequences": num, "tokens_sha256": digest.hexdigest(), "tokens_source": self.source}
 
 
 @checked
@@ -124,11 +132,13 @@ def tokens_world(
         x = x[torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(len(x)))]
         cut = x.split([len(x) - held * len(missing), *[held] * len(missing)])
         parts |= dict(zip(["train", *missing], cut, strict=True))
+        names |= dict.fromkeys(missing, ["a tenth of train"])
     low, high = (int(getattr(torch.cat([x.flatten() for x in parts.values()]), f)()) for f in ("min", "max"))
     vocab_size = high + 1 if vocab_size is None else vocab_size
     if low < 0 or high >= vocab_size:
         raise ValueError(f"tokens: {low} … {high} is not allowed; they must lie in 0 … {vocab_size - 1}")
-    return TokensWorld(name, parts, vocab_size, lengths.pop(), image_shape, symbols)
+    source = splits_in_words(names)
+    return TokensWorld(name, parts, vocab_size, lengths.pop(), image_shape, symbols, source)
 
 
 def _as_tokens(source, column: str) -> Tensor:
@@ -137,11 +147,14 @@ def _as_tokens(source, column: str) -> Tensor:
         check_choice("column", column, source.column_names or [])
         source = source.with_format(None)[column]
     try:
-        x = source if isinstance(source, Tensor) else torch.from_numpy(np.asarray(source[:]))
-        found = f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}"
-    except (TypeError, ValueError, RuntimeError, LookupError):  # ragged lists, strings, other objects
-        x, found = torch.empty(0), f"a {type(source).__name__} of something else"
-    if x.ndim != 2 or 0 in x.shape or x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+        x = source if isinstance(source, Tensor) else np.asarray(source[:])
+    except (TypeError, ValueError, RuntimeError, LookupError):  # ragged lists, numbers, other objects
+        x = np.array(None)
+    if isinstance(x, np.ndarray) and x.dtype.kind in "iu":
+        x = torch.from_numpy(x.astype(np.int64))
+    whole = isinstance(x, Tensor) and x.dtype in WHOLE and x.layout == torch.strided and not x.is_meta
+    if not whole or x.ndim != 2 or 0 in x.shape:
+        found = f"{type(source).__name__} of {str(x.dtype).removeprefix('torch.')} {list(x.shape)}"
         raise ValueError(
             f"tokens: {found} is not allowed; they must be whole numbers [N, L], all of one length"
         )

@@ -3,6 +3,7 @@
 import json
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
@@ -73,6 +74,25 @@ def test_a_set_keeps_its_own_parts(pairs):
     )
     some = tokens_world("pairs", DatasetDict({name: rows[name] for name in ("train", "test")}), column="x")
     assert torch.equal(some.split("test"), parts["test"]) and len(some.split("train")) == 180
+    assert some.provenance["tokens_source"] == "train: train; valid: a tenth of train; test: test"
+
+
+@pytest.mark.parametrize("name", ["dev", "val", "Validation", "my_valid.2"])
+def test_parts_are_splits_by_whole_words(pairs, name):
+    shards = {"train_a": pairs[:100], "train-b": pairs[100:200], name: pairs[200:]}
+    world = tokens_world("pairs", shards)
+    assert torch.equal(world.split("valid"), pairs[200:])
+    assert len(world.split("train")) == 180 and len(world.split("test")) == 20
+    assert (
+        world.provenance["tokens_source"] == f"train: train_a, train-b; valid: {name}; test: a tenth of train"
+    )
+
+
+def test_arrays_of_any_layout_are_read(pairs):
+    rows = pairs.numpy()
+    kinds = [rows[:, ::-1][:, ::-1], rows.astype(">i2"), rows.astype(np.uint64), np.asfortranarray(rows)]
+    expected = tokens_world("pairs", pairs).provenance
+    assert all(tokens_world("pairs", kind).provenance == expected for kind in kinds)
 
 
 def test_samples_are_rows_of_the_split_and_can_be_shown(world, pairs, rng):
@@ -90,8 +110,8 @@ def test_samples_are_rows_of_the_split_and_can_be_shown(world, pairs, rng):
         (("digits", [[1, 2]] * 9), "name: 'digits'"),
         (("", [[1, 2]] * 9), "name: ''"),
         (("mine", [[1, 2], [1]] * 9), "tokens: .*one length"),
-        (("mine", [1, 2, 3]), r"tokens: int64 \[3\]"),
-        (("mine", [[0.5, 1.0]] * 9), "tokens: float64"),
+        (("mine", [1, 2, 3]), r"tokens: list of int64 \[3\]"),
+        (("mine", [[0.5, 1.0]] * 9), "tokens: list of float64"),
         (("mine", [["a", "b"]] * 9), "tokens: "),
         (("mine", [[-1, 2]] * 9), "tokens: -1 … 2"),
         (("mine", [[1, 2]] * 9, 2), "tokens: 1 … 2 .* 0 … 1"),
@@ -99,6 +119,12 @@ def test_samples_are_rows_of_the_split_and_can_be_shown(world, pairs, rng):
         (("mine", [[1, 2]] * 2), "tokens: 2 sequences"),
         (("mine", Dataset.from_dict({"text": ["a"]})), "column: 'tokens' .*'text'"),
         (("mine", {"test": [[1, 2]] * 9}), "parts .*'train'"),
+        (("mine", {"train": [[1, 2]] * 9, "latest": [[1, 2]] * 9}), r"parts \['latest'\]"),
+        (("mine", {"train": [[1, 2]] * 9, "test_dev": [[1, 2]] * 9}), r"parts \['test_dev'\]"),
+        (("mine", {1: [[1, 2]] * 9}), r"parts \['1'\]"),
+        (("mine", [[10**30, 1]] * 9), "tokens: list of object"),
+        (("mine", Dataset.from_dict({"tokens": [None, None]})), "tokens: Column of object"),
+        (("mine", torch.zeros(9, 2).long().to_sparse()), "tokens: Tensor of int64"),
         (("mine", {"train": [[1, 2]] * 9, "test": [[1]] * 9, "valid": [[1]] * 9}), r"lengths \[1, 2\]"),
     ],
 )

@@ -138,6 +138,12 @@ def test_nothing_is_unpickled():
             assert not unsafe.search(path.read_text()), path.name
 
 
+def test_text_is_utf_8_in_every_locale():
+    implicit = re.compile(r"\.read_text\(\)|\.write_text\((?!.*utf-8)|\bopen\(\"[raw]t?\"\)|\btext=True")
+    for path in (ROOT / "dmmd_lite").rglob("*.py"):
+        assert not implicit.search(path.read_text("utf-8")), path.name
+
+
 def test_no_file_names_a_machine_or_an_index():
     folders = re.compile(r"(?<![\w.:/])/(home|Users|root|work|mnt|scratch)/\w|[A-Z]:\\Users")
     index = re.compile(r"index-url|--find-links|pypi\.org|download\.pytorch")

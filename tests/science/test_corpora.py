@@ -22,7 +22,7 @@ from dmmd_lite.models.loading import train_recipe
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.recipes.cost import cost
 from dmmd_lite.utils.scales import SCALES
-from dmmd_lite.worlds import corpora, get_world
+from dmmd_lite.worlds import corpora, get_world, tokenizers
 from dmmd_lite.worlds.corpora import Corpus, books, books27, openwebtext, text_world
 from dmmd_lite.worlds.tokenizers import END_OF_TEXT
 
@@ -306,6 +306,30 @@ def test_other_formats_are_refused(folder, tmp_path, name):
         ValueError, match="^path: .* holds no file; it must hold one kind of .*, text and JSON also"
     ):
         text_world("own", tmp_path / name).stream("train")
+
+
+def test_pieces_of_long_texts_are_tokenised_as_the_whole(folder, monkeypatch):
+    draw, tokenizer = random.Random(0), books().tokenizer
+    texts = ["".join(draw.choice("on e1'st\n\t  é,.漢\xa0_") for _ in range(3000)) for _ in range(5)]
+    texts += ["", " ", " ".join(documents("own", 50))]
+    whole = tokenizer.encode(texts)
+    monkeypatch.setattr(tokenizers, "PIECE", 7)
+    monkeypatch.setattr(tokenizers, "BATCH", 3)
+    assert all(np.array_equal(x, y) for x, y in zip(tokenizer.encode(texts), whole, strict=True))
+
+
+def test_text_is_utf_8_in_every_locale(folder, tmp_path):
+    (tmp_path / "a.txt").write_text("déjà vu\n\n" * 100, encoding="utf-8")
+    (tmp_path / "a.jsonl").write_text('{"text": "déjà vu"}\n' * 100, encoding="utf-8")
+    script = (
+        "from dmmd_lite.worlds import get_world, text_world\n"
+        "for name in ('a.txt', 'a.jsonl'):\n"
+        f"    assert text_world('a', {str(tmp_path)!r} + '/' + name, 'gpt2', 4).split('test').max() > 0\n"
+        "get_world('markov'), get_world('coins')"
+    )
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", script], env=plain, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_line_of_many_megabytes(folder, tmp_path):
