@@ -12,12 +12,23 @@ from pathlib import Path
 
 import dmmd_lite
 from dmmd_lite.pages.source import parse_value
-from dmmd_lite.utils.checks import check_choice, check_whole
+from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, Seed, check, check_choice
 from dmmd_lite.utils.errors import Failure, memory_ran_out
 from dmmd_lite.utils.files import atomic_write, write_text
 from dmmd_lite.utils.signals import Interrupted
 
 SAMPLE_ENDINGS = (".npz", ".png", ".txt")
+OPTIONS = {  # what the options of all commands may be
+    "out": str | Path,
+    "seed": Seed,
+    "train_seed": Seed,
+    "steps": Count | None,
+    "num": Count | None,
+    "temperature": PositiveOrZero,
+    "top_p": PositiveFraction,
+    "jobs": Count | None,
+    "threads": Count,
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     try:
         arguments = make_parser().parse_args(argv)
+        for name in vars(arguments).keys() & OPTIONS.keys():
+            setattr(arguments, name, check(name, getattr(arguments, name), OPTIONS[name]))
         arguments.run(arguments)
         return 0
     except ValueError as error:
@@ -63,7 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     p = command("train", _train, "train a recipe in a folder; run again to resume")
     p.add_argument("recipe")
-    p.add_argument("--out", required=True, type=Path, help="folder of the run")
+    p.add_argument("--out", required=True, help="folder of the run")
     p.add_argument("--scale", default="laptop")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -72,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     p = command("sample", _sample, "draw samples to a .npz, .png or .txt file")
     _add_sampling(p)
-    p.add_argument("--out", required=True, type=Path)
+    p.add_argument("--out", required=True)
 
     p = command("evaluate", _evaluate, "measure a model; prints one record a metric")
     _add_sampling(p)
@@ -90,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("page")
     p.add_argument("--scale", default="laptop")
     p.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters")
-    p.add_argument("--out", required=True, type=Path)
+    p.add_argument("--out", required=True)
 
     p = command("book", _book, "run every page that needs it and build the site")
     p.add_argument("--scale", default="laptop")
@@ -104,7 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
     where.add_argument("--jobs", type=int, help="runs at a time; default: as many as there are cores for")
     where.add_argument("--cluster", help="address of a Dask scheduler, tcp://HOST:PORT")
     p.add_argument("--threads", type=int, default=1, help="threads of one run (1)")
-    p.add_argument("--out", required=True, type=Path, help="folder of all runs and their results")
+    p.add_argument("--out", required=True, help="folder of all runs and their results")
 
     p = command("doctor", _doctor, "list what was found: devices, data, weights, versions")
     p.add_argument("--json", action="store_true")
@@ -184,13 +197,9 @@ def _load_model(arguments, check_world):
     Args:
     check_world: raises ValueError if the model's world does not suit the command.
     """
-    from dmmd_lite.denoisers.sharpening import check_sharpening
     from dmmd_lite.models.loading import load_model, recipe_of
     from dmmd_lite.worlds import get_world
 
-    check_sharpening(arguments.temperature, arguments.top_p)
-    check_whole("num", arguments.num)
-    check_whole("steps", 1 if arguments.steps is None else arguments.steps)
     arguments.device = pick_device(arguments.device)
     check_world(get_world(recipe_of(arguments.model, arguments.scale).world))
     model = load_model(arguments.model, arguments.scale, arguments.train_seed, device=arguments.device)

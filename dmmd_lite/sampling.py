@@ -28,7 +28,6 @@ from dmmd_lite.denoisers.base import (
     sequences_at_once,
 )
 from dmmd_lite.denoisers.prediction import Prediction, predict
-from dmmd_lite.denoisers.sharpening import check_sharpening
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.schedules import time_grid
 from dmmd_lite.utils.checks import check_whole
@@ -79,7 +78,6 @@ def sample(
     the process cannot make; NonFinitePrediction, which names the step.
     """
     check_whole("num", num)
-    check_sharpening(temperature, top_p)
     grid = time_grid(steps)
     stages, size = process.stages(length), process.num_noised(length)
     batch_size = batch_size or sequences_at_once(length, process.vocab_size)

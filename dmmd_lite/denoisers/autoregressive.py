@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from dmmd_lite.denoisers.base import NOT_FINITE, NonFinitePrediction, sequences_at_once
-from dmmd_lite.denoisers.sharpening import check_sharpening, sharpen
+from dmmd_lite.denoisers.sharpening import sharpen
 from dmmd_lite.utils.checks import check_whole
 from dmmd_lite.utils.rng import pick, uniform
 
@@ -56,7 +56,6 @@ class Autoregressive(nn.Module):
         NonFinitePrediction.
         """
         check_whole("num", num)
-        check_sharpening(temperature, top_p)
         batch_size = batch_size or sequences_at_once(length, self.vocab_size)
         sizes = [min(batch_size, num - start) for start in range(0, num, batch_size)]
         parts = []

@@ -6,15 +6,21 @@ from torch.nn.functional import log_softmax
 
 from dmmd_lite.denoisers.base import Denoiser
 from dmmd_lite.processes.base import LOG_ZERO
-from dmmd_lite.utils.checks import check_interval
+from dmmd_lite.utils.checks import PositiveFraction, PositiveOrZero, checked
 
 
 class Sharpened(Denoiser):
     """A denoiser at a temperature and top-p; with a finite delta it is the teacher of section 3.3."""
 
-    def __init__(self, denoiser: Denoiser, temperature: float = 1.0, top_p: float = 1.0, delta: float = 2.0):
+    @checked
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        temperature: PositiveOrZero = 1.0,
+        top_p: PositiveFraction = 1.0,
+        delta: PositiveOrZero = 2.0,
+    ):
         super().__init__()
-        check_sharpening(temperature, top_p)
         self.denoiser, self.temperature, self.top_p, self.delta = denoiser, temperature, top_p, delta
         self.per_position = denoiser.per_position
 
@@ -35,14 +41,13 @@ class Sharpened(Denoiser):
         return sharpen(self.denoiser.log_x(h, z, t), self.temperature, self.top_p, self.delta)
 
 
-def check_sharpening(temperature: float, top_p: float) -> None:
-    """Raise ValueError unless temperature is finite and >= 0, and 0 < top_p <= 1 (NaN is neither)."""
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"temperature: {temperature!r} is not allowed; it must be finite and at least 0")
-    check_interval("top_p", top_p, 0, 1, "(]")
-
-
-def sharpen(log_x: Tensor, temperature: float = 1.0, top_p: float = 1.0, delta: float = -LOG_ZERO) -> Tensor:
+@checked
+def sharpen(
+    log_x: Tensor,
+    temperature: PositiveOrZero = 1.0,
+    top_p: PositiveFraction = 1.0,
+    delta: PositiveOrZero = -LOG_ZERO,
+) -> Tensor:
     """Apply a temperature to log_x [B, L, V], then subtract `delta` outside the top-p set and normalise.
 
     temperature 0 puts all probability on the most likely class. The top-p set is the smallest set of most

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from dmmd_lite.denoisers.base import NOT_FINITE, NonFinitePrediction
-from dmmd_lite.denoisers.sharpening import Sharpened, check_sharpening
+from dmmd_lite.denoisers.sharpening import Sharpened
 from dmmd_lite.metrics.exact_laws import exact_metrics
 from dmmd_lite.metrics.judges import Judge
 from dmmd_lite.metrics.suite import METRICS, check_features, evaluate_samples, metrics_for, needing
@@ -91,7 +91,6 @@ def evaluate(
     num = default_num(model.recipe.scale, names) if num is None else num
     check_metrics(names, model.world)
     check_features(names, model.world, num if samples is None else len(samples.tokens), features, device)
-    check_sharpening(temperature, top_p)
     world, process = model.world, model.process
     of_laws, of_denoiser = needing(names, "law"), needing(names, "denoiser")
     drawless = sorted(metric.name for metric in [*of_laws, *of_denoiser])

@@ -7,6 +7,7 @@ they are missing, by one process at a time.
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -123,8 +124,8 @@ def cached_folder(recipe: Recipe, seed: int) -> Path:
 
 def fingerprint(recipe: Recipe) -> str:
     """Compute the SHA-256 of what a recipe says beyond the defaults, and of the recipes it rests on."""
-    defaults = Recipe("", "", "", "", "").to_dict()
-    given = {key: value for key, value in recipe.to_dict().items() if value != defaults[key]}
+    values = recipe.to_dict()
+    given = {f.name: values[f.name] for f in fields(Recipe) if values[f.name] not in (f.default, {})}
     for part in given.keys() & {"method", "training"}:
         given[part] = {key: value for key, value in given[part].items() if value is not None}
     others = [recipe.start, recipe.teacher]

@@ -40,7 +40,7 @@ Deviations
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ from dmmd_lite.objectives.progressive import Progressive, Rounds
 from dmmd_lite.objectives.terms import mean_over
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.gaussian_coupling import coupled
-from dmmd_lite.utils.checks import check_interval
+from dmmd_lite.utils.checks import Between, Count
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,9 @@ class DCDSettings(Rounds):
     earliest: minimum time at which the target network is evaluated.
     """
 
-    divergences: ClassVar[tuple[str, ...]] = ("reverse_kl", "forward_kl")
-
-    rounds: int = 5
-    earliest: float = 0.02
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_interval("earliest", self.earliest, 0, 1, "()")
+    rounds: Count = 5
+    divergence: Literal["reverse_kl", "forward_kl"] = "reverse_kl"
+    earliest: Annotated[float, Between(0, 1, "()")] = 0.02
 
 
 class DCD(Progressive):

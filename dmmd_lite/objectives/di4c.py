@@ -45,6 +45,7 @@ The distributions for all N lambdas are kept together, [B, N, L, V]; they are no
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -54,13 +55,8 @@ from dmmd_lite.denoisers.prediction import predict
 from dmmd_lite.objectives.base import MethodSpec
 from dmmd_lite.objectives.terms import divergence_between, stratified_times
 from dmmd_lite.processes.base import Process
-from dmmd_lite.utils.checks import check_choice, check_interval, check_number, check_whole
+from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, check_fields
 from dmmd_lite.utils.rng import categorical, uniform
-
-CHOICES = {
-    "delta_rule": ("constant", "log_uniform", "half"),
-    "data_shape": ("sigmoid", "linear", "constant"),
-}
 
 
 @dataclass(frozen=True)
@@ -77,23 +73,16 @@ class Di4CSettings:
     control_variate: whether C has its second sum.
     """
 
-    steps: int
-    samples: int = 4
-    delta: float = 0.05
-    delta_rule: str = "constant"
-    initial: float = 0.05
-    data_weight: float = 0.1
-    data_shape: str = "sigmoid"
+    steps: Count
+    samples: Count = 4
+    delta: PositiveFraction = 0.05
+    delta_rule: Literal["constant", "log_uniform", "half"] = "constant"
+    initial: PositiveFraction = 0.05
+    data_weight: PositiveOrZero = 0.1
+    data_shape: Literal["sigmoid", "linear", "constant"] = "sigmoid"
     control_variate: bool = True
 
-    def __post_init__(self):
-        for field, allowed in CHOICES.items():
-            check_choice(field, getattr(self, field), allowed)
-        for field in ("steps", "samples"):
-            check_whole(field, getattr(self, field))
-        for field in ("delta", "initial"):
-            check_interval(field, getattr(self, field), 0, 1, "(]")
-        check_number("data_weight", self.data_weight)
+    __post_init__ = check_fields
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ Deviations
 """
 
 from dataclasses import dataclass
-from math import inf, pi
+from math import pi
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,28 +32,26 @@ from torch.nn.functional import one_hot
 
 from dmmd_lite.denoisers.base import Denoiser, denoiser_noise, to_leave_one_out
 from dmmd_lite.denoisers.prediction import Prediction, map_chunks, predict, weighted
-from dmmd_lite.denoisers.sharpening import Sharpened, check_sharpening
+from dmmd_lite.denoisers.sharpening import Sharpened
 from dmmd_lite.objectives.base import MethodSpec
 from dmmd_lite.objectives.terms import EARLIEST, cross_entropy, soft_cross_entropy
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.gaussian_coupling import signal_of
 from dmmd_lite.processes.random_start import RandomStart
 from dmmd_lite.processes.uniform import jump_scale, others, path_divergence, rate_ratio
-from dmmd_lite.utils.checks import check_choice, check_interval, check_whole
+from dmmd_lite.utils.checks import (
+    Count,
+    Fraction,
+    Positive,
+    PositiveFraction,
+    PositiveOrZero,
+    check_fields,
+)
 from dmmd_lite.utils.lazy import moved
 from dmmd_lite.utils.rng import normal, uniform
 
 EARLIEST_POINT = 0.02  # minimum s with tau: the conversion to leave-one-out magnifies errors, see `dcd.py`
-CHOICES = {
-    "times": ("bridge", "independent", "start", "arccos"),
-    "reverse": ("posterior", "forward", "count"),
-    "target": ("hard", "soft"),
-    "form": ("cross_entropy", "reverse_kernel"),
-    "weight": ("one", "mean", "bound"),
-    "updates": ("alternating", "fused"),
-}
 Terms = dict[str, Tensor]  # values by the name of the term
-INTERVALS = {"beta": (-inf, inf, "()"), "masked": (0, 1), "smoothing": (0, 1), "tau": (0, inf, "()")}
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,8 @@ class DMMDSettings:
         linear masked noise.
     updates: "alternating" (each player has a fresh draw) or "fused" (both players update from one draw).
     auxiliary_updates: number of auxiliary updates for each generator update.
-    temperature, top_p, delta: sharpening of the teacher (section 3.3).
+    temperature, top_p, delta: sharpening of the teacher; a temperature of 0 would diverge, as hard exclusions
+        do (section 3.3).
 
     The following settings are off by default (None):
     beta: the generator's logits follow Di[M]O's gradient instead of (11), taken at the auxiliary's
@@ -87,38 +87,30 @@ class DMMDSettings:
         gradient (IDLM for uniform noise).
     """
 
-    steps: int
-    times: str = "bridge"
-    reverse: str = "posterior"
-    target: str = "hard"
+    steps: Count
+    times: Literal["bridge", "independent", "start", "arccos"] = "bridge"
+    reverse: Literal["posterior", "forward", "count"] = "posterior"
+    target: Literal["hard", "soft"] = "hard"
     anchor: bool = True
-    form: str = "cross_entropy"
-    weight: str = "one"
-    updates: str = "alternating"
-    auxiliary_updates: int = 1
-    temperature: float = 1.0
-    top_p: float = 1.0
-    delta: float = 2.0
+    form: Literal["cross_entropy", "reverse_kernel"] = "cross_entropy"
+    weight: Literal["one", "mean", "bound"] = "one"
+    updates: Literal["alternating", "fused"] = "alternating"
+    auxiliary_updates: Count = 1
+    temperature: Positive = 1.0
+    top_p: PositiveFraction = 1.0
+    delta: PositiveOrZero = 2.0
     beta: float | None = None
-    masked: float | None = None
-    smoothing: float | None = None
-    tau: float | None = None
+    masked: Fraction | None = None
+    smoothing: Fraction | None = None
+    tau: Positive | None = None
 
     def __post_init__(self):
-        for field, allowed in CHOICES.items():
-            check_choice(field, getattr(self, field), allowed)
-        for field in ("steps", "auxiliary_updates"):
-            check_whole(field, getattr(self, field))
-        check_sharpening(self.temperature, self.top_p)
-        for field, limits in INTERVALS.items():
-            if getattr(self, field) is not None:
-                check_interval(field, getattr(self, field), *limits)
+        check_fields(self)
         plain, soft = self.form == "cross_entropy", self.target == "soft"
         forward = self.reverse != "posterior"
         from_start = self.times in ("start", "arccos") and forward
         relaxed = not plain and forward and soft and not self.anchor
         rules = {  # field: (whether the other settings allow its value, what it needs)
-            "temperature": (self.temperature > 0, "a value above 0; hard exclusions diverge (section 3.3)"),
             "reverse": (forward or self.times != "independent", "times with s <= t, not 'independent'"),
             "beta": (self.beta is None or plain, "form cross_entropy"),
             "masked": (self.masked is None or from_start, "times start or arccos, reverse forward or count"),

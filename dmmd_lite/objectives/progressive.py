@@ -7,15 +7,15 @@ at the end of a round the target becomes a copy of the student's raw weights.
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from dmmd_lite.denoisers.base import Denoiser
-from dmmd_lite.objectives.terms import DIVERGENCES, clamped, divergence_between, stratified_times
+from dmmd_lite.objectives.terms import Divergence, clamped, divergence_between, stratified_times
 from dmmd_lite.processes.base import Process
-from dmmd_lite.utils.checks import check_choice, check_interval, check_whole
+from dmmd_lite.utils.checks import Between, Count, check_fields
 
 
 @dataclass(frozen=True)
@@ -28,24 +28,18 @@ class Rounds:
     steps: k, the number of sampling steps that the student is trained for.
     rounds: number of rounds.
     round_updates: loop steps of each round but the last, which lasts until the end of the training.
-    divergence: of the student from the target, one of `divergences`.
+    divergence: of the student from the target.
     clamp: minimum probability of a target; log-probabilities below its logarithm are raised to it, and not
         renormalised.
     """
 
-    divergences: ClassVar[tuple[str, ...]] = DIVERGENCES
+    steps: Count
+    rounds: Count = 7
+    round_updates: Count = 10_000
+    divergence: Divergence = "reverse_kl"
+    clamp: Annotated[float, Between(0, 1, "()")] = 1e-6
 
-    steps: int
-    rounds: int = 7
-    round_updates: int = 10_000
-    divergence: str = "reverse_kl"
-    clamp: float = 1e-6
-
-    def __post_init__(self):
-        for field in ("steps", "rounds", "round_updates"):
-            check_whole(field, getattr(self, field))
-        check_choice("divergence", self.divergence, self.divergences)
-        check_interval("clamp", self.clamp, 0, 1, "()")
+    __post_init__ = check_fields
 
     def number(self, step: int) -> int:
         """Return the round, counted from 0, that a loop step belongs to."""

@@ -54,7 +54,7 @@ from dmmd_lite.objectives.terms import stratified_times, token_nats
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.random_start import RandomStart
 from dmmd_lite.sampling import denoise
-from dmmd_lite.utils.checks import check_interval, check_whole
+from dmmd_lite.utils.checks import Count, Fraction, check_fields
 from dmmd_lite.utils.rng import generator_for, integers
 
 
@@ -75,19 +75,17 @@ class ReDiSettings:
     distill: whether the last round always trains at t = 1 (one-step students).
     """
 
-    steps: int
-    rounds: int = 2
-    round_updates: int = 10_000
-    pool_steps: int = 16
-    uses: int = 100
-    masked: float = 0.3
+    steps: Count
+    rounds: Count = 2
+    round_updates: Count = 10_000
+    pool_steps: Count = 16
+    uses: Count = 100
+    masked: Fraction = 0.3
     perturbed: bool = False
     distill: bool = False
 
     def __post_init__(self):
-        for field in ("steps", "rounds", "round_updates", "pool_steps", "uses"):
-            check_whole(field, getattr(self, field))
-        check_interval("masked", self.masked, 0, 1)
+        check_fields(self)
         if self.distill and self.perturbed:
             raise ValueError("distill: True is not allowed with perturbed, whose paths begin anywhere")
 

@@ -33,6 +33,7 @@ Deviations
 """
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -43,9 +44,10 @@ from dmmd_lite.objectives.base import MethodSpec
 from dmmd_lite.objectives.progressive import Progressive, Rounds
 from dmmd_lite.objectives.terms import EARLIEST, mean_over
 from dmmd_lite.processes.base import Process
-from dmmd_lite.utils.checks import check_choice
+from dmmd_lite.utils.checks import checked
 
-GRIDS = ("intended", "released")
+Grid = Literal["intended", "released"]
+GRIDS = get_args(Grid)
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,12 @@ class SDTTSettings(Rounds):
     grid: the times at which the two sub-steps start, "intended" or "released".
     """
 
-    grid: str = "intended"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_choice("grid", self.grid, GRIDS)
+    grid: Grid = "intended"
 
 
-def sub_step_times(t: Tensor, dt: float, grid: str = "intended") -> tuple[Tensor, Tensor]:
+@checked
+def sub_step_times(t: Tensor, dt: float, grid: Grid = "intended") -> tuple[Tensor, Tensor]:
     """Return the times [B] at which the target's two steps of length dt start, at least `EARLIEST`."""
-    check_choice("grid", grid, GRIDS)
     starts = t, t - dt
     if grid == "released":  # t c + (1 - t)(t - 2 dt) for c = 1, 0
         late = (1 - t) * (t - 2 * dt)

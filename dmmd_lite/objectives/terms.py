@@ -1,15 +1,17 @@
 """Terms that losses share: times, cross-entropies and divergences."""
 
 import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from dmmd_lite.denoisers.prediction import Prediction, map_chunks
-from dmmd_lite.utils.checks import check_choice
+from dmmd_lite.utils.checks import checked
 from dmmd_lite.utils.rng import uniform
 
-DIVERGENCES = ("reverse_kl", "forward_kl", "mse", "total_variation")
+Divergence = Literal["reverse_kl", "forward_kl", "mse", "total_variation"]
+DIVERGENCES = get_args(Divergence)
 EARLIEST = (
     1e-5  # minimum time of a loss: leave-one-out divides by 1 - alpha, which is 0 in float32 soon below
 )
@@ -57,14 +59,14 @@ def mean_over(scored: Tensor, values: Tensor) -> Tensor:
     return values.sum() / scored.sum().clamp(min=1)
 
 
-def divergence_between(divergence: str, log_x: Tensor, log_target: Tensor) -> Tensor:
+@checked
+def divergence_between(divergence: Divergence, log_x: Tensor, log_target: Tensor) -> Tensor:
     """Compute the divergence of the student's log_x from log_target, both [..., V], at every position [...].
 
     "reverse_kl" is KL(x || target) and "forward_kl" is KL(target || x), in nats. "mse" and "total_variation"
     are the mean square and the sum of absolute differences of *log*-probabilities, as in SDTT's released
     code; the second is not the distance of that name.
     """
-    check_choice("divergence", divergence, DIVERGENCES)
     difference = log_x - log_target
     match divergence:
         case "reverse_kl":

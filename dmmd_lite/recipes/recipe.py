@@ -4,17 +4,18 @@ Recipes are read from JSON strictly: an unknown or missing key and a value of an
 """
 
 import inspect
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from types import NoneType
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 from dmmd_lite.training.options import TrainingOptions
-from dmmd_lite.utils.checks import check_choice
+from dmmd_lite.utils.checks import Between, CountOrZero, Name, check, check_choice, check_fields
 
 if TYPE_CHECKING:  # functions import what needs PyTorch, so that recipes can be listed without it
     from dmmd_lite.networks.transformer import Transformer
     from dmmd_lite.worlds.base import World
 
+ROLES = ("exact", "teacher", "baseline", "judge")  # beside the distillation methods
 AUTOREGRESSIVE = "ar"  # stands in the place of a noise process for models that predict token by token
 
 
@@ -27,7 +28,7 @@ class Recipe:
     network: keyword arguments of `Transformer` beyond the symbols; empty for role "exact".
     output: the distribution that the network's logits describe (see `denoisers.base.NetworkDenoiser`).
     loss, fit_exact: for teachers, the loss and whether targets are the world's exact posteriors.
-    floor: minimum probability of exact posteriors used as teacher or target; unused without them.
+    floor: minimum probability of exact posteriors used as teacher or target, in (0, 1).
     split: the part of the world it learns from.
     start: name of the recipe whose weights student and auxiliary start from.
     teacher: name of the recipe of the frozen teacher.
@@ -36,24 +37,39 @@ class Recipe:
     block: tokens per block for block-autoregressive diffusion, with a `BlockTransformer`; 0 without blocks.
     """
 
-    name: str
-    scale: str
-    world: str
+    name: Name
+    scale: Name
+    world: Name
     process: str
     role: str
     schedule: str = "linear"
-    network: dict = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
     output: str = "posterior"
     loss: str = "cross_entropy"
     fit_exact: bool = False
-    floor: float = 1e-6
+    floor: Annotated[float, Between(0, 1, "()")] = 1e-6
     split: str = "train"
     start: str = ""
     teacher: str = ""
     method: Any = None
     validation: str = ""
     training: TrainingOptions | None = None
-    block: int = 0
+    block: CountOrZero = 0
+
+    def __post_init__(self):
+        from dmmd_lite.denoisers.base import OUTPUTS
+        from dmmd_lite.objectives import METHODS
+        from dmmd_lite.objectives.denoising import LOSSES
+        from dmmd_lite.processes import PROCESSES
+        from dmmd_lite.processes.schedules import SCHEDULES
+
+        check_fields(self)
+        check_choice("process", self.process, (*PROCESSES, AUTOREGRESSIVE))
+        check_choice("role", self.role, (*ROLES, *METHODS))
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("output", self.output, OUTPUTS)
+        check_choice("loss", self.loss, LOSSES)
+        check("method", self.method, METHODS[self.role].settings | None if self.role in METHODS else NoneType)
 
     def to_dict(self) -> dict:
         """Return the recipe as plain JSON values."""
@@ -61,17 +77,18 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Recipe":
-        """Make a recipe of what `to_dict` returned; ValueError for an unknown or missing key, an unknown role
-        or noise, or a value of another type."""
+        """Make a recipe of what `to_dict` returned; ValueError for an unknown or missing key, and for a value
+        of another type or range."""
         from dmmd_lite.objectives import METHODS
-        from dmmd_lite.processes import PROCESSES
 
-        spec = None
-        if isinstance(values, dict) and values.keys() >= {"role", "process"}:
-            check_choice("role", values["role"], ("exact", "teacher", "baseline", "judge", *METHODS))
-            check_choice("process", values["process"], (*PROCESSES, AUTOREGRESSIVE))
-            spec = METHODS.get(values["role"])
-        return _build(cls, values, "recipe", {"method": spec.settings | None if spec else NoneType})
+        values = dict(check("recipe", values, dict[str, Any]))
+        parts, role = {"training": TrainingOptions}, check("role", values.get("role", ""), str)
+        if role in METHODS:
+            parts["method"] = METHODS[role].settings
+        for key, settings in parts.items():
+            if values.get(key) is not None:
+                values[key] = _build(settings, values[key], f"{key}.")
+        return _build(cls, values)
 
     def with_changes(self, changes: dict[str, Any]) -> "Recipe":
         """Return a copy with dotted keys changed, {"training.steps": 100, "network.width": 64}; strict."""
@@ -134,35 +151,16 @@ def _keys(values: dict, prefix: str = "") -> list[str]:
     ]
 
 
-def _build(cls, values: dict, where: str, known: dict | None = None):
-    """Make a dataclass of plain values, strictly as to keys and types; `known` types override hints."""
-    hints = {**get_type_hints(cls), **(known or {})}
-    if not isinstance(values, dict):
-        raise ValueError(f"{where}: {values!r} is not allowed; it holds the keys {sorted(hints)}")
-    for key in values:
-        if key not in hints:
-            raise ValueError(f"{where}: key {key!r} is not allowed; choose from {sorted(hints)}")
+def _build(cls, values: dict, prefix: str = ""):
+    """Make a dataclass of plain values; ValueError for unknown and missing keys, and those of its fields."""
+    known, where = [f.name for f in fields(cls)], prefix.rstrip(".") or "recipe"
+    for key in check(where, values, dict[str, Any]):
+        if key not in known:
+            raise ValueError(f"{where}: key {key!r} is not allowed; choose from {known}")
     for f in fields(cls):
         if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
             raise ValueError(f"{where}: key {f.name!r} is missing")
-    return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
-
-
-def _convert(hint, value, where: str):
-    """Return a plain value as the type that a field's hint names; ValueError where it has another."""
-    options = [hint] if isinstance(hint, type) else list(getattr(hint, "__args__", ()))
-    dataclass_type = next((h for h in options if is_dataclass(h)), None)
-    if options[-1:] == [NoneType] and dataclass_type is None and len(options) == 2:  # a number or None
-        return None if value is None else _convert(options[0], value, where)
-    if dataclass_type is not None:
-        if value is None or isinstance(value, dataclass_type):
-            return value
-        return _build(dataclass_type, value, where)
-    kind = getattr(hint, "__origin__", hint)
-    if kind is tuple and isinstance(value, list | tuple):
-        return tuple(value)
-    number = kind is float and isinstance(value, int) and not isinstance(value, bool)
-    wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
-    if wrong and not number:
-        raise ValueError(f"{where}: {value!r} is not allowed; it must be of type {kind.__name__}")
-    return float(value) if number else value
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ValueError(f"{prefix}{error}") from None

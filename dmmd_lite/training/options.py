@@ -2,8 +2,11 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from dmmd_lite.utils.checks import check_choice, check_interval, check_number, check_whole
+from dmmd_lite.utils.checks import Between, Count, CountOrZero, Positive, PositiveOrZero, check_fields
+
+Decay = Annotated[float, Between(0, 1, "[)")]  # 1 would keep what was there, for ever
 
 
 @dataclass(frozen=True)
@@ -14,48 +17,38 @@ class TrainingOptions:
     steps: loop steps.
     batch_size: sequences per step over all processes and accumulation parts.
     lr: peak learning rate of every player.
-    betas, weight_decay: of AdamW.
+    betas, weight_decay: of AdamW; betas lie in [0, 1).
     warmup: steps in which the rates rise linearly.
     decay: "linear" or "cosine", to zero, or "constant".
     decay_from: fraction of the run, in [0, 1), before rates begin to fall; None: they fall from the start.
     clip: maximum norm of a player's gradient.
     accumulation: parts of a batch whose gradients are added up before an update.
-    ema: decay of the averaged weights of each player; players not named are not averaged.
+    ema: decay of the averaged weights of each player, in [0, 1); players not named are not averaged.
     compile: whether the layers in `ModuleList`s of players and teacher are compiled with `torch.compile`.
     log_every, checkpoint_every: steps between lines of the log and between checkpoints.
     validate_every: steps between validations (0: never); the best averaged weights are kept.
     """
 
-    steps: int
-    batch_size: int
-    lr: dict[str, float]
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
-    warmup: int = 100
-    decay: str = "constant"
-    decay_from: float | None = None
-    clip: float = 1.0
-    accumulation: int = 1
-    ema: dict[str, float] = field(default_factory=dict)
+    steps: Count
+    batch_size: Count
+    lr: dict[str, PositiveOrZero]
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    weight_decay: PositiveOrZero = 0.0
+    warmup: CountOrZero = 100
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    decay_from: Annotated[float, Between(0, 1, "[)")] | None = None
+    clip: Positive = 1.0
+    accumulation: Count = 1
+    ema: dict[str, Decay] = field(default_factory=dict)
     compile: bool = False
-    log_every: int = 50
-    checkpoint_every: int = 500
-    validate_every: int = 0
+    log_every: Count = 50
+    checkpoint_every: Count = 500
+    validate_every: CountOrZero = 0
 
     def __post_init__(self):
-        check_choice("decay", self.decay, ("constant", "linear", "cosine"))
-        if self.decay_from is not None:
-            check_interval("decay_from", self.decay_from, 0, 1, "[)")
-            if self.decay == "constant":
-                raise ValueError(f"decay_from: {self.decay_from!r} is not allowed where decay is 'constant'")
-        for name in ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every"):
-            check_whole(name, getattr(self, name))
-        if len(self.betas) != 2:
-            raise ValueError(f"betas: {self.betas!r} is not allowed; it must be two numbers")
-        numbers = {"clip": self.clip, "weight_decay": self.weight_decay}
-        numbers |= {f"{n}.{key}": v for n in ("lr", "ema") for key, v in getattr(self, n).items()}
-        for name, value in {**numbers, "betas.0": self.betas[0], "betas.1": self.betas[1]}.items():
-            check_number(name, value)
+        check_fields(self)
+        if self.decay_from is not None and self.decay == "constant":
+            raise ValueError(f"decay_from: {self.decay_from!r} is not allowed where decay is 'constant'")
 
     def rate(self, step: int) -> float:
         """Return the factor on every learning rate at a step, in [0, 1]; it depends on the step only."""

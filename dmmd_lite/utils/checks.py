@@ -73,6 +73,7 @@ Seed = Annotated[int, Between(0, 2**63 - 1)]
 Positive = Annotated[float, Between(0, math.inf, "()")]
 PositiveOrZero = Annotated[float, Between(0)]
 Fraction = Annotated[float, Between(0, 1)]
+PositiveFraction = Annotated[float, Between(0, 1, "(]")]
 Name = Annotated[  # what is part of a file's name, so that it must not lead to another folder
     str,
     Rule(
@@ -95,8 +96,8 @@ def check(name: str, value, hint):
     if not _is_a(value, hint):
         refuse(name, value, hint)
     if origin is Annotated:
-        value = check(name, value, parts[0])
-        return value if all(rule.allows(value) for rule in parts[1:]) else refuse(name, value, hint)
+        found = check(name, value, parts[0])
+        return found if all(rule.allows(found) for rule in parts[1:]) else refuse(name, value, hint)
     if origin in UNIONS:
         kind = Path if Path in parts and isinstance(value, str) else next(p for p in parts if _is_a(value, p))
         return check(name, value, kind)

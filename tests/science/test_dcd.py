@@ -149,7 +149,7 @@ def expected_loss(method, world, t, s):
     return total
 
 
-@pytest.mark.parametrize("divergence", DCDSettings.divergences)
+@pytest.mark.parametrize("divergence", ("reverse_kl", "forward_kl"))
 @pytest.mark.parametrize("exact", [True, False])
 def test_the_loss_is_that_of_all_pairs(divergence, exact, rng, monkeypatch):
     process, world = get_process("uniform", 2), get_world("coins")
@@ -165,7 +165,7 @@ def test_the_loss_is_that_of_all_pairs(divergence, exact, rng, monkeypatch):
     assert ttest_1samp(losses, expected).pvalue > LEAST_P
 
 
-@pytest.mark.parametrize("divergence", DCDSettings.divergences)
+@pytest.mark.parametrize("divergence", ("reverse_kl", "forward_kl"))
 def test_no_loss_and_no_gradient_where_the_student_is_consistent(divergence, rng):
     """If tokens are independent, their leave-one-out distribution is the same all along a path."""
     p = torch.rand(2, 3, generator=rng, dtype=torch.float64) + 0.1

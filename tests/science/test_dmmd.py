@@ -367,7 +367,7 @@ def test_the_teacher_is_sharpened_with_a_finite_delta(rng):
         ("masked", {"steps": 0}, "steps: 0 is not allowed"),
         ("masked", {"auxiliary_updates": 0}, "auxiliary_updates: 0 is not allowed"),
         ("masked", {"temperature": -1.0}, "temperature: -1.0 is not allowed"),
-        ("masked", {"temperature": 0.0}, "temperature: 0.0 is not allowed; it needs a value above 0"),
+        ("masked", {"temperature": 0.0}, "temperature: 0.0 is not allowed; it must be a finite number, ab"),
         ("masked", {"top_p": math.nan}, "top_p: nan is not allowed"),
     ],
 )
