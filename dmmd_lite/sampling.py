@@ -30,8 +30,9 @@ from dmmd_lite.denoisers.base import (
 from dmmd_lite.denoisers.prediction import Prediction, predict
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.schedules import time_grid
-from dmmd_lite.utils.checks import check_whole
+from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, checked
 from dmmd_lite.utils.rng import uniform
+from dmmd_lite.utils.tensors import Device, Times, Tokens
 
 
 @dataclass(frozen=True)
@@ -48,22 +49,23 @@ class Samples:
     trajectory: Tensor | None = None
 
 
+@checked
 @torch.no_grad()
 def sample(
     denoiser: Denoiser,
     process: Process,
-    num: int,
-    length: int,
-    steps: int,
+    num: Count,
+    length: Count,
+    steps: Count,
     *,
     generator: torch.Generator,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
+    temperature: PositiveOrZero = 1.0,
+    top_p: PositiveFraction = 1.0,
     greedy_tail: bool = False,
-    batch_size: int | None = None,
+    batch_size: Count | None = None,
     trajectory: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    device: torch.device | str = "cpu",
+    device: Device = "cpu",
 ) -> Samples:
     """Draw `num` sequences of `length` tokens in `steps` denoising steps per stage.
 
@@ -77,7 +79,6 @@ def sample(
     Errors: ValueError for num or steps below 1, a negative temperature, top_p outside (0, 1], a length that
     the process cannot make; NonFinitePrediction, which names the step.
     """
-    check_whole("num", num)
     grid = time_grid(steps)
     stages, size = process.stages(length), process.num_noised(length)
     batch_size = batch_size or sequences_at_once(length, process.vocab_size)
@@ -118,9 +119,10 @@ def sample(
     return Samples(torch.cat(parts), steps, evaluations, torch.cat(whole, 1))
 
 
+@checked
 @torch.no_grad()
 def denoise(
-    denoiser: Denoiser, process: Process, z: Tensor, t: Tensor, steps: int, generator: torch.Generator
+    denoiser: Denoiser, process: Process, z: Tokens, t: Times, steps: Count, generator: torch.Generator
 ) -> Tensor:
     """Draw tokens x [B, L] from z_t [B, L] at times t [B], in `steps` even steps of each sequence's time.
 

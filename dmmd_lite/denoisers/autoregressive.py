@@ -8,8 +8,9 @@ from torch.nn.functional import log_softmax
 
 from dmmd_lite.denoisers.base import NOT_FINITE, NonFinitePrediction, sequences_at_once
 from dmmd_lite.denoisers.sharpening import sharpen
-from dmmd_lite.utils.checks import check_whole
+from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, checked
 from dmmd_lite.utils.rng import pick, uniform
+from dmmd_lite.utils.tensors import Device
 
 
 class Autoregressive(nn.Module):
@@ -19,7 +20,8 @@ class Autoregressive(nn.Module):
     always 0.
     """
 
-    def __init__(self, network: nn.Module, vocab_size: int):
+    @checked
+    def __init__(self, network: nn.Module, vocab_size: Count):
         super().__init__()
         self.network, self.vocab_size = network, vocab_size
 
@@ -34,18 +36,19 @@ class Autoregressive(nn.Module):
         """Compute -log p(token | the tokens before) in nats, [B, L]."""
         return -self(tokens).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
+    @checked
     @torch.no_grad()
     def sample(
         self,
-        num: int,
-        length: int,
+        num: Count,
+        length: Count,
         *,
         generator: torch.Generator,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        batch_size: int | None = None,
+        temperature: PositiveOrZero = 1.0,
+        top_p: PositiveFraction = 1.0,
+        batch_size: Count | None = None,
         progress: Callable[[int, int], None] | None = None,
-        device: torch.device | str = "cpu",
+        device: Device = "cpu",
     ) -> Tensor:
         """Draw `num` sequences of `length` tokens from left to right, with `length` evaluations each.
 
@@ -55,7 +58,6 @@ class Autoregressive(nn.Module):
         Errors: ValueError for num below 1, a negative temperature, top_p outside (0, 1];
         NonFinitePrediction.
         """
-        check_whole("num", num)
         batch_size = batch_size or sequences_at_once(length, self.vocab_size)
         sizes = [min(batch_size, num - start) for start in range(0, num, batch_size)]
         parts = []

@@ -5,15 +5,18 @@ distribution p(x_l | z_t without position l); arXiv 2605.22765. Every denoiser h
 output of a network that predicts the other one is converted. For masked positions the two coincide.
 """
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from dmmd_lite.networks.base import SplitNetwork
 from dmmd_lite.processes.base import LOG_ZERO, Process
-from dmmd_lite.utils.checks import check_choice
+from dmmd_lite.utils.checks import checked
 
-OUTPUTS = ("posterior", "leave_one_out")
+Output = Literal["posterior", "leave_one_out"]
+OUTPUTS = get_args(Output)
 NOT_FINITE = "the prediction is no distribution: NaN or +inf in its logits, or -inf in all of them"
 MAX_LOGITS = 2**28  # elements in one tensor of logits where no gradient is needed; 1 GB in float32
 
@@ -58,9 +61,14 @@ class NetworkDenoiser(Denoiser):
     finite; those of a `SplitNetwork` have to be finite. Under masked noise, known tokens are carried over.
     """
 
-    def __init__(self, network: nn.Module, process: Process, output: str = "posterior"):
+    @checked
+    def __init__(
+        self,
+        network: nn.Module,
+        process: Process,
+        output: Output = "posterior",
+    ):
         super().__init__()
-        check_choice("output", output, OUTPUTS)
         self.network, self.process, self.output = network, process, output
         self.split = isinstance(network, SplitNetwork)
         self.per_position = network.per_position if self.split else True

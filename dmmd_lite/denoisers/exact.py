@@ -1,11 +1,14 @@
 """The true posterior of a world whose distribution is known."""
 
+from typing import Annotated
+
 from torch import Tensor
 
 from dmmd_lite.denoisers.base import Denoiser
 from dmmd_lite.processes.base import LOG_ZERO, Process
+from dmmd_lite.utils.checks import Between, checked
 from dmmd_lite.utils.rng import float64_device
-from dmmd_lite.worlds.base import ExactWorld
+from dmmd_lite.worlds.base import ExactWorld, World
 
 FLOOR = 1e-6  # the minimum probability of an exact posterior, so that logarithms stay finite
 
@@ -25,7 +28,8 @@ def log_posterior(world: ExactWorld, z: Tensor, t: Tensor, process: Process, flo
 class ExactDenoiser(Denoiser):
     """The true posterior of an exact world. floor: the minimum probability (see `log_posterior`)."""
 
-    def __init__(self, world: ExactWorld, process: Process, floor: float = FLOOR):
+    @checked
+    def __init__(self, world: World, process: Process, floor: Annotated[float, Between(0, 1, "[)")] = FLOOR):
         super().__init__()
         if not world.exact:
             raise ValueError(f"world: {world.name!r} is not allowed; its distribution is not known exactly")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.denoisers.base import Denoiser
-from dmmd_lite.utils.checks import check_interval
+from dmmd_lite.utils.checks import Fraction, checked
 
 
 class Hybrid(Denoiser):
@@ -14,9 +14,9 @@ class Hybrid(Denoiser):
     0.3. The teacher takes no input noise.
     """
 
-    def __init__(self, student: Denoiser, teacher: Denoiser, switch_time: float):
+    @checked
+    def __init__(self, student: Denoiser, teacher: Denoiser, switch_time: Fraction):
         super().__init__()
-        check_interval("switch_time", switch_time, 0, 1)
         self.student, self.teacher, self.switch_time = student, teacher, switch_time
 
     def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:

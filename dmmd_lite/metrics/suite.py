@@ -16,9 +16,10 @@ from dmmd_lite.metrics import gradient_moment as moments
 from dmmd_lite.metrics.features import load_features
 from dmmd_lite.metrics.inception import Inception, load_inception
 from dmmd_lite.metrics.judges import Judge, check_symbols
-from dmmd_lite.utils.checks import check_choice
+from dmmd_lite.utils.checks import Seed, check_choice, checked
 from dmmd_lite.utils.records import Record
 from dmmd_lite.utils.rng import generator_for
+from dmmd_lite.utils.tensors import Device, Tokens
 from dmmd_lite.worlds.base import World
 
 NEEDS = {  # what a metric needs -> the arguments of its function, which returns a Record
@@ -105,6 +106,7 @@ METRICS = {
 }
 
 
+@checked
 def metrics_for(world: World) -> list[str]:
     """Return the names of the metrics that apply to a world, by its traits."""
     return [name for name, metric in METRICS.items() if metric.trait in {"any", *world.traits}]
@@ -137,15 +139,16 @@ def check_features(
         load_inception(world, device)
 
 
+@checked
 def evaluate_samples(
-    tokens: Tensor,
+    tokens: Tokens,
     world: World,
     names: Iterable[str],
-    seed: int = 0,
+    seed: Seed = 0,
     split: str = "test",
     judge: Judge | None = None,
     features: str | None = None,
-    device: torch.device | str = "cpu",
+    device: Device = "cpu",
 ) -> list[Record]:
     """Measure samples [n, L] by the metrics `names`; the records are in that order.
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,8 +33,10 @@ from dmmd_lite.recipes.world_settings import LAPTOP, TEXT_LAYERS
 from dmmd_lite.training.loop import train
 from dmmd_lite.training.method import Method
 from dmmd_lite.training.options import TrainingOptions
+from dmmd_lite.utils.checks import Count, CountOrZero, PositiveOrZero, Seed, checked
 from dmmd_lite.utils.files import sha256_of_json, weights_sha256
 from dmmd_lite.utils.provenance import machine
+from dmmd_lite.utils.tensors import Device
 from dmmd_lite.utils.weights import half_precision, load_weights
 from dmmd_lite.worlds.base import World
 
@@ -41,17 +44,18 @@ SCALE = "own"  # stands in the place of a recipe's scale
 DIGITS = 8  # of the digest in a model's name
 
 
+@checked
 def fit_teacher(
     world: World,
     out: str | Path,
     process: str = "masked",
     *,
-    network: dict | None = None,
-    updates: int = 2000,
-    batch_size: int = 128,
-    lr: float = 2e-3,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
+    network: dict[str, Any] | None = None,
+    updates: Count = 2000,
+    batch_size: Count = 128,
+    lr: PositiveOrZero = 2e-3,
+    seed: Seed = 0,
+    device: Device = "cpu",
 ) -> Model:
     """Train a diffusion model of a world by cross-entropy (equation 5) in the folder `out`.
 
@@ -89,6 +93,7 @@ def fit_teacher(
     return _train(method, "denoiser", task, out, seed, device, validate=validate)
 
 
+@checked
 def adapt(
     network: nn.Module, world: World, process: str = "masked", *, output: str = "posterior", name: str = ""
 ) -> Model:
@@ -116,18 +121,19 @@ def adapt(
     return _as_model(task, denoiser, {})
 
 
+@checked
 def distil(
     teacher: Model,
     out: str | Path,
-    steps: int = 8,
+    steps: Count = 8,
     *,
-    updates: int = 1000,
-    batch_size: int = 64,
-    lr: float = 1e-3,
+    updates: Count = 1000,
+    batch_size: Count = 64,
+    lr: PositiveOrZero = 1e-3,
     settings: DMMDSettings | None = None,
-    noise: int | None = None,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
+    noise: CountOrZero | None = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
     switches: DMMDSettings | None = None,
 ) -> Model:
     """Distil a student of `steps` sampling steps from a teacher by D-MMD, in the folder `out`.

@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-import torch
-
 from dmmd_lite.denoisers.base import NOT_FINITE, NonFinitePrediction
 from dmmd_lite.denoisers.sharpening import Sharpened
 from dmmd_lite.metrics.exact_laws import exact_metrics
@@ -17,10 +15,12 @@ from dmmd_lite.models.model import Model
 from dmmd_lite.processes.base import LOG_ZERO
 from dmmd_lite.processes.schedules import time_grid
 from dmmd_lite.sampling import Samples
+from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, Seed, checked
 from dmmd_lite.utils.provenance import machine
 from dmmd_lite.utils.records import Record
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.utils.scales import SCALES
+from dmmd_lite.utils.tensors import Device
 from dmmd_lite.worlds.base import World
 
 SAMPLES, PUBLISHED_SAMPLES = 1000, 50_000  # numbers of samples: by default, and for FID at scale "paper"
@@ -55,16 +55,17 @@ def _loaded(
     return judge if isinstance(judge, Judge) else load_judge(judge, world, scale, device)
 
 
+@checked
 def evaluate(
     model: Model,
-    names: list[str],
+    names: Iterable[str],
     *,
-    steps: int | None = None,
-    num: int | None = None,
-    seed: int = 0,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    device: torch.device | str = "cpu",
+    steps: Count | None = None,
+    num: Count | None = None,
+    seed: Seed = 0,
+    temperature: PositiveOrZero = 1.0,
+    top_p: PositiveFraction = 1.0,
+    device: Device = "cpu",
     samples: Samples | None = None,
     split: str = "test",
     judge: Judge | str | None = None,
@@ -142,13 +143,14 @@ def evaluate(
     return sorted(records, key=lambda r: names.index(r.name))
 
 
+@checked
 def evaluate_real(
     world: World,
-    names: list[str],
+    names: Iterable[str],
     *,
     of: str,
-    num: int = 1000,
-    seed: int = 0,
+    num: Count = 1000,
+    seed: Seed = 0,
     split: str = "test",
     judge: Judge | str | None = None,
 ) -> list[Record]:
@@ -168,14 +170,15 @@ def evaluate_real(
     return [replace(r, **context) for r in evaluate_samples(tokens, world, names, seed, split, judge)]
 
 
+@checked
 def frontier(
     model: Model,
-    temperatures: Iterable[float] = (1.0,),
-    top_ps: Iterable[float] = (1.0,),
+    temperatures: Iterable[PositiveOrZero] = (1.0,),
+    top_ps: Iterable[PositiveFraction] = (1.0,),
     names: Iterable[str] | None = None,
     *,
     judge: Judge | str | None = None,
-    device: torch.device | str = "cpu",
+    device: Device = "cpu",
     **options,
 ) -> list[Record]:
     """Measure quality and diversity of a text model at every temperature with every top-p.

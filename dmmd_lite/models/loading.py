@@ -36,15 +36,17 @@ from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.training.loop import train
 from dmmd_lite.training.method import Method
 from dmmd_lite.training.state import rank_and_size
-from dmmd_lite.utils.checks import Name, check
+from dmmd_lite.utils.checks import Name, Seed, check, checked
 from dmmd_lite.utils.files import folder_lock, sha256_of_json
 from dmmd_lite.utils.paths import cache_dir, data_dir
 from dmmd_lite.utils.provenance import machine
+from dmmd_lite.utils.tensors import Device
 from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.base import World
 
 
-def load_model(name: str, scale: str = "laptop", seed: int = 0, device: torch.device | str = "cpu") -> Model:
+@checked
+def load_model(name: str, scale: str = "laptop", seed: Seed = 0, device: Device = "cpu") -> Model:
     """Load the model of a recipe's name, or of a folder that `train_recipe` wrote.
 
     A recipe's model comes from `data/models/` (laptop scale, seed 0), else from the cache, else it is trained
@@ -55,7 +57,8 @@ def load_model(name: str, scale: str = "laptop", seed: int = 0, device: torch.de
     return read_model(folder / MODEL, device) if folder else model_of(recipe, seed, device)
 
 
-def model_of(recipe: Recipe, seed: int = 0, device: torch.device | str = "cpu") -> Model:
+@checked
+def model_of(recipe: Recipe, seed: Seed = 0, device: Device = "cpu") -> Model:
     """Load the model of a recipe, which may have been changed; found or trained as by `load_model`."""
     if recipe.role == "exact":
         task = task_of(recipe)
@@ -75,6 +78,7 @@ def model_of(recipe: Recipe, seed: int = 0, device: torch.device | str = "cpu") 
     return read_model(path, device)
 
 
+@checked
 def recipe_of(name: str, scale: str = "laptop") -> Recipe:
     """Return the recipe of what `load_model` would load, without loading or training anything."""
     folder = _folder_of(name)
@@ -86,9 +90,8 @@ def recipe_of(name: str, scale: str = "laptop") -> Recipe:
     return read_facts(path)["recipe"]
 
 
-def load_judge(
-    name: str | None, world: World, scale: str = "laptop", device: torch.device | str = "cpu"
-) -> Judge:
+@checked
+def load_judge(name: str | None, world: World, scale: str = "laptop", device: Device = "cpu") -> Judge:
     """Load the judge called `name` (None: the world's own) for samples of `world`.
 
     name: "chain"; a recipe or a folder of an autoregressive model, as for `load_model`; or "hf:" and a
@@ -158,12 +161,13 @@ def validator_of(task: Task, device: torch.device | str = "cpu") -> Callable | N
     return validator(task, judge)
 
 
+@checked
 def train_recipe(
     recipe: Recipe,
     out: str | Path,
     *,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
+    seed: Seed = 0,
+    device: Device = "cpu",
     validate: Callable[[dict[str, nn.Module]], float] | None = None,
 ) -> Path:
     """Train a recipe in the folder `out`, resuming where an earlier call stopped, and save the model there.

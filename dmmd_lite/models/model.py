@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
-
 from dmmd_lite.denoisers.autoregressive import Autoregressive
 from dmmd_lite.denoisers.base import Denoiser, NonFinitePrediction
 from dmmd_lite.processes.base import Process
 from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.sampling import Samples, sample
+from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, Seed, checked
 from dmmd_lite.utils.rng import generator_for
+from dmmd_lite.utils.tensors import Device
 from dmmd_lite.worlds.base import World
 
 
@@ -40,15 +40,16 @@ class Model:
             return self.recipe.method.steps
         return self.process.num_noised(self.world.length) if self.process else self.world.length
 
+    @checked
     def sample(
         self,
-        num: int,
-        steps: int | None = None,
+        num: Count,
+        steps: Count | None = None,
         *,
-        seed: int = 0,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        device: torch.device | str = "cpu",
+        seed: Seed = 0,
+        temperature: PositiveOrZero = 1.0,
+        top_p: PositiveFraction = 1.0,
+        device: Device = "cpu",
         **options,
     ) -> Samples:
         """Draw `num` sequences in `steps` denoising steps (None: `default_steps`).

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_model
 from torch import nn
 
@@ -18,9 +17,10 @@ from dmmd_lite.models.model import Model
 from dmmd_lite.models.store import load_file, read_description
 from dmmd_lite.models.task import task_of
 from dmmd_lite.recipes.recipe import Recipe
-from dmmd_lite.utils.checks import Count, check
+from dmmd_lite.utils.checks import Count, check, checked
 from dmmd_lite.utils.files import atomic_files, json_text, sha256_of
 from dmmd_lite.utils.records import Record
+from dmmd_lite.utils.tensors import Device
 from dmmd_lite.worlds import WORLDS, get_world
 from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.tokens import TokensWorld
@@ -43,6 +43,7 @@ ENTRIES = {  # of the configuration, with their types
 MADE_WITH = ("dmmd_lite", "torch", "hardware", "date")  # keys of a model's provenance that its card shows
 
 
+@checked
 def save_pretrained(
     model: Model, folder: str | Path, records: Iterable[Record] = (), license: str = ""
 ) -> Path:
@@ -81,11 +82,12 @@ def save_pretrained(
     return folder
 
 
+@checked
 def from_pretrained(
     folder: str | Path,
     network: nn.Module | None = None,
     world: World | None = None,
-    device: torch.device | str = "cpu",
+    device: Device = "cpu",
 ) -> Model:
     """Load a model from a folder that `save_pretrained` wrote, verified against its SHA-256.
 

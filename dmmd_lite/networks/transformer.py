@@ -15,7 +15,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention, silu
 
 from dmmd_lite.networks.base import SplitNetwork
 from dmmd_lite.networks.stems import ImageStem, SequenceStem
-from dmmd_lite.utils.checks import check_number, check_whole
+from dmmd_lite.utils.checks import Count, CountOrZero, PositiveOrZero, checked
 from dmmd_lite.utils.rng import integers
 
 CONTINUOUS = 2**24  # the number of values that lambda ~ U[0, 1) can take in single precision
@@ -113,42 +113,37 @@ class Transformer(SplitNetwork):
     Errors: ValueError for sizes that are not allowed.
     """
 
+    @checked
     def __init__(
         self,
-        num_symbols: int,
-        vocab_size: int,
-        length: int,
+        num_symbols: Count,
+        vocab_size: Count,
+        length: Count,
         *,
-        image_shape=None,
-        patch: int = 2,
-        width: int = 96,
-        depth: int = 3,
-        heads: int = 4,
-        mlp_ratio: int = 2,
-        time_width: int = 32,
-        rotary_base: int = 10_000,
-        local: int = 0,
+        image_shape: tuple[Count, Count, Count] | None = None,
+        patch: Count = 2,
+        width: Count = 96,
+        depth: Count = 3,
+        heads: Count = 4,
+        mlp_ratio: Count = 2,
+        time_width: Count = 32,
+        rotary_base: Count = 10_000,
+        local: CountOrZero = 0,
         positions: bool = False,
         causal: bool = False,
-        noise: int = 0,
-        noise_std: float = 0.0,
-        mixture: int = 0,
+        noise: CountOrZero = 0,
+        noise_std: PositiveOrZero = 0.0,
+        mixture: CountOrZero = 0,
     ):
         super().__init__()
-        sizes = {"patch": patch, "width": width, "depth": depth, "heads": heads, "mlp_ratio": mlp_ratio}
-        for name, value in {**sizes, "time_width": time_width, "rotary_base": rotary_base}.items():
-            check_whole(name, value)
-        for name, value in {"local": local, "noise": noise, "mixture": mixture}.items():
-            check_whole(name, value, 0)
-        check_number("noise_std", noise_std)
         if width % (2 * heads):
             raise ValueError(
                 f"width: {width!r} is not allowed; it must be a multiple of 2 * heads = {2 * heads}"
             )
         if local % 2 == 0 and local:
             raise ValueError(f"local: {local!r} is not allowed; it must be odd, or 0 for none")
-        if not isinstance(positions, bool) or (positions and image_shape is not None):
-            raise ValueError(f"positions: {positions!r} is not allowed; images have them, else True or False")
+        if positions and image_shape is not None:
+            raise ValueError(f"positions: {positions!r} is not allowed; images have them")
         if mixture and noise:
             raise ValueError(f"mixture: {mixture!r} is not allowed with noise {noise!r}; one of them is 0")
         if image_shape is None:
@@ -228,9 +223,8 @@ class BlockTransformer(Transformer):
     other arguments are those of `Transformer` for sequences; input noise is for the last symbols only.
     """
 
-    def __init__(self, num_symbols: int, vocab_size: int, block: int, *, encoder_depth: int = 1, **sizes):
-        for name, value in {"block": block, "encoder_depth": encoder_depth}.items():
-            check_whole(name, value)
+    @checked
+    def __init__(self, num_symbols: int, vocab_size: int, block: Count, *, encoder_depth: Count = 1, **sizes):
         super().__init__(num_symbols, vocab_size, block, image_shape=None, causal=False, **sizes)
         self.block, self.per_position = block, False
         self.encoder = nn.ModuleList(self._make_block(causal=True) for _ in range(encoder_depth))

@@ -52,7 +52,7 @@ from dmmd_lite.objectives.progressive import Progressive, Rounds
 from dmmd_lite.objectives.terms import mean_over
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.gaussian_coupling import coupled
-from dmmd_lite.utils.checks import Between, Count
+from dmmd_lite.utils.checks import Between, Count, checked
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class DCDSettings(Rounds):
 class DCD(Progressive):
     """Discrete consistency distillation: a progressive method that couples uniform to Gaussian noise."""
 
+    @checked
     def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: DCDSettings):
         METHOD.check_process("DCD", process.name)
         if not process.uniform:

@@ -1,5 +1,7 @@
 """Training of teachers: cross-entropy (equation 5) or the continuous-time bound."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
@@ -8,9 +10,10 @@ from dmmd_lite.denoisers.prediction import map_chunks, predict
 from dmmd_lite.objectives.likelihood_bound import bound_at
 from dmmd_lite.objectives.terms import soft_cross_entropy, stratified_times, token_nats
 from dmmd_lite.processes.base import Process
-from dmmd_lite.utils.checks import check_choice
+from dmmd_lite.utils.checks import checked
 
-LOSSES = ("cross_entropy", "bound")
+Loss = Literal["cross_entropy", "bound"]
+LOSSES = get_args(Loss)
 
 
 class DenoisingObjective:
@@ -23,10 +26,14 @@ class DenoisingObjective:
         which fits a network to exact posteriors.
     """
 
+    @checked
     def __init__(
-        self, denoiser: Denoiser, process: Process, loss: str = "cross_entropy", exact: Denoiser | None = None
+        self,
+        denoiser: Denoiser,
+        process: Process,
+        loss: Loss = "cross_entropy",
+        exact: Denoiser | None = None,
     ):
-        check_choice("loss", loss, LOSSES)
         self.players = {"denoiser": denoiser}
         self.process, self.loss, self.exact = process, loss, exact
 

@@ -55,7 +55,7 @@ from dmmd_lite.denoisers.prediction import predict
 from dmmd_lite.objectives.base import MethodSpec
 from dmmd_lite.objectives.terms import divergence_between, stratified_times
 from dmmd_lite.processes.base import Process
-from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, check_fields
+from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, check_fields, checked
 from dmmd_lite.utils.rng import categorical, uniform
 
 
@@ -110,6 +110,7 @@ class Di4CDraw:
 class Di4C:
     """The method Di4C: player "student", a mixture, distilled from a frozen teacher."""
 
+    @checked
     def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: Di4CSettings):
         self.players = {"student": student}
         self.teacher, self.process, self.settings = teacher, process, settings

@@ -41,11 +41,13 @@ Deviations
 from dataclasses import replace
 
 from dmmd_lite.objectives import dmmd
+from dmmd_lite.utils.checks import Fraction, checked
 
 METHOD = replace(dmmd.METHOD, processes=("masked",))
 
 
-def dimo(beta: float = 0.0, masked: float = 0.6, smoothing: float = 0.1) -> dmmd.DMMDSettings:
+@checked
+def dimo(beta: float = 0.0, masked: Fraction = 0.6, smoothing: Fraction = 0.1) -> dmmd.DMMDSettings:
     """Return the settings of Di[M]O, for one-step students of masked noise.
 
     Args:

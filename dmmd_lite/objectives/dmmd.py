@@ -46,6 +46,7 @@ from dmmd_lite.utils.checks import (
     PositiveFraction,
     PositiveOrZero,
     check_fields,
+    checked,
 )
 from dmmd_lite.utils.lazy import moved
 from dmmd_lite.utils.rng import normal, uniform
@@ -148,6 +149,7 @@ class DMMDDraw:
 class DMMD:
     """The method D-MMD: players "generator" and "auxiliary", distilled from a frozen teacher."""
 
+    @checked
     def __init__(
         self,
         generator: Denoiser,

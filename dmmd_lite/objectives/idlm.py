@@ -41,11 +41,13 @@ Deviations
 from dataclasses import replace
 
 from dmmd_lite.objectives import dmmd
+from dmmd_lite.utils.checks import Count, Positive, checked
 
 METHOD = replace(dmmd.METHOD, processes=("masked", "uniform"))
 
 
-def idlm(steps: int, process: str, tau: float = 1e-3) -> dmmd.DMMDSettings:
+@checked
+def idlm(steps: Count, process: str, tau: Positive = 1e-3) -> dmmd.DMMDSettings:
     """Return the settings of IDLM.
 
     Args:

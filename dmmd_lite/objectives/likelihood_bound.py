@@ -7,6 +7,8 @@ from dmmd_lite.denoisers.base import Denoiser, to_leave_one_out
 from dmmd_lite.denoisers.prediction import map_chunks, predict
 from dmmd_lite.objectives.terms import stratified_times
 from dmmd_lite.processes.base import Process
+from dmmd_lite.utils.checks import Count, checked
+from dmmd_lite.utils.tensors import Tokens
 
 
 def bound_at(
@@ -29,9 +31,10 @@ def bound_at(
     return map_chunks(integrand, [prediction], [x, z, t], process.loss_mask(z))["nats"].sum(-1)
 
 
+@checked
 @torch.no_grad()
 def likelihood_bound(
-    denoiser: Denoiser, process: Process, x: Tensor, generator: torch.Generator, times: int = 16
+    denoiser: Denoiser, process: Process, x: Tokens, generator: torch.Generator, times: Count = 16
 ) -> Tensor:
     """Estimate the bound on -log p(x) in nats per sequence [B], from `times` random times for every sequence.
 

@@ -54,7 +54,7 @@ from dmmd_lite.objectives.terms import stratified_times, token_nats
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.random_start import RandomStart
 from dmmd_lite.sampling import denoise
-from dmmd_lite.utils.checks import Count, Fraction, check_fields
+from dmmd_lite.utils.checks import Count, Fraction, check_fields, checked
 from dmmd_lite.utils.rng import generator_for, integers
 
 
@@ -102,6 +102,7 @@ class ReDiSettings:
 class ReDi:
     """The method ReDi: player "student". The copy "previous" is the student that draws a round's pairs."""
 
+    @checked
     def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: ReDiSettings):
         """Begin before the first round. process: the teacher's process."""
         self.players = {"student": student}

@@ -74,6 +74,7 @@ def sub_step_times(t: Tensor, dt: float, grid: Grid = "intended") -> tuple[Tenso
 class SDTT(Progressive):
     """Self-distillation through time: a progressive method whose targets are defined by revealing."""
 
+    @checked
     def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: SDTTSettings):
         METHOD.check_process("SDTT", process.name)
         if not process.absorbing:

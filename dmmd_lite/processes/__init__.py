@@ -8,14 +8,15 @@ from dmmd_lite.processes.block_autoregressive import BlockAutoregressive
 from dmmd_lite.processes.masked import Masked
 from dmmd_lite.processes.random_start import RandomStart
 from dmmd_lite.processes.uniform import Uniform
-from dmmd_lite.utils.checks import check_choice
+from dmmd_lite.utils.checks import Count, check_choice, checked
 
 __all__ = ["PROCESSES", "BlockAutoregressive", "Masked", "Process", "RandomStart", "Uniform", "get_process"]
 
 PROCESSES = {"masked": Masked, "uniform": Uniform}
 
 
-def get_process(name: str, vocab_size: int, schedule: str = "linear") -> Process:
+@checked
+def get_process(name: str, vocab_size: Count, schedule: str = "linear") -> Process:
     """Make the process called `name`, a key of `PROCESSES`, over vocab_size = V classes."""
     check_choice("process", name, sorted(PROCESSES))
     return PROCESSES[name](vocab_size, schedule)

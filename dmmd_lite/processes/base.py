@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dmmd_lite.processes.schedules import SCHEDULES
-from dmmd_lite.utils.checks import check_choice
+from dmmd_lite.utils.checks import Count, check_choice, checked
 from dmmd_lite.utils.rng import uniform
 
 LOG_ZERO = -1e9  # log-probability of the impossible: exp gives 0, and 0 * LOG_ZERO is 0 where 0 * -inf is NaN
@@ -38,7 +38,8 @@ class Process:
     absorbing = uniform = reveals_first = False
     bound_prediction = "posterior"
 
-    def __init__(self, vocab_size: int, schedule: str = "linear"):
+    @checked
+    def __init__(self, vocab_size: Count, schedule: str = "linear"):
         """Make the process over vocab_size = V classes of clean tokens. schedule: a name in `SCHEDULES`."""
         check_choice("schedule", schedule, sorted(SCHEDULES))
         self.vocab_size = vocab_size

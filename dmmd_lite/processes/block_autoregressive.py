@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dmmd_lite.processes.base import LOG_ZERO, Process
-from dmmd_lite.utils.checks import check_whole
+from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.rng import integers
 
 
@@ -18,12 +18,12 @@ class BlockAutoregressive(Process):
 
     per_position = False
 
-    def __init__(self, process: Process, size: int):
+    @checked
+    def __init__(self, process: Process, size: Count):
         """Put `process` into blocks of `size` tokens.
 
         Errors: ValueError for a size below 1; the methods raise it for lengths that are no multiple of it.
         """
-        check_whole("block", size)
         self.process, self.size = process, size
         for fact in ("vocab_size", "num_symbols", "name", "schedule", "absorbing", "uniform"):
             setattr(self, fact, getattr(process, fact))

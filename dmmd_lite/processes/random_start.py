@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 from dmmd_lite.processes.base import Process, arrival, arrived
-from dmmd_lite.utils.checks import check_interval
+from dmmd_lite.utils.checks import Fraction, checked
 from dmmd_lite.utils.rng import integers, uniform
 
 
@@ -21,13 +21,13 @@ class RandomStart(Process):
     A token that is not MASK may be noise, so all positions carry loss and nothing is carried over.
     """
 
-    def __init__(self, process: Process, masked: float = 0.0):
+    @checked
+    def __init__(self, process: Process, masked: Fraction = 0.0):
         """Make the paths with the symbols and the schedule of `process`.
 
         masked: share of MASK in the start, for absorbing noise; else it is not used.
         Errors: ValueError for masked outside [0, 1], for blocks, and for other noise than masked or uniform.
         """
-        check_interval("masked", masked, 0, 1)
         if not process.per_position:
             raise ValueError("block: a random start is not allowed with blocks; only 0")
         if not (process.absorbing or process.uniform):

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from dmmd_lite.utils.checks import check_whole
+from dmmd_lite.utils.checks import Count, checked
 
 
 class LinearSchedule:
@@ -50,7 +50,7 @@ class CosineSchedule:
 SCHEDULES = {"linear": LinearSchedule, "cosine": CosineSchedule}
 
 
-def time_grid(steps: int) -> Tensor:
+@checked
+def time_grid(steps: Count) -> Tensor:
     """Return sampling times 1 = t_0 > t_1 > … > t_steps = 0, equally spaced, float64 [steps + 1]."""
-    check_whole("steps", steps)
     return torch.linspace(1, 0, steps + 1, dtype=torch.float64)

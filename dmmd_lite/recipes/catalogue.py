@@ -18,13 +18,14 @@ from dmmd_lite.recipes.students import PLANS
 from dmmd_lite.recipes.trials import tuned
 from dmmd_lite.recipes.world_settings import BLOCK, NOISES, WORLD_SETTINGS, compared_worlds, settings_of
 from dmmd_lite.training.options import TrainingOptions
-from dmmd_lite.utils.checks import check_choice
+from dmmd_lite.utils.checks import check_choice, checked
 from dmmd_lite.utils.scales import SCALES
 
 RECIPES: dict[str, Callable[[str], Recipe]] = {}
 BEFORE_TUNING: dict[str, Callable[[str], Recipe]] = {}  # students as they were before their trials (`trials`)
 
 
+@checked
 def get_recipe(name: str, scale: str = "laptop", changes: dict[str, Any] | None = None) -> Recipe:
     """Return the recipe called `name` at a scale, with dotted keys changed; ValueError names a fault."""
     if name not in RECIPES:

@@ -29,13 +29,14 @@ from dmmd_lite.training.identity import parts
 from dmmd_lite.training.method import Data, Method
 from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.training.state import CHECKPOINT, RunState, TrainingResult, rank_and_size
-from dmmd_lite.utils.checks import check
+from dmmd_lite.utils.checks import Seed, check, checked
 from dmmd_lite.utils.compiling import compile_layers
 from dmmd_lite.utils.errors import Failure
 from dmmd_lite.utils.files import append_line, folder_lock, write_text
 from dmmd_lite.utils.progress import progress_bar
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.utils.signals import Interrupted, collect_signals
+from dmmd_lite.utils.tensors import Device
 
 SYNCHRONOUS_DEVICES = ("cpu",)  # devices whose values can be read after every step without waiting
 
@@ -49,14 +50,15 @@ class NonFiniteLoss(Failure):
         self.step = step
 
 
+@checked
 def train(
     method: Method,
     data: Data,
     options: TrainingOptions,
     workdir: str | Path,
     *,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
+    seed: Seed = 0,
+    device: Device = "cpu",
     validate: Callable[[dict[str, nn.Module]], float] | None = None,
     identity: dict[str, Any] | str = "",
 ) -> TrainingResult:

@@ -9,7 +9,7 @@ knows nothing else about a method, and a method knows nothing about optimisers, 
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 Data = Callable[[int, torch.Generator], Tensor]  # (batch, generator) -> clean tokens [batch, L] on the CPU
 
 
+@runtime_checkable
 class Method(Protocol):
     """A method as the training loop sees it.
 

@@ -15,6 +15,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cache, wraps
 from inspect import signature
@@ -173,11 +174,11 @@ def refuse(name: str, value, hint):
 
 
 def shown(value) -> str:
-    """Return a value as it stands in a message: its `repr` in one line, cut where it is long."""
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # a huge number, or an object of the user's that cannot be printed
-        text = f"a {type(value).__name__}"
+    """Return a value as it stands in a message: its `repr` in one line, cut where it is long, or its type."""
+    text = f"a {type(value).__name__}"
+    if type(value).__repr__ is not object.__repr__:
+        with suppress(Exception):  # a huge number, or an object of the user's that cannot be printed
+            text = " ".join(repr(value).split())
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 

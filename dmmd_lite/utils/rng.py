@@ -6,8 +6,13 @@ is made in float64, on the device of the generator. `float64_device` sends float
 which has no float64, to the CPU; nothing else depends on the device.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
+
+from dmmd_lite.utils.checks import Between, checked
+from dmmd_lite.utils.tensors import Device
 
 TWO_STAGE_CLASSES = 4096  # beyond this number of classes `pick` searches in two stages
 RUN_LENGTH = 256  # classes per run of the first stage
@@ -20,7 +25,8 @@ def float64_device(device: torch.device | str) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def generator_for(device: torch.device | str, seed: int) -> torch.Generator:
+@checked
+def generator_for(device: Device, seed: Annotated[int, Between(0, 2**63 - 1)]) -> torch.Generator:
     """Make a seeded generator for random numbers that are used on `device`."""
     return torch.Generator(float64_device(device)).manual_seed(seed)
 
