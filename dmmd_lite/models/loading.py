@@ -36,7 +36,7 @@ from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.training.loop import train
 from dmmd_lite.training.method import Method
 from dmmd_lite.training.state import rank_and_size
-from dmmd_lite.utils.checks import Name, Seed, check, checked
+from dmmd_lite.utils.checks import Seed, check, checked
 from dmmd_lite.utils.files import folder_lock, sha256_of_json
 from dmmd_lite.utils.paths import cache_dir, data_dir
 from dmmd_lite.utils.provenance import machine
@@ -113,7 +113,7 @@ def load_judge(name: str | None, world: World, scale: str = "laptop", device: De
 
 def released_path(recipe: Recipe, seed: int) -> Path | None:
     """Return the path (without ending) of the released model of exactly this recipe and seed, or None."""
-    path = data_dir() / "models" / check("recipe.name", recipe.name, Name)
+    path = data_dir() / "models" / recipe.name
     if seed != 0 or not path.with_suffix(".json").is_file():
         return None
     return path if read_facts(path)["recipe"] == recipe else None
@@ -121,7 +121,6 @@ def released_path(recipe: Recipe, seed: int) -> Path | None:
 
 def cached_folder(recipe: Recipe, seed: int) -> Path:
     """Return where the cache keeps a training; the name carries a hash of all recipes it rests on."""
-    check("recipe.name", recipe.name, Name), check("recipe.scale", recipe.scale, Name)
     return cache_dir() / "models" / f"{recipe.name}-{recipe.scale}-seed{seed}-{fingerprint(recipe)[:12]}"
 
 
