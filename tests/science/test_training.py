@@ -497,7 +497,7 @@ def test_rates_can_stay_at_their_peak_before_they_fall():
     options = TrainingOptions(100, 1, {"a": 1e-3}, warmup=10, decay="linear", decay_from=0.75)
     assert [options.rate(step) for step in (4, 9, 50, 75)] == [0.5, 1, 1, 1]
     assert options.rate(80) == pytest.approx(0.8) and options.rate(99) == pytest.approx(0.04)
-    with pytest.raises(ValueError, match="decay_from: 1.0 is not allowed"):
+    with pytest.raises(ValueError, match="decay_from: 1 is not allowed"):
         TrainingOptions(100, 1, {"a": 1e-3}, decay="linear", decay_from=1)
     with pytest.raises(ValueError, match="decay_from: 0.5 is not allowed where decay is 'constant'"):
         TrainingOptions(100, 1, {"a": 1e-3}, decay_from=0.5)
