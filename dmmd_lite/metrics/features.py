@@ -22,6 +22,7 @@ from dmmd_lite.metrics.classifier import CLASSIFIERS, Classifier, cached_files, 
 from dmmd_lite.metrics.resnet import RESNETS, ResNet
 from dmmd_lite.utils.files import sha256_of
 from dmmd_lite.utils.paths import external_data_dir
+from dmmd_lite.utils.weights import load_weights
 from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.base import World
 from dmmd_lite.worlds.images import ImageWorld
@@ -160,8 +161,8 @@ def _read_resnet(architecture: str, weights: Path) -> tuple[ResNet, str]:
         raise ValueError(f"features: {str(weights)!r} is not a file; name a safetensors file")
     content, model = weights.read_bytes(), ResNet(RESNETS[architecture])
     try:
-        model.load_state_dict(load(content))
-    except (SafetensorError, RuntimeError) as error:
+        load_weights(model, load(content))
+    except (SafetensorError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"features: {weights} holds no weights of {architecture} ({reason})") from None
     return model, sha256_of(content)
@@ -181,7 +182,7 @@ def _read_classifier(name: str) -> tuple[Classifier, str]:
         state = {key: value.float() for key, value in load(content).items()}
         sizes = len(state["out.bias"]), len(state["mean"])
         model = Classifier(get_world(world_name).image_shape, *sizes)
-        model.load_state_dict(state)
+        load_weights(model, state)
     except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"features: {weights} or its .json is corrupt ({reason})") from error

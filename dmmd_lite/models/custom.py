@@ -154,7 +154,7 @@ def distil(
     if switches is not None:
         if settings is not None:
             raise ValueError("switches: not allowed beside settings, its new name; give settings alone")
-        warnings.warn("distil: switches is now settings", FutureWarning, stacklevel=2)
+        warnings.warn("distil: switches is now settings", FutureWarning, stacklevel=3)
         settings = switches
     world, theirs = teacher.world, teacher.denoiser
     if not isinstance(theirs, NetworkDenoiser) or teacher.recipe.block or teacher.recipe.method is not None:
@@ -172,7 +172,7 @@ def distil(
     if teacher.process.absorbing and not (channels if ours else hasattr(theirs.network, "draw_noise")):
         words = "without which students of masked noise lose diversity (see the page coins)"
         give = "noise channels" if ours else "a method `draw_noise`"
-        warnings.warn(f"distil: the network has no noise input, {words}; give it {give}", stacklevel=2)
+        warnings.warn(f"distil: the network has no noise input, {words}; give it {give}", stacklevel=3)
     options = TrainingOptions(
         updates,
         batch_size,

@@ -35,7 +35,7 @@ from dmmd_lite.recipes.catalogue import get_recipe, judge_of
 from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.training.loop import train
 from dmmd_lite.training.method import Method
-from dmmd_lite.training.state import rank_and_size
+from dmmd_lite.training.state import check_checkpoint, rank_and_size
 from dmmd_lite.utils.checks import Seed, check, checked
 from dmmd_lite.utils.files import folder_lock, sha256_of_json
 from dmmd_lite.utils.paths import cache_dir, data_dir
@@ -180,23 +180,18 @@ def train_recipe(
     task = task_of(recipe)
     if recipe.validation:
         validator(task)  # an unknown name is refused before any data are read
-    out, (rank, processes) = check("out", out, str | Path), rank_and_size()
+    rank, processes = rank_and_size()
     judge = get_recipe(judge_of(recipe.world), recipe.scale) if recipe.validation == JUDGED else None
     task.world.prepare({recipe.split, "valid"} if recipe.validation else {recipe.split})
     with folder_lock(out) if rank == 0 else nullcontext():
+        identity = {**task.identity(), "judge": judge and fingerprint(judge)}
+        # A folder of another training is refused before a missing start or teacher is trained.
+        check_checkpoint(out, recipe.training, {**identity, "seed": seed})
         validate = validate or validator_of(task, device)
         method, player = method_of(task, seed, device)
         made = machine(device)
-        result = train(
-            method,
-            partial(training_data, task),
-            recipe.training,
-            out,
-            seed=seed,
-            device=device,
-            validate=validate,
-            identity={**task.identity(), "judge": judge and fingerprint(judge)},
-        )
+        data, options = partial(training_data, task), {"seed": seed, "device": device, "validate": validate}
+        result = train(method, data, recipe.training, out, identity=identity, **options)
         if rank == 0:
             save_model(out / MODEL, task, result, player, seed, made)
     if processes > 1:
@@ -206,7 +201,8 @@ def train_recipe(
 
 def _folder_of(name: str) -> Path | None:
     """Return the folder that a model's name stands for; None for the name of a recipe."""
-    return check("model", name, str | Path) if os.sep in str(name) or Path(name).is_dir() else None
+    path = check("model", name, str | Path)
+    return path if os.sep in name or path.is_dir() else None
 
 
 def _lock(folder: Path):

@@ -17,7 +17,7 @@ from dmmd_lite.models.model import Model
 from dmmd_lite.models.store import load_file, read_description
 from dmmd_lite.models.task import task_of
 from dmmd_lite.recipes.recipe import Recipe
-from dmmd_lite.utils.checks import Count, check, checked
+from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.files import atomic_files, json_text, sha256_of
 from dmmd_lite.utils.records import Record
 from dmmd_lite.utils.tensors import Device
@@ -58,7 +58,7 @@ def save_pretrained(
     """
     if not isinstance(model.denoiser, NetworkDenoiser):
         raise ValueError(f"model: {model.name!r} is not allowed; it must be a network with a noise process")
-    folder, world = check("folder", folder, str | Path), model.world
+    world = model.world
     config = {
         "library": f"dmmd_lite {dmmd_lite.__version__}",
         "name": model.name,
@@ -98,11 +98,10 @@ def from_pretrained(
     Errors: ValueError for a folder without such a model or with a damaged one, for a `network` that is
     missing or not wanted, and for a world of another length or vocabulary.
     """
-    path = check("folder", folder, str | Path)
-    if not (path / CONFIG).is_file():
+    if not (folder / CONFIG).is_file():
         words = f"it holds no {CONFIG}, and only local folders are read"
-        raise ValueError(f"folder: {str(path)!r} is not allowed; {words}")
-    config = read_description(path / CONFIG, ENTRIES)
+        raise ValueError(f"folder: {str(folder)!r} is not allowed; {words}")
+    config = read_description(folder / CONFIG, ENTRIES)
     about, recipe = config["world"], Recipe.from_dict(config["recipe"])
     if world is None:
         known = about["name"].partition("@")[0] in WORLDS
@@ -117,7 +116,7 @@ def from_pretrained(
         words = "it is made of its configuration" if recipe.network else "give the network that was distilled"
         raise ValueError(f"network: {given!r} is not allowed; {words}")
     network = recipe.make_network(world) if network is None else network
-    file = path / WEIGHTS
+    file = folder / WEIGHTS
     if not file.is_file() or sha256_of(file) != config["sha256"]:
         words = "is missing, truncated or altered; its sha256 is not the recorded one"
         raise ValueError(f"model: {file} {words}")

@@ -22,21 +22,26 @@ DIGITS = 16  # of a digest
 SHOWN = 3  # settings that an error names
 
 
-def identity_of(method: Method, options: TrainingOptions, others: dict[str, Any]) -> dict[str, Any]:
-    """Return the identity of a training before its first step, but for its data.
+def settings_of(options: TrainingOptions, others: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of an identity that is known before any network is.
 
-    others: JSON values by name, of what else decides the result.
+    others: JSON values by name, of what decides the result besides the method and its data. ValueError if
+    they are none.
     """
     chosen = {key: value for key, value in asdict(options).items() if key not in FREE}
-    networks = {"player": method.players, "copy": getattr(method, "copies", {})}
+    try:
+        return _flat(json.loads(json.dumps({**others, "options": chosen})))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"identity: is not allowed; it must hold JSON values ({error})") from None
+
+
+def identity_of(method: Method, options: TrainingOptions, others: dict[str, Any]) -> dict[str, Any]:
+    """Return the identity of a training before its first step, but for its data."""
     settings = {key: value for key, value in parts(method).items() if key not in ("players", "copies")}
-    whole = {
-        **others,
-        "options": chosen,
-        "method": {"class": type(method).__name__, **_describe(settings, 2)},
-        **{kind: _describe(modules, 2) for kind, modules in networks.items()},
-    }
-    return _flat(json.loads(json.dumps(whole)))
+    networks = {"player": method.players, "copy": getattr(method, "copies", {})}
+    described = {kind: _describe(modules, 2) for kind, modules in networks.items()}
+    method = {"class": type(method).__name__, **_describe(settings, 2)}
+    return settings_of(options, others) | _flat({"method": method, **described})
 
 
 def parts(method: Method) -> dict[str, Any]:
@@ -45,8 +50,7 @@ def parts(method: Method) -> dict[str, Any]:
 
 
 def difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    """Return in words where the identity of a checkpoint differs from that of a training; "" where it is the
-    same."""
+    """Return in words where the identity of a checkpoint differs from that of a training; "" if nowhere."""
     found = [
         f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} here"
         for key in {**ours, **theirs}
@@ -101,5 +105,5 @@ def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
     """Return nested dictionaries as one, by dotted names."""
     found = {}
     for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found

@@ -29,7 +29,7 @@ from dmmd_lite.training.identity import parts
 from dmmd_lite.training.method import Data, Method
 from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.training.state import CHECKPOINT, RunState, TrainingResult, rank_and_size
-from dmmd_lite.utils.checks import Seed, check, checked
+from dmmd_lite.utils.checks import Seed, checked
 from dmmd_lite.utils.compiling import compile_layers
 from dmmd_lite.utils.errors import Failure
 from dmmd_lite.utils.files import append_line, folder_lock, write_text
@@ -75,7 +75,7 @@ def train(
     Errors: ValueError for players of half precision, for a checkpoint that is damaged or of another training,
     and for a folder that another process trains in; NonFiniteLoss; Interrupted.
     """
-    workdir, device = check("out", workdir, str | Path), torch.device(device)
+    device = torch.device(device)
     rank, size = rank_and_size()
     batch, rest = divmod(options.batch_size, size * options.accumulation)
     if rest:

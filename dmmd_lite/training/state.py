@@ -5,13 +5,17 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dmmd_lite.training.identity import DIGITS, difference, identity_of
+from dmmd_lite.training.identity import DIGITS, difference, identity_of, settings_of
+from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.utils.files import read_tensors, tensors_sha256, write_tensors
 from dmmd_lite.utils.weights import half_precision, load_weights
 
@@ -201,20 +205,10 @@ class RunState:
         if not self.path.exists():
             return
         self.batches.find_first(self.rank)
-        try:
-            tensors, about = read_tensors(self.path)
-            if _digest(tensors, about["state"]) != about["sha256"]:
-                raise ValueError("its sha256 is not the recorded one")
-            facts = json.loads(about["state"])
-            other = self._difference(facts["identity"], tensors)
-            if not other:
-                self._load(facts, tensors)
-        except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            words = f"is damaged or of another version ({reason}); delete it to start again"
-            raise ValueError(f"checkpoint: {self.path} {words}") from None
-        if other:
-            raise ValueError(f"checkpoint: {self.path} is of another training ({other}); use another folder")
+        tensors, facts = read_checkpoint(self.path)
+        _refuse(self.path, self._difference(facts["identity"], tensors))
+        with _damaged(self.path):
+            self._load(facts, tensors)
 
     def _difference(self, theirs: dict, tensors: dict[str, Tensor]) -> str:
         """Return in words where a checkpoint's identity differs from ours. Weights may be the first ones or
@@ -246,6 +240,42 @@ class RunState:
         torch.set_rng_state(tensors["random/torch"])
         for name in PROGRESS:
             setattr(self, name, facts[name])
+
+
+def check_checkpoint(folder: Path, options: TrainingOptions, others: dict[str, Any]) -> None:
+    """Raise ValueError if a folder holds a damaged checkpoint or, as far as `settings_of` tells, that of
+    another training. others: as for `settings_of`."""
+    path = folder / CHECKPOINT
+    if path.exists():
+        theirs, ours = read_checkpoint(path)[1]["identity"], settings_of(options, others)
+        parts = {key.split(".")[0] for key in ours}
+        _refuse(path, difference({k: v for k, v in theirs.items() if k.split(".")[0] in parts}, ours))
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Read the tensors and the header of a checkpoint. ValueError for one that is damaged."""
+    with _damaged(path):
+        tensors, about = read_tensors(path)
+        if _digest(tensors, about["state"]) != about["sha256"]:
+            raise ValueError("its sha256 is not the recorded one")
+        return tensors, json.loads(about["state"])
+
+
+@contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    """Turn what a damaged checkpoint raises into a ValueError of one line."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        words = f"is damaged or of another version ({reason}); delete it to start again"
+        raise ValueError(f"checkpoint: {path} {words}") from None
+
+
+def _refuse(path: Path, difference: str) -> None:
+    """Raise ValueError if a checkpoint's identity differs."""
+    if difference:
+        raise ValueError(f"checkpoint: {path} is of another training ({difference}); use another folder")
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -208,19 +208,23 @@ def folder_lock(folder: str | Path, name: str = ".lock", wait: bool = False) -> 
     Args:
     name: of the file in the folder that is locked, where only a part of the folder is to be owned.
     wait: until the owner has ended, instead of the error.
-    Errors: ValueError, at once, for a folder that another process or thread owns; it names the owner.
+    Errors: ValueError, at once, for a folder that another process or thread owns, naming the owner, and for
+    one that cannot be made or written.
     """
     from filelock import FileLock, Timeout
 
-    file = Path(folder).resolve() / name
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file = Path(os.path.realpath(folder), name)
     lock = FileLock(file, timeout=0, is_singleton=True)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         owner = file.read_text(encoding="utf-8") or "another process"
         words = f"{owner} is working there; wait until it has ended, or use another folder"
         raise ValueError(f"out: {str(folder)!r} is not allowed now; {words}") from None
+    except OSError as error:
+        words = f"it cannot be made or written ({error.strerror})"
+        raise ValueError(f"out: {str(folder)!r} is not allowed; {words}") from None
     try:
         since = datetime.now(UTC).isoformat(" ", "seconds")
         owner = f"process {os.getpid()} of {socket.gethostname()}, since {since},"

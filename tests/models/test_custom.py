@@ -226,6 +226,7 @@ def test_a_student_of_masked_noise_without_noise_input_is_warned_of(kind, world,
         distil(teacher, tmp_path / "run", 1, updates=1, batch_size=8, noise=0 if kind == "ours" else None)
     found = [str(w.message) for w in caught if w.category is UserWarning]
     assert len(found) == (kind in ("a table", "ours"))
+    assert {w.filename for w in caught if w.category is UserWarning} <= {__file__}
     assert all("no noise input" in words and "see the page coins" in words for words in found)
 
 

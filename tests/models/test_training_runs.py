@@ -107,6 +107,15 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_one_ends(whole, tmp
     assert logged_steps(first) == list(range(LOG_EVERY, STEPS + 1, LOG_EVERY))
 
 
+def test_another_recipe_is_refused_before_its_teacher_is_trained(whole, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path / "cache"))
+    student = ["train", "digits-masked-dmmd-4", "--scale", "smoke", "--device", "cpu"]
+    assert main([*student, "--out", str(whole["coins-masked-teacher"])]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "(recipe.name: 'coins-masked-teacher' there, 'digits-masked-dmmd-4' here; " in line
+    assert not (tmp_path / "cache").exists()
+
+
 def start_ranks(arguments, folder):
     """Start two processes of one run, with the environment that `torchrun` would give them."""
     with socket.socket() as free:

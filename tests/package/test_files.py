@@ -57,6 +57,22 @@ def test_a_folder_has_one_owner_and_is_free_again_when_that_is_killed(tmp_path):
     assert seen[1:] == [None, None]
 
 
+@pytest.mark.parametrize("kind", ["a file", "below a file", "a loop of links", "with a folder as its lock"])
+def test_a_folder_that_cannot_be_owned_is_refused_in_one_line(kind, tmp_path):
+    place = tmp_path / "place"
+    if kind == "a loop of links":
+        place.symlink_to(place)
+    elif kind == "with a folder as its lock":
+        (place / ".lock").mkdir(parents=True)
+    else:
+        place.write_text("")
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match="out: .*place.* is not allowed; it cannot be made") as error:
+        with folder_lock(place / "inner" if kind == "below a file" else place):
+            pass
+    assert "\n" not in str(error.value) and contents(tmp_path) == before
+
+
 def test_the_owner_may_enter_again_and_another_thread_may_not(tmp_path):
     seen = []
     with folder_lock(tmp_path):
