@@ -36,7 +36,7 @@ from dmmd_lite.report.claim_tables import claim_section, parts_table
 from dmmd_lite.report.paper import CLAIMS, claims_of, items
 
 found = {claim: claim.findings() for claim in CLAIMS}
-HTML(as_html(parts_table(found)))
+HTML(as_html(parts_table(found), "in this book"))
 
 # %% [markdown]
 # ## Claim by claim

@@ -19,6 +19,7 @@ from dmmd_lite.models.task import task_of
 from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.files import atomic_files, json_text, sha256_of
+from dmmd_lite.utils.markup import literal
 from dmmd_lite.utils.records import Record
 from dmmd_lite.utils.tensors import Device
 from dmmd_lite.worlds import WORLDS, get_world
@@ -135,7 +136,7 @@ def model_card(model: Model, records: list[Record] = (), license: str = "", fold
         "noise": f"{recipe.process}, {recipe.schedule} schedule",
         "data": f"{world.name}: {world.length} tokens out of {world.vocab_size}",
         "teacher": about.get("teacher") or recipe.teacher,
-        "network": f"`{json.dumps(recipe.network)}`" if recipe.network else "not one of dmmd_lite's",
+        "network": json.dumps(recipe.network) if recipe.network else "not one of dmmd_lite's",
         "parameters": f"{about['parameters']:,}",
         "weights": model.weights,
         "training": f"{trained['steps']} updates, {trained['seconds']:.0f} s" if trained else "",
@@ -155,12 +156,12 @@ def model_card(model: Model, records: list[Record] = (), license: str = "", fold
     lines = [
         "---",
         "library_name: dmmd_lite",
-        *[f"license: {license}"] * bool(license),
+        *[f"license: {json.dumps(license)}"] * bool(license),
         "tags:",
         *(f"- {tag}" for tag in tags),
         "---",
         "",
-        f"# {model.name}",
+        f"# {literal(model.name)}",
         "",
         f"A discrete diffusion model {what} ([arXiv 2603.20155](https://arxiv.org/abs/2603.20155)).",
         "",
@@ -186,4 +187,4 @@ def model_card(model: Model, records: list[Record] = (), license: str = "", fold
 
 def _row(cells: Iterable) -> str:
     """Return the row of a Markdown table."""
-    return f"| {' | '.join(map(str, cells))} |"
+    return f"| {' | '.join(literal(str(cell)) for cell in cells)} |"

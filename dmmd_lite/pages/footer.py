@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dmmd_lite.pages.links import code_link, link, record_link
 from dmmd_lite.utils.lazy import PLACES
+from dmmd_lite.utils.markup import literal
 from dmmd_lite.utils.paths import PACKAGE
 from dmmd_lite.utils.records import Record, load_results
 
@@ -64,7 +65,8 @@ def records_table(files: dict[str, list[Record]]) -> str:
         for r in records:
             groups.setdefault(tuple(_facts(r, stage).get("hardware") for stage in STAGES), []).append(r)
         for group in groups.values():
-            models = ", ".join(f"`{model}`" for model in dict.fromkeys(r.model for r in group))
+            names = dict.fromkeys(r.model for r in group)
+            models = ", ".join(f"<code>{literal(model)}</code>" for model in names)
             measured, trained = (_origin(group, stage) for stage in STAGES)
             cells = [record_link(name), str(len(group)), measured, models, trained]
             lines.append(f"| {' | '.join(cells)} |")
@@ -82,4 +84,4 @@ def _origin(records: list[Record], stage: str) -> str:
     if not facts[0]:
         return "–"
     dates = sorted({f["date"] for f in facts})
-    return f"{facts[0]['hardware']}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}"
+    return literal(f"{facts[0]['hardware']}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}")

@@ -15,7 +15,7 @@ def headless() -> bool:
 
 def link(address: str, text: str) -> str:
     """Return an HTML link."""
-    return f'<a href="{address}">{html.escape(text)}</a>'
+    return f'<a href="{html.escape(address)}">{html.escape(text)}</a>'
 
 
 def page_link(name: str, text: str = "") -> str:

@@ -9,11 +9,12 @@ from docutils.parsers.rst import Directive
 from docutils.utils import new_document
 from myst_parser.parsers.sphinx_ import MystParser
 
+from dmmd_lite.utils.markup import SPECIAL
+
 ENTRY = re.compile(r"[a-z_]\w*(, [a-z_]\w*)*: ")  # "steps: ", "temperature, top_p, delta: "
 CLOSING = re.compile(r"(Returns|Raises|Errors|ValueError)\b")
 CODE = re.compile(r"(`+[^`]+`+)")
 UNDERLINE = re.compile(r"[-=]{3,}")
-SPECIAL = re.compile(r"([\\*$<\[\]{}])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 def to_markdown(docstring: str) -> str:

@@ -101,7 +101,7 @@ def sweep(
         raise ValueError(f"jobs: {jobs} is not allowed beside a cluster; its workers set the number")
     runs = plan(page, grid, out, scale)
     folder, target = runs[0].folder.parent, Path(out) / f"{runs[0].page.stem}.parquet"
-    with folder_lock(folder), collect_signals() as asked, _executor(jobs, cluster, threads) as pool:
+    with collect_signals() as asked, _executor(jobs, cluster, threads) as pool, folder_lock(folder):
         todo, failures = [run for run in runs if not run.done], []
         print(f"{runs[0].page.stem}: {len(runs)} runs, {len(runs) - len(todo)} done before", flush=True)
         if todo:

@@ -1,11 +1,14 @@
 """Cells of tables: means over training seeds, intervals, checkpoints."""
 
+import html
 from collections.abc import Iterable
 
 import pandas as pd
 from pandas import DataFrame
 
 from dmmd_lite.utils.records import Record, by_seed, select
+
+pd.options.styler.format.escape = "html"  # as in tables without a style
 
 
 def steps_text(steps: int) -> str:
@@ -53,6 +56,8 @@ def checkpoint_cell(records: Iterable[Record], model: str, steps: int, metric: s
     return ", ".join(f"{run['best_step'] / run['steps']:.0%}" for run in runs)
 
 
-def as_html(table: DataFrame) -> str:
-    """Return a table whose cells are HTML as HTML, without its index."""
-    return table.to_html(escape=False, index=False, border=0)
+def as_html(table: DataFrame, linked: str) -> str:
+    """Return a table as HTML, without its index. linked: the column whose cells are HTML, such as links."""
+    others = [name for name in table.columns if name != linked]
+    text = table.assign(**table[others].map(lambda cell: html.escape(str(cell))))
+    return text.to_html(escape=False, index=False, border=0)

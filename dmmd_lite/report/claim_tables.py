@@ -1,5 +1,6 @@
 """Tables that compare the paper's claims with the committed records."""
 
+import html
 from collections import Counter
 
 import pandas as pd
@@ -44,9 +45,10 @@ def claim_section(claim: Claim, findings: list[Finding]) -> str:
         }
         for f in findings
     ]
-    text = f"<p><b>{claim.source}.</b> {claim.text} <b>{verdict(findings).capitalize()}.</b><br>"
-    text += f"<i>The paper's numbers:</i> {claim.paper}.</p>"
-    return text + (as_html(pd.DataFrame(rows)) if rows else "")
+    source, words, paper = map(html.escape, (claim.source, claim.text, claim.paper))
+    text = f"<p><b>{source}.</b> {words} <b>{verdict(findings).capitalize()}.</b><br>"
+    text += f"<i>The paper's numbers:</i> {paper}.</p>"
+    return text + (as_html(pd.DataFrame(rows), "records") if rows else "")
 
 
 def claims_on(part: str) -> str:

@@ -102,6 +102,7 @@ def predictions(recipe: Recipe, teacher: Denoiser, states: dict[str, tuple[list[
     classes = get_world(recipe.world).vocab_size
 
     def row(name: str, denoiser: Denoiser, z: list[int], t: float) -> str:
+        name = html.escape(name)
         many, generator = torch.tensor([z] * 512), generator_for("cpu", 0)
         noise = denoiser_noise(denoiser, len(many), generator, "cpu")
         with torch.no_grad():
@@ -110,7 +111,7 @@ def predictions(recipe: Recipe, teacher: Denoiser, states: dict[str, tuple[list[
             f'<td><meter value="{p:.3f}" min="0" max="1" aria-label="{name}"></meter> {p:.3f}</td>'
             for p in x.tolist()
         )
-        return f"<tr><td>{html.escape(name)}</td>{cells}</tr>"
+        return f"<tr><td>{name}</td>{cells}</tr>"
 
     def probe(players: dict) -> str:
         rows = [

@@ -1,15 +1,22 @@
 """The section that closes a page: its code, its records, and where and when they were made."""
 
+import html
+import re
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from helpers import ROOT
+from markdown_it import MarkdownIt
 
 from dmmd_lite.pages import footer
 from dmmd_lite.pages.footer import closing_section, modules_of, records_table
-from dmmd_lite.pages.links import code_link, page_link, record_link
+from dmmd_lite.pages.links import code_link, link, page_link, record_link
 from dmmd_lite.pages.source import page_names
+from dmmd_lite.report.claim_tables import claim_section
+from dmmd_lite.report.claims import Finding
 from dmmd_lite.report.leaderboard import PAGES, committed_records
+from dmmd_lite.report.paper import CLAIMS
 from dmmd_lite.utils.records import RESULTS_READ, load_results
 
 SOURCE = """# # A page that says fig1_steps_text in its prose
@@ -64,7 +71,37 @@ def test_records_of_two_machines_take_two_rows():
     head, _, here, there = records_table({"coins": [record, other, later]}).splitlines()
     assert "measured on" in head and "trained on" in head
     assert f"{made['hardware']}, {made['date']} to 2999-01-01" in here and "| 2 |" in here
-    assert "NVIDIA H200, 2027-01-02" in there and "NVIDIA H200, 2026-12-31" in there and "`big`" in there
+    assert "NVIDIA H200, 2027-01-02" in there and "NVIDIA H200, 2026-12-31" in there
+    assert "<code>big</code>" in there
+
+
+HOSTILE = "<script>alert(1)</script> | `code` [a](b) **bold** $x$ _y_ &amp;\n# head"
+
+
+def shown(markdown: str) -> str:
+    """Return the text that a browser shows of Markdown, after checking that its HTML is only our own."""
+    page = MarkdownIt("commonmark").enable("table").render(markdown)
+    assert not re.findall(r"<(?!/?(?:table|thead|tbody|tr|th|td|code|p|a)\b)[^>]*>", page), page
+    return html.unescape(re.sub("<[^>]*>", "", page))
+
+
+def test_what_records_say_is_shown_as_text():
+    (record,) = load_results("coins")[:1]
+    made = {"hardware": HOSTILE, "date": HOSTILE}
+    strange = replace(record, model=HOSTILE, provenance={"measured": made, "provenance": made})
+    text = records_table({"coins": [strange]})
+    assert len(text.splitlines()) == 3 and shown(text).count(" ".join(HOSTILE.split())) >= 3
+
+
+def test_what_findings_and_models_say_is_shown_as_text():
+    (claim,) = CLAIMS[:1]
+    finding = Finding(HOSTILE, HOSTILE, 1, 1, 1, HOSTILE, "coins")
+    page = claim_section(replace(claim, text=HOSTILE, paper=HOSTILE), [finding])
+    assert "<script>" not in page and page.count(html.escape("<script>")) == 5
+    assert 'href="' in page, "links are HTML"
+    assert link('"><i>', "<i>") == '<a href="&quot;&gt;&lt;i&gt;">&lt;i&gt;</a>'
+    table = pd.DataFrame({"model": [HOSTILE]}).style.hide().to_html()
+    assert "<script>" not in table
 
 
 @pytest.mark.parametrize("name", page_names())
