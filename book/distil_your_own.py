@@ -154,7 +154,10 @@ for _ in range(their_updates):
 
 # %% [markdown]
 # What you write: an adapter, which speaks their language on one side and on the other the package's, a function of
-# tokens $z$ (with the mask as token $V$) and times $t$ that gives logits; and the same calls as before.
+# tokens $z$ (with the mask as token $V$) and times $t$ that gives logits; and the same calls as before. Masked noise
+# begins with the same masks every time, so a student of few steps needs other random numbers to differ from itself
+# ([Two coins](coins.py)): `draw_noise` draws them. Their weights begin at zero, and so the student as the teacher.
+# Without them `distil` warns.
 
 # %%
 from dmmd_lite import adapt
@@ -163,10 +166,14 @@ from dmmd_lite import adapt
 class Adapter(torch.nn.Module):
     def __init__(self, theirs):
         super().__init__()
-        self.theirs = theirs
+        self.theirs, self.mix = theirs, torch.nn.Parameter(torch.zeros(8, 8 * 27))
 
-    def forward(self, z, t):
-        return self.theirs(input_ids=torch.where(z == 27, 1, z + 2))[..., 2:]
+    def draw_noise(self, batch, generator):
+        return torch.randn(batch, 8, generator=generator)
+
+    def forward(self, z, t, noise=None):
+        logits = self.theirs(input_ids=torch.where(z == 27, 1, z + 2))[..., 2:]
+        return logits if noise is None else logits + (noise @ self.mix).view(-1, 8, 27)
 
 
 their_teacher = adapt(Adapter(theirs), world, "masked", name="their-model")
