@@ -79,7 +79,7 @@ def peak_bytes() -> int:
     """The most memory this process has had resident. The kernel's own count begins anew with the program,
     that of `getrusage` with whatever the parent had."""
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
     except (OSError, TypeError):  # no Linux
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -51,7 +51,7 @@ def resident(peak: bool) -> float:
     """Resident memory of this process in MiB, now or at its peak."""
     if peak:
         return peak_bytes() / MEBIBYTE
-    with open("/proc/self/statm") as file:
+    with open("/proc/self/statm", encoding="utf-8") as file:
         return int(file.read().split()[1]) * resource.getpagesize() / MEBIBYTE
 
 
