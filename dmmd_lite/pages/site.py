@@ -34,6 +34,13 @@ MATHJAX = (
 )
 PAGE_LINK = re.compile(r"\]\(((?:api/)?\w+)\.(?:py|md)([)#])")  # a link from a page to the source of another
 MAX_SITE_BYTES, MAX_PAGE_BYTES = 60_000_000, 4_000_000
+# The build ends when the pipe at its standard input closes, also because the other end was killed.
+BUILD = """
+import os, threading
+threading.Thread(target=lambda: os._exit(len(os.read(0, 1)) or 1), daemon=True).start()
+from jupyter_book.cli.main import main
+main()
+"""
 BUILDERS = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
 
 
@@ -223,14 +230,18 @@ def _mark(files: dict[str, Path]) -> str:
 
 
 def run_jupyter_book(stage: Path) -> None:
-    """Run Jupyter Book on the staged sources. PageError with its warnings if there are any."""
-    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    command = [*jupyter_book, "build", ".", "-n", "-W", "--keep-going"]
-    done = subprocess.run(command, cwd=stage, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.decode(errors="replace"))  # without colours
+    """Run Jupyter Book on the staged sources. PageError with its warnings if there are any; Interrupted."""
+    command = [sys.executable, "-c", BUILD, "build", ".", "-n", "-W", "--keep-going"]
     log = stage / "build.log"
-    write_text(log, output)
-    if done.returncode:
+    with collect_signals() as asked, log.open("wb") as file:
+        streams = {"stdin": subprocess.PIPE, "stdout": file, "stderr": subprocess.STDOUT}
+        with subprocess.Popen(command, cwd=stage, start_new_session=True, **streams) as build:
+            while build.poll() is None and not asked:  # the context then closes the pipe and waits
+                time.sleep(0.1)
+    if asked:
+        raise Interrupted("stopped while the site was built; resume with the same command", asked[0])
+    if build.returncode:
+        output = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text("utf-8", "replace"))  # without colours
         lines = [line.strip() for line in output.splitlines() if line.strip()]
         messages = [line for line in lines if re.search("WARNING: |ERROR: |Error: ", line)] or lines[-1:]
         raise PageError("\n".join(f"site: {line}" for line in [*messages, f"the whole log is in {log}"]))

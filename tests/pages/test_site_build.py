@@ -1,13 +1,15 @@
 """The sources of the site, without building it: size, fallback without MathJax, complete references."""
 
+import os
 import re
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
-from helpers import ROOT
+from helpers import ROOT, contents, exit_codes, gone, start_process, wait_until
 from pybtex.database import parse_file
 
 from dmmd_lite.metrics.suite import METRICS
@@ -15,6 +17,7 @@ from dmmd_lite.pages import site
 from dmmd_lite.pages.run import PageError
 from dmmd_lite.pages.sphinx_markdown import to_markdown
 from dmmd_lite.utils.paths import PACKAGE
+from dmmd_lite.utils.signals import Interrupted
 
 ARXIV = re.compile(r"(?<![\d.])\d{4}\.\d{5}(?!\d)")
 REFERENCE = "".join(path.read_text() for path in sorted((ROOT / "book" / "api").glob("*.md")))
@@ -91,6 +94,36 @@ def test_the_site_is_built_again_only_when_something_on_it_changed(staged, check
     with pytest.raises(PageError, match="built again"):
         site.build_site("smoke", checkout)
     assert (built / "index.html").exists(), "the last good site is gone"
+
+
+def build_for_ever(stage):
+    """Run, in the place of Jupyter Book, a program that writes its process number and sleeps."""
+    site.BUILD = site.BUILD.replace(
+        "main()", "open('begun', 'w').write(str(os.getpid()))\nthreading.Event().wait()"
+    )
+    try:
+        site.run_jupyter_book(stage)
+    except Interrupted as error:
+        return error.signal
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_build_ends_with_the_process_that_asked_for_it(tmp_path, number):
+    process, begun = start_process(build_for_ever, tmp_path, output=tmp_path / "output"), tmp_path / "begun"
+    wait_until(lambda: begun.exists() and begun.read_text())
+    os.kill(process.pid, number)
+    assert exit_codes(process) == [number if number == signal.SIGTERM else -number]
+    wait_until(lambda: gone(int(begun.read_text())), 30)
+
+
+def test_a_site_that_is_built_replaces_the_old_one_at_once(staged, checkout, monkeypatch):
+    """A build that fails, or is stopped, leaves the old one; nothing half-written is taken for a site."""
+    (checkout / "book" / "words.md").write_text("# Other words\n")
+    before = contents(checkout / "_build" / "html-smoke")
+    monkeypatch.setattr(site, "run_jupyter_book", lambda _: (_ for _ in ()).throw(Interrupted("stopped", 2)))
+    with pytest.raises(Interrupted):
+        site.build_site("smoke", checkout)
+    assert contents(checkout / "_build" / "html-smoke") == before
 
 
 def test_without_its_wheel_mathjax_comes_from_the_network_with_a_warning(checkout, monkeypatch, capsys):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from helpers import contents, exit_codes, start_command
+from helpers import contents, exit_codes, gone, start_command, wait_until
 from pyarrow import parquet
 
 from dmmd_lite.cli import main
@@ -67,22 +67,6 @@ def begun(log: Path) -> Counter:
 def notebooks(out: Path) -> dict[Path, int]:
     """Return the notebooks of runs that are done, with the time each was written."""
     return {path: path.stat().st_mtime_ns for path in out.glob("tiny/*/tiny.ipynb")}
-
-
-def wait_until(condition, seconds=300):
-    """Wait for a condition to hold; the test fails after `seconds`."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
-def gone(pid: int) -> bool:
-    """Return whether a process has ended or is a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 @pytest.mark.parametrize(
