@@ -179,9 +179,11 @@ def carries(notebook: Path, mark: str) -> bool:
 
 def about_run(notebook: Path) -> dict:
     """Return what `run_page` noted in the metadata of a notebook; {} for one that is missing, damaged or of
-    another origin."""
+    another origin, or whose records lie in another folder."""
     found = _read(notebook).get("metadata", {}).get("dmmd_lite", {})
-    return found if isinstance(found, dict) else {}
+    records = found.get("records") if isinstance(found, dict) else None
+    beside = isinstance(records, dict) and all(Path(name).name == name for name in records)
+    return found if beside else {}
 
 
 def _read(notebook: Path) -> dict:

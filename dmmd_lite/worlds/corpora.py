@@ -21,11 +21,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dmmd_lite.utils.checks import Count, Name, check_choice, checked, shown
-from dmmd_lite.utils.files import made_once, sha256_of, sha256_of_json, write_tensors
+from dmmd_lite.utils.files import made_once, sha256_of_json, write_tensors
 from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
 from dmmd_lite.worlds.base import check_own_name
 from dmmd_lite.worlds.files import (
     by_split,
+    digest_of,
     files_by_split,
     read_texts,
     split_words,
@@ -104,7 +105,9 @@ class Corpus(TextWorld):
         """
         files = self._files()
         key = {
-            "source": {split: [sha256_of(file) for file in part] for split, part in files.items()}
+            "source": {
+                split: [(file.name, digest_of(file)) for file in part] for split, part in files.items()
+            }
             or self.hub,
             "tokenizer": self.tokenizer.fingerprint,
             "max_documents": self.max_documents,

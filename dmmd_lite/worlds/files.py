@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
+from dmmd_lite.utils.files import sha256_of
+
 SPLIT_WORDS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
 FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".txt": "text"}
 COMPRESSED = ".gz"  # may follow the ending of text and JSON
@@ -120,6 +122,12 @@ def read_parquet(file: Path, choose: Callable[[list[str]], list[str]]) -> Iterat
         columns = choose(parquet.schema_arrow.names)
         for batch in parquet.iter_batches(BATCH, columns=columns):
             yield tuple(batch.column(name).to_pylist() for name in columns)
+
+
+def digest_of(file: Path) -> str:
+    """Compute the SHA-256 of a file; ValueError where it cannot be read."""
+    with reading(file.name):
+        return sha256_of(file)
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dmmd_lite.utils.checks import checked
-from dmmd_lite.utils.files import made_once, sha256_of, sha256_of_json, write_tensors
+from dmmd_lite.utils.files import made_once, sha256_of_json, write_tensors
 from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
-from dmmd_lite.worlds.files import BATCH, read_parquet, reading
+from dmmd_lite.worlds.files import BATCH, digest_of, read_parquet, reading
 from dmmd_lite.worlds.hub import HUB, not_in_data_dir, open_hub
 from dmmd_lite.worlds.images import LEVELS, ImageWorld, Levels, quantised
 
@@ -87,7 +87,7 @@ class ImageSet(ImageWorld):
         """
         files = self._files()
         key = {
-            "source": {split: sha256_of(file) for split, file in files.items()} or self.hub,
+            "source": {split: digest_of(file) for split, file in files.items()} or self.hub,
             "layout": LAYOUT,
         }
         target = cache_dir() / "images" / f"{self.stem}-{sha256_of_json(key)[:16]}.safetensors"

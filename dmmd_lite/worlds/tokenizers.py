@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dmmd_lite.utils.files import sha256_of
 from dmmd_lite.utils.paths import external_data_dir, may_download
+from dmmd_lite.worlds.files import first_line, reading
 from dmmd_lite.worlds.hub import HUB, not_in_data_dir
 from dmmd_lite.worlds.text import SYMBOLS, encode_symbols, show_symbols, to_symbols
 
@@ -56,11 +57,15 @@ class GPT2Tokens:
                 f"tokenizer: {not_in_data_dir(f'{TOKENIZER_FOLDER}/{{vocab.json,merges.txt}}')}"
                 f" or set DMMD_DOWNLOAD=1 to fetch them from {HUB['gpt2']}"
             ) from None
+        except Exception as error:  # several libraries raise
+            raise ValueError(f"tokenizer: the hub does not give it ({first_line(error)})") from None
 
     @cached_property
     def fingerprint(self) -> str:
         """The SHA-256 of both files together."""
-        return sha256_of(b"".join(file.read_bytes() for file in self.files))
+        files = self.files
+        with reading("tokenizer"):
+            return sha256_of(b"".join(file.read_bytes() for file in files))
 
     @cached_property
     def _tokenizer(self):
@@ -71,12 +76,13 @@ class GPT2Tokens:
             tokenizer = ByteLevelBPETokenizer(vocab, merges)
         except Exception as error:  # the library raises nothing narrower
             raise ValueError(
-                f"tokenizer: {Path(vocab).name} or {Path(merges).name} is damaged ({error})"
+                f"tokenizer: {Path(vocab).name} or {Path(merges).name} is damaged ({first_line(error)})"
             ) from None
-        if tokenizer.token_to_id(END_OF_TEXT) is None or tokenizer.get_vocab_size() > self.vocab_size:
+        ids = tokenizer.get_vocab()
+        if END_OF_TEXT not in ids or max(ids.values()) >= self.vocab_size:
             raise ValueError(
-                f"tokenizer: {Path(vocab).name} is not GPT-2's; it needs {END_OF_TEXT} and at most"
-                f" {self.vocab_size} tokens"
+                f"tokenizer: {Path(vocab).name} is not GPT-2's; it needs {END_OF_TEXT} and no token after"
+                f" {self.vocab_size - 1}"
             )
         return tokenizer
 

@@ -16,7 +16,7 @@ from helpers import ROOT, contents, exit_codes, full_disk, start_command
 
 from dmmd_lite.cli import main
 from dmmd_lite.pages import run
-from dmmd_lite.pages.run import PageError, fingerprint, run_page, up_to_date
+from dmmd_lite.pages.run import PageError, about_run, fingerprint, run_page, up_to_date
 from dmmd_lite.pages.site import pages_dir, toc_pages
 from dmmd_lite.pages.source import (
     KERNEL,
@@ -281,6 +281,18 @@ def test_a_run_writes_notebook_and_records_and_is_reused(page, tmp_path):
     assert up_to_date(page, out, "smoke") and not up_to_date(page, out, "gpu")
     (out / "page.json").unlink()
     assert not up_to_date(page, out, "smoke"), "a run without its records counts as complete"
+
+
+def test_notes_of_records_in_another_folder_count_for_nothing(tmp_path):
+    notebook = tmp_path / "page.ipynb"
+    for names, counts in [
+        ({"page.json": "0"}, True),
+        ({}, True),
+        ({"../page.json": "0"}, False),
+        (None, False),
+    ]:
+        write_json(notebook, {"metadata": {"dmmd_lite": {"fingerprint": "1", "records": names}}})
+        assert bool(about_run(notebook)) == counts
 
 
 TEXT = "quote \" and ' and \\\\ and {brace}\nline two\ttab \u2028 é 😀 $(x) %d"

@@ -117,8 +117,15 @@ def test_damaged_files_are_noticed(folder):
         books().stream("valid")
     (folder / "gpt2_tokenizer" / "vocab.json").write_text('{"a": 0}')
     (folder / "gpt2_tokenizer" / "merges.txt").write_text("")
-    with pytest.raises(ValueError, match="^tokenizer: vocab.json is not GPT-2's"):
-        books().stream("valid")
+    for vocab in ('{"a": 0}', '{"a": 50257, "<|endoftext|>": 1}'):
+        (folder / "gpt2_tokenizer" / "vocab.json").write_text(vocab)
+        with pytest.raises(ValueError, match="^tokenizer: vocab.json is not GPT-2's"):
+            books().stream("valid")
+    books_file = folder / "books_en_valid.parquet"
+    books_file.unlink()
+    books_file.symlink_to("/proc/self/mem")  # a file that nobody can read
+    with pytest.raises(ValueError, match="^books_en_valid.parquet cannot be read [(]OSError"):
+        books27().stream("valid")
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl", "txt"])
@@ -306,6 +313,19 @@ def test_other_formats_are_refused(folder, tmp_path, name):
         ValueError, match="^path: .* holds no file; it must hold one kind of .*, text and JSON also"
     ):
         text_world("own", tmp_path / name).stream("train")
+
+
+def test_folders_of_data_that_lead_nowhere(folder, tmp_path, monkeypatch):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ValueError, match="^source: .* is not a file, a folder or"):
+        text_world("own", tmp_path / "loop")
+    for path in (tmp_path / "loop", tmp_path / "none", "x" * 5000, folder / "books_en_train.parquet"):
+        monkeypatch.setenv("DMMD_DATA_DIR", str(path))
+        with pytest.raises(ValueError, match="^DMMD_DATA_DIR: .* is not a folder; name one with data sets"):
+            books27().stream("train")
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.setenv("DMMD_DATA_DIR", "~/data")
+    assert text_of(books27(), "test").startswith("test ") and not Path("~").exists()
 
 
 def test_pieces_of_long_texts_are_tokenised_as_the_whole(folder, monkeypatch):
