@@ -7,6 +7,7 @@ long to import are imported by the commands that use them, so that help and list
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import dmmd_lite
 from dmmd_lite.pages.source import parse_value
 from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, Seed, check, check_choice
 from dmmd_lite.utils.errors import Failure, memory_ran_out
-from dmmd_lite.utils.files import atomic_write, write_text
+from dmmd_lite.utils.extras import EXTRAS, missing, require
+from dmmd_lite.utils.files import atomic_write, check_folder, write_text
 from dmmd_lite.utils.signals import Interrupted
 
 SAMPLE_ENDINGS = (".npz", ".png", ".txt")
@@ -31,7 +33,31 @@ OPTIONS = {  # what the options of all commands may be
 }
 
 
+class _Once(argparse.Action):
+    """An option with one value, which may be given once."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Keep the value. ValueError for a second one."""
+        given = vars(namespace).setdefault("given", set())
+        if option_string and self.dest in given:
+            raise ValueError(f"{self.dest}: {values!r} is not allowed; the option is there twice")
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
+
+
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.register("action", None, _Once)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse arguments. ValueError for `--option=--`, which argparse takes for the end of the options."""
+        for argument in sys.argv[1:] if args is None else args:
+            name, _, value = argument.partition("=")
+            if name.startswith("-") and value == "--":
+                raise ValueError(f"{name.lstrip('-')}: '--' is not allowed; it is no value")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str):
         raise ValueError(message)
 
@@ -39,22 +65,38 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="backslashreplace")  # a terminal need not have every character
         arguments = make_parser().parse_args(argv)
         for name in vars(arguments).keys() & OPTIONS.keys():
             setattr(arguments, name, check(name, getattr(arguments, name), OPTIONS[name]))
         arguments.run(arguments)
+        sys.stdout.flush()
         return 0
     except ValueError as error:
-        print(f"dmmd-lite: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except (Failure, Interrupted, OSError) as error:
-        print(f"dmmd-lite: {error}", file=sys.stderr)
-        return 128 + error.signal if isinstance(error, Interrupted) else 1
+        return _end(error, 2)
+    except ImportError as error:
+        module = (error.name or "").partition(".")[0]
+        return _end(missing(module) if module in EXTRAS else error, 2)
+    except KeyboardInterrupt:
+        return _end("interrupted", 128 + signal.SIGINT)
+    except Interrupted as error:
+        return _end(error, 128 + error.signal)
+    except BrokenPipeError:  # nobody reads any more; Python would say so once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Failure, OSError) as error:
+        return _end(error, 1)
     except (MemoryError, RuntimeError) as error:
         if not memory_ran_out(error):
             raise
-        print(f"dmmd-lite: memory ran out: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return _end(f"memory ran out: {error}", 1)
+
+
+def _end(message: object, code: int) -> int:
+    """Print why a command ended, in one line, and return its exit code."""
+    print(f"dmmd-lite: {' '.join(str(message).split())}", file=sys.stderr)
+    return code
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -81,7 +123,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     change = "change the recipe, e.g. training.steps=100"
-    p.add_argument("--set", nargs="+", default=[], metavar="key=value", help=change)
+    p.add_argument("--set", nargs="+", action="extend", default=[], metavar="key=value", help=change)
 
     p = command("sample", _sample, "draw samples to a .npz, .png or .txt file")
     _add_sampling(p)
@@ -89,7 +131,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     p = command("evaluate", _evaluate, "measure a model; prints one record a metric")
     _add_sampling(p)
-    p.add_argument("--metrics", default="", help="names separated by commas; all that apply by default")
+    p.add_argument("--metrics", help="names separated by commas; all that apply by default")
     judge = (
         "judge of gradient_moment and perplexity: a recipe's name, a folder, chain, or hf:NAME for a model "
     )
@@ -175,9 +217,11 @@ def _train(arguments) -> None:
         key, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"set: {item!r} is not allowed; write key=value")
+        if key in changes:
+            raise ValueError(f"set: {key!r} is there twice; give it once")
         changes[key] = parse_value(value)
     recipe, device = get_recipe(arguments.recipe, arguments.scale, changes), pick_device(arguments.device)
-    _check_folder(arguments.out)
+    check_folder("out", arguments.out)
     distributed = "RANK" in os.environ  # started by torchrun
     if distributed:
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -235,6 +279,11 @@ def _sample(arguments) -> None:
         raise ValueError(f"out: {out!r} is not allowed; it must end in one of {SAMPLE_ENDINGS}")
     if not arguments.out.parent.is_dir():
         raise ValueError(f"out: {out!r} is not allowed; its folder does not exist")
+    if arguments.out.is_dir():
+        raise ValueError(f"out: {out!r} is not allowed; it is a folder, name a file")
+    check_folder("out", arguments.out.parent)
+    if ending == ".png":
+        require("matplotlib", "seaborn", "IPython", "PIL")
 
     def check(world):
         if ending == ".png" and world.image_shape is None:
@@ -274,18 +323,23 @@ def _write_samples(out: Path, world, tokens, about: dict) -> None:
 
 def _evaluate(arguments) -> None:
     from dmmd_lite.metrics.suite import METRICS, check_features, metrics_for
-    from dmmd_lite.models.evaluation import check_metrics, default_num, evaluate
+    from dmmd_lite.models.evaluation import check_metrics, default_num, evaluate, judge_for
     from dmmd_lite.models.loading import recipe_of
     from dmmd_lite.worlds import get_world
 
     recipe = recipe_of(arguments.model, arguments.scale)
-    names = [name for name in arguments.metrics.split(",") if name]
-    names = names or [n for n in metrics_for(get_world(recipe.world)) if METRICS[n].default]
+    if arguments.metrics is None:
+        names = [name for name in metrics_for(get_world(recipe.world)) if METRICS[name].default]
+    else:
+        names = arguments.metrics.split(",")
     arguments.num = default_num(recipe.scale, names) if arguments.num is None else arguments.num
 
     def check(world):
+        require(*world.packages)
         check_metrics(names, world)
         check_features(names, world, arguments.num, arguments.features, arguments.device)
+        if arguments.judge is not None:
+            arguments.judge = judge_for(arguments.judge, names, recipe, world, arguments.device)
 
     model, steps = _load_model(arguments, check)
     records = evaluate(
@@ -325,7 +379,7 @@ def _sweep(arguments) -> None:
 
     given = [(name, values) for name, *values in arguments.grid]
     grid = _parameters(given, "give all its values after one -p")
-    _check_folder(arguments.out)
+    check_folder("out", arguments.out)
     options = {name: getattr(arguments, name) for name in ("scale", "jobs", "cluster", "threads")}
     sweep(arguments.page, grid, arguments.out, **options, draw=swept_metrics)
 
@@ -373,13 +427,6 @@ def _doctor(arguments) -> None:
         return
     for key, value in found.items():
         print(f"{key:18s} {', '.join(value) if isinstance(value, list) else value}")
-
-
-def _check_folder(out: Path) -> None:
-    """Raise ValueError if a folder cannot be made because a file stands at its path."""
-    existing = next(path for path in [out, *out.absolute().parents] if path.exists())
-    if not existing.is_dir():
-        raise ValueError(f"out: {str(out)!r} is not allowed; {str(existing)!r} is a file, name a folder")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from dmmd_lite.models.loading import load_judge
 from dmmd_lite.models.model import Model
 from dmmd_lite.processes.base import LOG_ZERO
 from dmmd_lite.processes.schedules import time_grid
+from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.sampling import Samples
 from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, Seed, checked
+from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.provenance import machine
 from dmmd_lite.utils.records import Record
 from dmmd_lite.utils.rng import generator_for
@@ -32,9 +34,9 @@ def default_num(scale: str, names: Iterable[str]) -> int:
     return PUBLISHED_SAMPLES if scale == "paper" and "fid" in names else SAMPLES
 
 
-def judged_at(model: Model) -> str:
+def judged_at(recipe: Recipe) -> str:
     """Return the scale of a model's judge: that of its recipe, or "laptop" for a custom model."""
-    return model.recipe.scale if model.recipe.scale in SCALES else "laptop"
+    return recipe.scale if recipe.scale in SCALES else "laptop"
 
 
 def check_metrics(names: list[str], world: World) -> None:
@@ -46,12 +48,13 @@ def check_metrics(names: list[str], world: World) -> None:
             raise ValueError(f"metrics: {name!r} {known} {world.name}; choose from {allowed}")
 
 
-def _loaded(
-    judge: Judge | str | None, names: Iterable[str], world: World, scale: str = "laptop", device="cpu"
+def judge_for(
+    judge: Judge | str | None, names: Iterable[str], recipe: Recipe | None, world: World, device="cpu"
 ) -> Judge | None:
-    """Load the judge if one of the metrics `names` needs it; None if none does."""
+    """Load the judge of a recipe's model if one of the metrics `names` needs it; None if none does."""
     if not needing(names, "judge", "gradients"):
         return None
+    scale = judged_at(recipe) if recipe else "laptop"
     return judge if isinstance(judge, Judge) else load_judge(judge, world, scale, device)
 
 
@@ -88,6 +91,7 @@ def evaluate(
     Errors: ValueError for a metric that does not apply, a judge that is the model or its origin, and features
     that are missing or need more samples; NonFinitePrediction for a model whose predictions are NaN.
     """
+    require(*model.world.packages)
     names, steps = list(dict.fromkeys(names)), model.default_steps if steps is None else steps
     num = default_num(model.recipe.scale, names) if num is None else num
     check_metrics(names, model.world)
@@ -99,7 +103,7 @@ def evaluate(
     greedy_tail = options.get("greedy_tail", False)
     if process is None and of_denoiser:
         raise ValueError(f"metrics: {of_denoiser[0].name!r} does not apply to autoregressive models")
-    judge = _loaded(judge, names, world, judged_at(model), device)
+    judge = judge_for(judge, names, model.recipe, world, device)
     if judge is not None:
         check_judge(judge, model)
     if greedy_tail and drawless:
@@ -159,7 +163,7 @@ def evaluate_real(
     The result is the floor that the difference between splits sets to everything measured against `split`.
     Errors as for `evaluate`.
     """
-    judge = _loaded(judge, names, world)
+    judge = judge_for(judge, names, None, world)
     tokens = world.sample(num, generator_for("cpu", seed), of)
     context = {
         "model": f"real text, {of} split",
@@ -191,7 +195,7 @@ def frontier(
     """
     applicable = metrics_for(model.world)
     names = [name for name in FRONTIER if name in applicable] if names is None else list(names)
-    judge = _loaded(judge, names, model.world, judged_at(model), device)
+    judge = judge_for(judge, names, model.recipe, model.world, device)
     return [
         record
         for temperature in temperatures

@@ -37,7 +37,7 @@ from dmmd_lite.training.loop import train
 from dmmd_lite.training.method import Method
 from dmmd_lite.training.state import check_checkpoint, rank_and_size
 from dmmd_lite.utils.checks import Seed, check, checked
-from dmmd_lite.utils.files import folder_lock, sha256_of_json
+from dmmd_lite.utils.files import check_folder, folder_lock, sha256_of_json
 from dmmd_lite.utils.paths import cache_dir, data_dir
 from dmmd_lite.utils.provenance import machine
 from dmmd_lite.utils.tensors import Device
@@ -182,6 +182,7 @@ def train_recipe(
         validator(task)  # an unknown name is refused before any data are read
     rank, processes = rank_and_size()
     judge = get_recipe(judge_of(recipe.world), recipe.scale) if recipe.validation == JUDGED else None
+    check_folder("out", out)
     task.world.prepare({recipe.split, "valid"} if recipe.validation else {recipe.split})
     with folder_lock(out) if rank == 0 else nullcontext():
         identity = {**task.identity(), "judge": judge and fingerprint(judge)}

@@ -22,7 +22,7 @@ class MethodSpec:
         the weights of the recipe's start; process is the teacher's noise.
     forwards: function settings -> mean cost of a step in forward passes; a backward pass counts as two.
     tracked: function settings -> networks whose activations the costliest step keeps for its backward pass.
-    student: name of the player that becomes the model.
+    players: names of what is trained; the first one becomes the model.
     copies: number of networks kept besides the players and the teacher.
     process: function (settings, teacher's process) -> student's process.
     """
@@ -32,9 +32,14 @@ class MethodSpec:
     make: Callable[[Any, Callable[..., Denoiser], Denoiser, Process], "Method"]
     forwards: Callable[[Any], float]
     tracked: Callable[[Any], int] = lambda settings: 1
-    student: str = "student"
+    players: tuple[str, ...] = ("student",)
     copies: int = 0
     process: Callable[[Any, Process], Process] = lambda settings, process: process
+
+    @property
+    def student(self) -> str:
+        """The name of the player that becomes the model."""
+        return self.players[0]
 
     def check_process(self, method: str, process: str) -> None:
         """Raise ValueError unless the method, called `method`, is defined for the noise named `process`."""

@@ -392,7 +392,7 @@ METHOD = MethodSpec(
     lambda settings, fresh, teacher, process: DMMD(fresh(), fresh(noise=False), teacher, process, settings),
     _forwards,
     _tracked,
-    "generator",
+    players=("generator", "auxiliary"),
     process=DMMDSettings.process,
 )
 

@@ -19,11 +19,13 @@ from dmmd_lite.pages.jupyter import completed, kernel_manager
 from dmmd_lite.pages.source import page_path, read_page, resolve_parameters
 from dmmd_lite.utils.checks import Between, checked
 from dmmd_lite.utils.errors import Failure
+from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.files import atomic_files, folder_lock, sha256_of, sha256_of_json
 from dmmd_lite.utils.paths import PACKAGE, data_dir, external_data_dir
 from dmmd_lite.utils.records import RESULTS_READ
 from dmmd_lite.utils.signals import Interrupted, collect_signals
 
+PACKAGES = ("papermill", "jupytext", "nbformat", "jupyter_client")  # that run a page
 LIBRARIES = ("torch", "numpy", "matplotlib", "pandas", "pillow", "scikit-learn")  # they draw and measure
 Threads = Annotated[int, Between(1, 1024)]
 
@@ -93,6 +95,7 @@ def run_page(
     anything is run or written; PageError if a cell fails: the results of an earlier run stay, and
     `<out>/<page>.failed.ipynb` shows the cells up to the failure; Interrupted after SIGINT or SIGTERM.
     """
+    require(*PACKAGES)
     path = page_path(page)
     values = resolve_parameters(path, scale, parameters)
     mark = fingerprint(path, scale, values)

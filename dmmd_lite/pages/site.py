@@ -23,7 +23,8 @@ from pathlib import Path
 
 from dmmd_lite.pages.footer import closing_section
 from dmmd_lite.pages.jupyter import completed
-from dmmd_lite.pages.run import PageError, run_page, up_to_date
+from dmmd_lite.pages.run import PACKAGES, PageError, run_page, up_to_date
+from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.files import folder_lock, sha256_of, sha256_of_json, write_text
 from dmmd_lite.utils.paths import PACKAGE, data_dir, source_root
 from dmmd_lite.utils.scales import check_scale
@@ -116,6 +117,7 @@ def build_book(scale: str = "laptop", root: Path | None = None) -> Path:
     """
     root = root or _root()
     check_scale(scale)
+    require(*PACKAGES, "jupyter_book")
     with folder_lock(pages_dir(root, scale)):
         if failures := [failure for failure in run_pages(scale, root).values() if failure]:
             raise PageError("\n".join(failures))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from dmmd_lite.utils.checks import Rule, check, checked, shown
+from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.paths import source_root
 from dmmd_lite.utils.scales import check_scale
 
@@ -69,6 +70,7 @@ def _text(path: Path) -> str:
 
 
 def _as_notebook(stem: str, source: str):
+    require("jupytext")
     import jupytext
 
     try:

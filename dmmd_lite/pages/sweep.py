@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from dmmd_lite.pages.jupyter import completed
 from dmmd_lite.pages.run import (
+    PACKAGES,
     PageError,
     Threads,
     about_run,
@@ -36,6 +37,7 @@ from dmmd_lite.pages.run import (
 )
 from dmmd_lite.pages.source import page_path, resolve_parameters
 from dmmd_lite.utils.checks import Count, checked
+from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.files import atomic_write, folder_lock, sha256_of_json
 from dmmd_lite.utils.signals import Interrupted, collect_signals
 
@@ -99,6 +101,7 @@ def sweep(
     """
     if jobs is not None and cluster is not None:
         raise ValueError(f"jobs: {jobs} is not allowed beside a cluster; its workers set the number")
+    require(*PACKAGES, "pyarrow")
     runs = plan(page, grid, out, scale)
     folder, target = runs[0].folder.parent, Path(out) / f"{runs[0].page.stem}.parquet"
     with collect_signals() as asked, _executor(jobs, cluster, threads) as pool, folder_lock(folder):
@@ -165,6 +168,7 @@ def _executor(jobs: int | None, cluster: str | None, threads: int) -> Iterator[E
             pool.shutdown(cancel_futures=True)
         return
     try:
+        require("distributed")
         from distributed import Client
     except ImportError:
         raise ValueError(f"cluster: {cluster!r} needs Dask; pip install distributed") from None

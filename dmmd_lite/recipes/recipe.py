@@ -69,7 +69,11 @@ class Recipe:
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("output", self.output, OUTPUTS)
         check_choice("loss", self.loss, LOSSES)
-        check("method", self.method, METHODS[self.role].settings | None if self.role in METHODS else NoneType)
+        spec = METHODS.get(self.role)
+        check("method", self.method, spec.settings | None if spec else NoneType)
+        if self.training is not None:
+            ours = "model" if self.process == AUTOREGRESSIVE else "denoiser"
+            self.training.check_players(spec.players if spec else (ours,), "training.")
 
     def to_dict(self) -> dict:
         """Return the recipe as plain JSON values."""

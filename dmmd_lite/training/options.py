@@ -1,6 +1,7 @@
 """Options of a training: lengths, rates, averages, and how often to log, save and validate."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -49,6 +50,16 @@ class TrainingOptions:
         check_fields(self)
         if self.decay_from is not None and self.decay == "constant":
             raise ValueError(f"decay_from: {self.decay_from!r} is not allowed where decay is 'constant'")
+
+    def check_players(self, players: Iterable[str], prefix: str = "") -> None:
+        """Raise ValueError unless lr names exactly these players, and ema some. prefix: of both names."""
+        players = sorted(players)
+        if sorted(self.lr) != players:
+            raise ValueError(
+                f"{prefix}lr: {self.lr} is not allowed; it must name exactly the players {players}"
+            )
+        if not set(self.ema) <= set(players):
+            raise ValueError(f"{prefix}ema: {self.ema} is not allowed; the players are {players}")
 
     def rate(self, step: int) -> float:
         """Return the factor on every learning rate at a step, in [0, 1]; it depends on the step only."""

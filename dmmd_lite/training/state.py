@@ -63,11 +63,7 @@ class RunState:
                     "float32, so call .float() before the optimiser's first step"
                 )
         self.players = {name: player.to(device) for name, player in method.players.items()}
-        if set(options.lr) != set(self.players):
-            names = f"it must name exactly the players {sorted(self.players)}"
-            raise ValueError(f"lr: {options.lr} is not allowed; {names}")
-        if not set(options.ema) <= set(self.players):
-            raise ValueError(f"ema: {options.ema} is not allowed; the players are {sorted(self.players)}")
+        options.check_players(self.players)
         self.copies = {name: module.to(device) for name, module in getattr(method, "copies", {}).items()}
         self.ema = {
             name: copy.deepcopy(self.players[name]).requires_grad_(False).eval() for name in options.ema

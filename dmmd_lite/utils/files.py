@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -197,6 +198,19 @@ def made_once(target: Path, make: Callable[[Path], object]) -> Path:
             if not target.is_file():
                 make(target)
     return target
+
+
+def check_folder(name: str, folder: Path) -> None:
+    """Raise ValueError unless a folder, called `name`, can be written, or made. Nothing is left behind."""
+    existing = next(path for path in [folder, *folder.absolute().parents] if os.path.lexists(path))
+    if not existing.is_dir():
+        words = f"{str(existing)!r} is a file, name a folder"
+        raise ValueError(f"{name}: {str(folder)!r} is not allowed; {words}")
+    try:
+        tempfile.TemporaryDirectory(prefix=".", dir=existing).cleanup()
+    except OSError as error:
+        words = f"{str(existing)!r} cannot be written ({error.strerror})"
+        raise ValueError(f"{name}: {str(folder)!r} is not allowed; {words}") from None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmmd_lite.utils.checks import Name, check, check_choice
+from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.files import append_line, write_json
 from dmmd_lite.utils.paths import data_dir
 
@@ -151,6 +152,7 @@ def table(records: Iterable[Record], rows: list[str], columns: str = "name", dig
     columns: the field with one column for each value.
     digits: decimals of the values.
     """
+    require("pandas")
     import pandas as pd
 
     lines: dict[tuple, dict] = {}

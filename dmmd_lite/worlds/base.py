@@ -26,6 +26,7 @@ class World:
         features), "finite" (training images can be copied), "published" (FID is known), "text", "letters"
         (text in the 27 symbols), "judged" (a language model can judge samples).
     extractor: the name of the feature extractor (`metrics.features.load_features`), "" without one.
+    packages: modules of `utils.extras` that reading the world's data needs.
     symbols: the characters that tokens stand for, one each; "" where they stand for something else.
     provenance: what records must say of the data, if the data can vary.
     """
@@ -37,6 +38,7 @@ class World:
     exact: ClassVar[bool] = False
     traits: frozenset[str] = frozenset()
     extractor: str = ""
+    packages: tuple[str, ...] = ()
     symbols: str = ""
     provenance: ClassVar[dict] = {}
 

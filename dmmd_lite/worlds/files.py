@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
+from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.files import sha256_of
 
 SPLIT_WORDS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
@@ -115,6 +116,7 @@ def check_columns(names: list[str]) -> None:
 
 def read_parquet(file: Path, choose: Callable[[list[str]], list[str]]) -> Iterator[tuple[list, ...]]:
     """Yield batches of rows of a Parquet file: the columns that `choose` takes from its columns' names."""
+    require("pyarrow")
     from pyarrow.parquet import ParquetFile
 
     with file.open("rb") as stream:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
 from dmmd_lite.utils.checks import checked
+from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.files import sha256_of
 from dmmd_lite.utils.rng import generator_for, integers, uniform
 from dmmd_lite.worlds.images import ImageWorld, Levels
@@ -45,6 +46,7 @@ class Glyphs(ImageWorld):
 
     length, image_shape, num_classes = SIZE * SIZE, (SIZE, SIZE, 1), len(CHARACTERS)
     traits, extractor = ImageWorld.traits - {"finite"}, "glyphs-classifier"
+    packages = ("matplotlib", "PIL")
 
     @checked
     def __init__(self, levels: Levels = 16, name: str = "glyphs"):
@@ -54,6 +56,7 @@ class Glyphs(ImageWorld):
     def drawings(self) -> Tensor:
         """The drawing of every character of every font, uint8 [fonts, characters, 64, 64]; ValueError for a
         font that matplotlib does not have."""
+        require(*self.packages)
         import matplotlib
         from PIL import Image, ImageDraw, ImageFont
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.paths import external_data_dir
 from dmmd_lite.worlds.files import BATCH, TEXT_COLUMN, check_columns, check_text, first_line, reading
 
@@ -24,6 +25,7 @@ def not_in_data_dir(pattern: str) -> str:
 def open_hub(name: str) -> tuple[str, dict]:
     """Return the set's name and revision, and a stream of rows for every part; ValueError where the hub does
     not give it."""
+    require("datasets", "huggingface_hub")
     from datasets import load_dataset
     from huggingface_hub import HfApi
 

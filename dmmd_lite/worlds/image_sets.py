@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dmmd_lite.utils.checks import checked
+from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.files import made_once, sha256_of_json, write_tensors
 from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
 from dmmd_lite.worlds.files import BATCH, digest_of, read_parquet, reading
@@ -163,6 +164,7 @@ def _decode(content: bytes, size: tuple[int, int]) -> np.ndarray:
     size (width, height), which is seen before its pixels are read, of several frames, with transparent pixels
     or with numbers of 32 bits.
     """
+    require("PIL")
     from PIL import Image
 
     try:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.utils.checks import checked
+from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.files import sha256_of
 from dmmd_lite.utils.rng import generator_for, integers
 from dmmd_lite.worlds.images import LEVELS, ImageWorld, Levels, quantised
@@ -29,7 +30,7 @@ class Photos(ImageWorld):
     """
 
     length, image_shape, num_classes = SIZE * SIZE * 3, (SIZE, SIZE, 3), 2
-    traits, extractor = ImageWorld.traits - {"finite"}, "resnet20"
+    traits, extractor, packages = ImageWorld.traits - {"finite"}, "resnet20", ("sklearn",)
 
     @checked
     def __init__(self, levels: Levels = LEVELS, name: str = "photos"):
@@ -38,6 +39,7 @@ class Photos(ImageWorld):
     @cached_property
     def photographs(self) -> Tensor:
         """The two photographs, uint8 [2, 427, 640, 3]."""
+        require(*self.packages)
         from sklearn.datasets import load_sample_images
 
         return torch.from_numpy(np.stack(load_sample_images().images))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.files import sha256_of
 from dmmd_lite.utils.paths import external_data_dir, may_download
 from dmmd_lite.worlds.files import first_line, reading
@@ -41,6 +42,7 @@ class GPT2Tokens:
     @cached_property
     def files(self) -> tuple[Path, Path]:
         """The paths of vocab.json and merges.txt in $DMMD_DATA_DIR or the hub's cache; else ValueError."""
+        require("huggingface_hub")
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -69,6 +71,7 @@ class GPT2Tokens:
 
     @cached_property
     def _tokenizer(self):
+        require("tokenizers")
         from tokenizers.implementations import ByteLevelBPETokenizer
 
         vocab, merges = map(str, self.files)
