@@ -7,7 +7,6 @@ long to import are imported by the commands that use them, so that help and list
 import argparse
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -78,8 +77,6 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as error:
         module = (error.name or "").partition(".")[0]
         return _end(missing(module) if module in EXTRAS else error, 2)
-    except KeyboardInterrupt:
-        return _end("interrupted", 128 + signal.SIGINT)
     except Interrupted as error:
         return _end(error, 128 + error.signal)
     except BrokenPipeError:  # nobody reads any more; Python would say so once more when it ends
@@ -427,7 +424,3 @@ def _doctor(arguments) -> None:
         return
     for key, value in found.items():
         print(f"{key:18s} {', '.join(value) if isinstance(value, list) else value}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.files import weights_sha256
 from dmmd_lite.utils.rng import float64_device
 from dmmd_lite.worlds.base import World
@@ -85,10 +86,9 @@ def transformers_judge(name: str, device: torch.device | str = "cpu", download: 
     Only safetensors are read. Nothing is downloaded unless download=True and HF_HUB_OFFLINE is unset.
     Errors: ValueError without the library or the weights, or for a model without a `bos_token_id`.
     """
-    try:
-        from transformers import AutoModelForCausalLM
-    except ImportError:
-        raise ValueError(f"judge: {name!r} is not allowed here; it needs the package transformers") from None
+    require("transformers")
+    from transformers import AutoModelForCausalLM
+
     offline = not download or "HF_HUB_OFFLINE" in os.environ
     try:
         model = AutoModelForCausalLM.from_pretrained(name, local_files_only=offline, use_safetensors=True)

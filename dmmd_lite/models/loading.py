@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from dmmd_lite.denoisers.base import Denoiser
 from dmmd_lite.denoisers.exact import ExactDenoiser
 from dmmd_lite.metrics.features import load_features
 from dmmd_lite.metrics.judges import (
@@ -183,6 +184,8 @@ def train_recipe(
     rank, processes = rank_and_size()
     judge = get_recipe(judge_of(recipe.world), recipe.scale) if recipe.validation == JUDGED else None
     check_folder("out", out)
+    with torch.device("meta"):  # settings that do not fit are refused before a teacher is trained
+        build_method(task, None, Denoiser(), device="meta")
     task.world.prepare({recipe.split, "valid"} if recipe.validation else {recipe.split})
     with folder_lock(out) if rank == 0 else nullcontext():
         identity = {**task.identity(), "judge": judge and fingerprint(judge)}

@@ -72,7 +72,7 @@ class Recipe:
         spec = METHODS.get(self.role)
         check("method", self.method, spec.settings | None if spec else NoneType)
         if self.training is not None:
-            ours = "model" if self.process == AUTOREGRESSIVE else "denoiser"
+            ours = "denoiser" if self.role == "teacher" else "model"
             self.training.check_players(spec.players if spec else (ours,), "training.")
 
     def to_dict(self) -> dict:

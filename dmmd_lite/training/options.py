@@ -50,14 +50,16 @@ class TrainingOptions:
         check_fields(self)
         if self.decay_from is not None and self.decay == "constant":
             raise ValueError(f"decay_from: {self.decay_from!r} is not allowed where decay is 'constant'")
+        if self.batch_size % self.accumulation:
+            words = f"it must be a multiple of accumulation {self.accumulation}"
+            raise ValueError(f"batch_size: {self.batch_size} is not allowed; {words}")
 
     def check_players(self, players: Iterable[str], prefix: str = "") -> None:
         """Raise ValueError unless lr names exactly these players, and ema some. prefix: of both names."""
         players = sorted(players)
         if sorted(self.lr) != players:
-            raise ValueError(
-                f"{prefix}lr: {self.lr} is not allowed; it must name exactly the players {players}"
-            )
+            words = f"it must name exactly the players {players}"
+            raise ValueError(f"{prefix}lr: {self.lr} is not allowed; {words}")
         if not set(self.ema) <= set(players):
             raise ValueError(f"{prefix}ema: {self.ema} is not allowed; the players are {players}")
 

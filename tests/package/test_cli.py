@@ -1,21 +1,26 @@
 """The command line: what it writes, and one line with exit code 2 for everything that it refuses."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
+import tomllib
 from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
-from helpers import contents, full_disk, save_random_model
+from helpers import ROOT, contents, full_disk, save_random_model
 
 import dmmd_lite
 from dmmd_lite.cli import main
 from dmmd_lite.recipes.catalogue import RECIPES
 from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.training.state import CHECKPOINT
+from dmmd_lite.utils.extras import EXTRAS
 from dmmd_lite.utils.records import Record
 
 COST = {"parameters", "tokens", "flop", "hours_at_400_tflops", "memory_gb"}
@@ -303,13 +308,72 @@ REFUSED = [
         ["train", "cifar10-uniform-teacher", "--scale", "smoke", "--out", "run"],
         "cifar10: no cifar10_.*DMMD_DATA",
     ),
-    (["page", "no-such-page", "--out", "run"], "page: 'no-such-page' does not exist; choose from"),
+    *(
+        ([*TRAIN, "--set", f"training.{change}"], f"training.{name}: .* is not allowed; it must")
+        for name, change in [
+            ("steps", "steps=NaN"),
+            ("steps", f"steps={10**30}"),
+            ("batch_size", f"batch_size={10**30}"),
+            ("betas.0", "betas=[1,2]"),
+            ("betas.0", "betas=[1,0.5]"),
+            ("ema.denoiser", "ema.denoiser=1.5"),
+            ("ema.denoiser", "ema.denoiser=1"),
+            ("warmup", "warmup=-1"),
+            ("validate_every", "validate_every=-1"),
+            ("lr", "lr=true"),
+            ("lr.denoiser", "lr.denoiser=true"),
+            ("clip", "clip=0"),
+        ]
+    ),
+    *(
+        ([*TRAIN, "--set", f"floor={value}"], r"floor: .* is not allowed; it must lie in \(0, 1\)")
+        for value in ("NaN", "0", "-1", "Infinity")
+    ),
+    *(
+        (["train", "coins-masked-dmmd-2", "--scale", "smoke", "--out", "run", "--set", change], words)
+        for change, words in [
+            ("method.delta=NaN", "method.delta: nan is not allowed; it must be a finite number"),
+            (f"method.steps={10**30}", "method.steps: 1000.* is not allowed; it must be a whole number"),
+            ("method.target=3", "method.target: 3 is not allowed; choose one of"),
+            ("loss=x", "loss: 'x' is not allowed; choose one of"),
+            ("output=x", "output: 'x' is not allowed; choose one of"),
+            ("training.lr.nobody=1", "training.lr: .* must name exactly the players"),
+            ("network.width=31", "width: 31 is not allowed"),
+        ]
+    ),
+    (
+        ["train", "coins-uniform-dmmd-2", "--scale", "smoke", "--out", "run", "--set", "method.target=soft"],
+        "target",
+    ),
+    (
+        [*TRAIN, "--set", "training.steps=7", "--set", "training.steps=8"],
+        "set: 'training.steps' is there twice",
+    ),
+    ([*TRAIN, "--set", "training.steps=7", "training.steps=8"], "set: 'training.steps' is there twice"),
+    ([*TRAIN, "--set", f"network.width={'[' * 100_000}"], "width: .* is not allowed"),
+    ([*TRAIN, "--set=--"], "set: '--' is not allowed"),
+    ([*TRAIN, "--out", "another"], "out: 'another' is not allowed; the option is there twice"),
+    ([*TRAIN, "--seed", "-1"], "seed: -1 is not allowed; it must be a whole number of at least 0"),
+    ([*TRAIN, "--seed", str(10**30)], "seed: 1000.* is not allowed; it must be a whole number of at least 0"),
+    (["train", *SMOKE, "--out", ""], "out: '' is not allowed; it must be a path"),
+    (["train", *SMOKE, "--out", "/proc/run"], "out: '/proc/run' is not allowed; '/proc' cannot be written"),
+    (["train", *SMOKE, "--out", "loop/run"], "out: 'loop/run' is not allowed"),
+    (["train", *SMOKE, "--out", "~nobody-of-this-name/run"], "out: .* is not allowed; it must be a path"),
+    ([*SAMPLE, "--out", "a_folder.npz"], "out: 'a_folder.npz' is not allowed; it is a folder"),
+    ([*SAMPLE, "--out", "/proc/a.npz"], "out: '/proc' is not allowed; '/proc' cannot be written"),
+    ([*SAMPLE, "--out", "a.npz", "--seed", str(10**30)], "seed: 1000.* is not allowed"),
+    ([*SAMPLE, "--out", "a.npz", "--num", str(10**30)], "num: 1000.* is not allowed"),
+    ([*EVALUATE, "--metrics", ",,,"], "metrics: '' is not a metric for coins"),
+    ([*EVALUATE, "--metrics", ""], "metrics: '' is not a metric for coins"),
+    ([*EVALUATE, "--metrics", "kl", "--metrics", "total_variation"], "metrics: .* the option is there twice"),
+    ([*EVALUATE, "--features=--"], "features: '--' is not allowed"),
+    (["page", "no-such-page", "--out", "run"], "page: 'no-such-page' does not exist; .* or one of"),
     (["page", "coins", "--scale", "huge", "--out", "run"], "scale: 'huge' does not exist"),
     (["page", "coins", "-p", "no_such", "1", "--out", "run"], "parameter no_such: does not exist"),
 ]
 
 
-@pytest.mark.parametrize("arguments, words", REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
+@pytest.mark.parametrize("arguments, words", REFUSED, ids=[" ".join(a)[:99] for a, _ in REFUSED])
 def test_what_cannot_be_done_is_one_line_and_changes_nothing(arguments, words, folder, capsys):
     (folder / "file").write_text("a file")
     (folder / "damaged").mkdir()
@@ -318,13 +382,15 @@ def test_what_cannot_be_done_is_one_line_and_changes_nothing(arguments, words, f
     weights = (folder / "student" / "model.safetensors").read_bytes()
     (folder / "broken" / "model.safetensors").write_bytes(weights[:-1])
     (folder / "broken" / "model.json").write_bytes((folder / "student" / "model.json").read_bytes())
+    (folder / "a_folder.npz").mkdir()
+    (folder / "loop").symlink_to("loop")
     before = contents(folder)
     assert run(*arguments) == 2
     output = capsys.readouterr()
     (line,) = output.err.splitlines()
     assert line.startswith("dmmd-lite: ") and output.out == ""
     assert re.search(words, line), line
-    assert contents(folder) == before
+    assert {name: text for name, text in contents(folder).items() if not name.endswith("/.lock")} == before
 
 
 def test_a_loss_that_explodes_is_one_line_and_code_1(folder, capsys):
@@ -353,3 +419,102 @@ def test_samples_that_do_not_fit_on_the_disk_leave_the_old_ones(ending, folder, 
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1 and str(out) in printed.err and not printed.out
     assert contents(folder) == before
+
+
+def test_every_change_of_a_recipe_counts(folder, capsys):
+    given = ["--set", "training.steps=3", "--set", "training.batch_size=8", "training.log_every=1"]
+    assert run(*TRAIN, *given) == 0
+    training = json.loads((folder / "run" / "model.json").read_text())["recipe"]["training"]
+    assert [training[name] for name in ("steps", "batch_size", "log_every")] == [3, 8, 1]
+
+
+def test_a_home_folder_is_found(folder, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(folder))
+    assert run(*TRAIN[:-1], "~/run", "--set", "training.steps=2") == 0
+    assert run("sample", "~/run", "--num", 2, "--out", "~/samples.npz") == 0
+    assert (folder / "run" / "model.json").is_file() and (folder / "samples.npz").is_file()
+    assert not (folder / "~").exists()
+
+
+WITHOUT = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1].split(",")))  # as if these were not installed
+from dmmd_lite.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "module, package, arguments",
+    [
+        ("sklearn", "scikit-learn", ["train", "digits-masked-teacher", "--scale", "smoke", "--out", "run"]),
+        ("sklearn", "scikit-learn", ["evaluate", "digits-masked-teacher", "--scale", "smoke"]),
+        (
+            "matplotlib",
+            "matplotlib",
+            ["sample", "digits-masked-teacher", "--scale", "smoke", "--out", "a.png"],
+        ),
+        ("PIL", "pillow", ["sample", "digits-masked-teacher", "--scale", "smoke", "--out", "a.png"]),
+        ("papermill", "papermill", ["page", "coins", "--out", "run"]),
+        ("jupytext", "jupytext", ["page", "coins", "--out", "run"]),
+        ("pyarrow", "pyarrow", ["sweep", "coins", "-p", "seed", "1", "--out", "run"]),
+        ("pandas", "pandas", ["sweep", "coins", "-p", "seed", "1", "--out", "run"]),
+        ("jupyter_book", "jupyter-book", ["book"]),
+        (
+            "transformers",
+            "transformers",
+            ["evaluate", "docstrings-ar-baseline", "--scale", "smoke", "--judge", "hf:x", "--num", "4"],
+        ),
+    ],
+)
+def test_a_missing_package_is_named_before_any_work(module, package, arguments, folder):
+    before = contents(folder)
+    command = [sys.executable, "-c", WITHOUT, module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and done.stdout == "", line
+    assert (
+        line.startswith("dmmd-lite: ") and package in line and ("pip install" in line or "needs" in line)
+    ), line
+    assert contents(folder) == before
+
+
+def test_every_optional_package_is_one_of_an_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for package, extra in EXTRAS.values():
+        indirect = {"ipython", "jupyter-client", "nbformat", "huggingface-hub", "transformers"}
+        names = {re.split(r"[><=\[]", line)[0] for line in project.get(extra, [])}
+        assert package in names | indirect
+
+
+def test_output_fits_a_terminal_of_few_characters(folder):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "dmmd_lite", "sample", "student", "--out", "→.jpg"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and done.stderr.startswith(r"dmmd-lite: out: '\u2192.jpg' is not allowed")
+
+
+def test_a_reader_that_leaves_is_no_traceback():
+    command = [sys.executable, "-m", "dmmd_lite", "recipes"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 1
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.6, 1.0])
+def test_an_interrupt_at_any_moment_is_one_line(delay, folder):
+    """The command line is imported, PyTorch is, a model is read, samples are drawn."""
+    script = "import sys, dmmd_lite.__main__ as door; print(flush=True); sys.exit(door.main())"
+    arguments = ["sample", "student", "--num", "2000000", "--steps", "2", "--out", "a.npz"]
+    command = [sys.executable, "-c", script, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    lines = [
+        line for line in errors.replace("\r", "\n").splitlines() if line and not line.startswith("sampling")
+    ]
+    assert lines == ["dmmd-lite: interrupted"]
+    assert not (folder / "a.npz").exists()
