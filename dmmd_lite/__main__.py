@@ -8,10 +8,10 @@ AGAIN = 3  # seconds until an interrupt is tried again: some libraries swallow i
 
 def main() -> int:
     """Run the command line and return the exit code."""
-    for number in (signal.SIGINT, signal.SIGALRM):
-        signal.signal(number, _interrupt)
-    sys.unraisablehook = _report
     try:
+        for number in (signal.SIGALRM, signal.SIGINT):
+            signal.signal(number, _interrupt)
+        sys.unraisablehook = _report
         from dmmd_lite.cli import main
 
         return main()

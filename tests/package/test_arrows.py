@@ -23,8 +23,8 @@ ROOMS = {  # room -> the rooms it may import from
     "studies": "models recipes metrics objectives training denoisers processes worlds utils",
     "pages": "utils",
     "report": "studies models recipes metrics objectives denoisers networks processes worlds pages utils",
-    "__main__": "cli",
     "cli": "report pages studies models recipes metrics objectives training denoisers worlds utils",
+    "__main__": "cli",
 }
 
 
