@@ -37,16 +37,21 @@ def settings_of(options: TrainingOptions, others: dict[str, Any]) -> dict[str, A
 
 def identity_of(method: Method, options: TrainingOptions, others: dict[str, Any]) -> dict[str, Any]:
     """Return the identity of a training before its first step, but for its data."""
-    settings = {key: value for key, value in parts(method).items() if key not in ("players", "copies")}
     networks = {"player": method.players, "copy": getattr(method, "copies", {})}
     described = {kind: _describe(modules, 2) for kind, modules in networks.items()}
-    method = {"class": type(method).__name__, **_describe(settings, 2)}
-    return settings_of(options, others) | _flat({"method": method, **described})
+    settings = {"class": type(method).__name__, **_describe(parts(method), 2)}
+    return settings_of(options, others) | _flat({"method": settings, **described})
 
 
 def parts(method: Method) -> dict[str, Any]:
-    """Return the attributes of a method by name, also where it is a module."""
-    return vars(method) | vars(method).get("_modules", {})
+    """Return the attributes of a method by name, also of one that is a module, but for networks that change."""
+    changing = [*method.players.values(), *getattr(method, "copies", {}).values()]
+    found = vars(method) | vars(method).get("_modules", {})
+    return {
+        key: value
+        for key, value in found.items()
+        if key not in ("players", "copies", "training") and not any(value is module for module in changing)
+    }
 
 
 def difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:

@@ -339,15 +339,17 @@ class Settings:
     k: int = 4
 
 
-class Taught:
-    """A regression on a frozen teacher."""
+class Taught(nn.Module):
+    """A regression on a frozen teacher, as a module that also has its player as an attribute."""
 
     def __init__(self, k=4, schedule="linear", student=0, teacher=1, activation=nn.Tanh):
+        super().__init__()
         networks = []
         for seed in (student, teacher):
             torch.manual_seed(seed)
             networks.append(nn.Sequential(nn.Linear(2, 1), activation()))
-        self.players, self.teacher = {"student": networks[0]}, networks[1].requires_grad_(False)
+        self.student, self.teacher = networks[0], networks[1].requires_grad_(False)
+        self.players = {"student": self.student}
         self.process, self.settings = get_process("masked", 5, schedule), Settings(k)
 
     def losses(self, step, x, generator):
