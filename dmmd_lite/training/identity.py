@@ -44,7 +44,7 @@ def identity_of(method: Method, options: TrainingOptions, others: dict[str, Any]
 
 
 def parts(method: Method) -> dict[str, Any]:
-    """Return the attributes of a method by name, also of one that is a module, but for networks that change."""
+    """Return the attributes of a method by name, of a module too, but for the networks that change."""
     changing = [*method.players.values(), *getattr(method, "copies", {}).values()]
     found = vars(method) | vars(method).get("_modules", {})
     return {

@@ -139,6 +139,14 @@ def read_tensors(path: str | Path) -> "tuple[dict[str, Tensor], dict[str, str]]"
         raise ValueError(_reason(error)) from None
 
 
+def read_cached(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
+    """Read a file of the cache as `read_tensors` does. ValueError, with what to do, for a damaged one."""
+    try:
+        return read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"cache: {path} is damaged ({error}); delete it, and it is made again") from None
+
+
 def read_json(path: str | Path):
     """Read JSON values from a file. ValueError, with the reason, if it holds none or has too many levels."""
     try:

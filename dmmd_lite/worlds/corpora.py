@@ -16,12 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from dmmd_lite.utils.checks import Count, Name, check_choice, checked, shown
-from dmmd_lite.utils.files import made_once, sha256_of_json, write_tensors
+from dmmd_lite.utils.files import made_once, read_cached, sha256_of_json, write_tensors
 from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
 from dmmd_lite.worlds.base import check_own_name
 from dmmd_lite.worlds.files import (
@@ -84,13 +82,12 @@ class Corpus(TextWorld):
     @cached_property
     def streams(self) -> dict[str, Tensor]:
         """The tokens of every split, uint8 or uint16 [tokens]."""
-        return load_file(self.cached)
+        return read_cached(self.cached)[0]
 
     @cached_property
     def provenance(self) -> dict:
         """The source without folders, and the SHA-256 of all streams and of the tokenizer (or "letters")."""
-        with safe_open(self.cached, "pt") as file:
-            return {f"corpus_{key}": value for key, value in sorted(file.metadata().items())}
+        return {f"corpus_{key}": value for key, value in sorted(read_cached(self.cached)[1].items())}
 
     def show(self, tokens: Tensor) -> list[str]:
         """Write tokens [B, L] as one string a sequence."""

@@ -14,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from dmmd_lite.utils.checks import checked
 from dmmd_lite.utils.extras import require
-from dmmd_lite.utils.files import made_once, sha256_of_json, write_tensors
+from dmmd_lite.utils.files import made_once, read_cached, sha256_of_json, write_tensors
 from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
 from dmmd_lite.worlds.files import BATCH, digest_of, read_parquet, reading
 from dmmd_lite.worlds.hub import HUB, not_in_data_dir, open_hub
@@ -63,7 +61,7 @@ class ImageSet(ImageWorld):
     @cached_property
     def parts(self) -> dict[str, tuple[Tensor, Tensor]]:
         """The tokens, uint8 [n, L], and labels [n] of every split; ValueError where the files are missing."""
-        stored = load_file(self.cached)
+        stored, _ = read_cached(self.cached)
         images = {split: quantised(stored[split], self.vocab_size) for split in FILE_SPLITS}
         labels = {split: stored[f"{split}_labels"].long() for split in FILE_SPLITS}
         order = torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(len(labels["test"])))
@@ -76,8 +74,7 @@ class ImageSet(ImageWorld):
     @cached_property
     def provenance(self) -> dict:
         """The source without folders, and the SHA-256 of all pixels and labels."""
-        with safe_open(self.cached, "pt") as file:
-            return {f"images_{key}": value for key, value in sorted(file.metadata().items())}
+        return {f"images_{key}": value for key, value in sorted(read_cached(self.cached)[1].items())}
 
     @cached_property
     def cached(self) -> Path:

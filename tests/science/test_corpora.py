@@ -92,6 +92,16 @@ def test_judges_read_what_generators_never_see(folder):
     assert set(text_of(fewer, "judge").split(END_OF_TEXT)) <= {*parts["judge"], ""}
 
 
+@pytest.mark.parametrize("content", [b"", b"truncated", None])
+def test_a_damaged_cache_is_refused_in_one_line(content, folder):
+    cached = books27().cached
+    cached.write_bytes(cached.read_bytes()[:-1] if content is None else content)
+    for name in ("streams", "provenance"):
+        with pytest.raises(ValueError, match=f"cache: {cached} is damaged .*; delete it") as error:
+            getattr(books27(), name)
+        assert "\n" not in str(error.value)
+
+
 def test_a_second_start_reads_the_cache(folder, monkeypatch):
     first = books27()
     streams, provenance = first.streams, first.provenance
