@@ -69,7 +69,8 @@ def model_of(recipe: Recipe, seed: Seed = 0, device: Device = "cpu") -> Model:
     if path is None:
         folder = cached_folder(recipe, seed)
         rank, size = rank_and_size()  # under torchrun, one process holds the lock and all of them train
-        with _lock(folder) if rank == 0 else nullcontext():
+        lock = folder_lock(folder.parent, f"{folder.name}.lock", wait=True)
+        with lock if rank == 0 else nullcontext():
             missing = torch.tensor(int(not (folder / f"{MODEL}.json").is_file()), device=device)
             if size > 1:
                 dist.broadcast(missing, 0)
@@ -207,10 +208,3 @@ def _folder_of(name: str) -> Path | None:
     """Return the folder that a model's name stands for; None for the name of a recipe."""
     path = check("model", name, str | Path)
     return path if os.sep in name or path.is_dir() else None
-
-
-def _lock(folder: Path):
-    from filelock import FileLock
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.with_name(folder.name + ".lock"))

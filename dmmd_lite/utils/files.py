@@ -198,11 +198,8 @@ def weights_sha256(module: "nn.Module") -> str:
 
 def made_once(target: Path, make: Callable[[Path], object]) -> Path:
     """Return `target`, after make(target) if it is missing. One process makes it while others wait."""
-    from filelock import FileLock
-
     if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_suffix(".lock")):
+        with folder_lock(target.parent, f"{target.stem}.lock", wait=True):
             if not target.is_file():
                 make(target)
     return target
