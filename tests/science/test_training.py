@@ -426,7 +426,7 @@ def test_a_stopped_method_resumes_in_the_same_session_to_the_same_bits(tmp_path)
         ({"lr": {"first": 0.1, "second": math.nan}}, "lr.second: nan is not allowed"),
         ({"ema": {"third": 0.9}}, "ema: .* is not allowed; the players are"),
         ({"betas": (0.9,)}, "betas: .* is not allowed"),
-        ({"batch_size": 5, "accumulation": 2}, "batch_size: 5 is not allowed; it must divide by"),
+        ({"batch_size": 5, "accumulation": 2}, "batch_size: 5 is not allowed; it must be a multiple"),
         ({"steps": 0}, "steps: 0 is not allowed"),
         ({"decay": "exponential"}, "decay: 'exponential' is not allowed; choose one of"),
     ],
