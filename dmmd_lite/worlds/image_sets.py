@@ -24,7 +24,7 @@ from dmmd_lite.worlds.files import BATCH, digest_of, read_parquet, reading
 from dmmd_lite.worlds.hub import HUB, not_in_data_dir, open_hub
 from dmmd_lite.worlds.images import LEVELS, ImageWorld, Levels, quantised
 
-LAYOUT = 1  # raise it with every change of what is stored
+LAYOUT = 2  # raise it with every change of what is stored
 COLUMNS = ("img", "image")  # possible names of the column with the images
 FILE_SPLITS = ("train", "test")
 SPLIT_SEED = 0

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -307,6 +308,26 @@ def test_damaged_text_is_refused_in_one_line(folder, tmp_path, name, content, wo
     with pytest.raises(ValueError, match=rf"^own: {name} cannot be read \(({words}).*\)$") as error:
         text_world("own", tmp_path / name).stream("train")
     assert "\n" not in str(error.value) and not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.txt.gz", "a.parquet"])
+def test_flipped_bytes_are_read_or_refused_in_one_line(folder, tmp_path, name):
+    draw, texts = random.Random(0), documents("own", 60)
+    write(tmp_path / "whole.parquet", texts)
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    text = "\n\n".join(texts).encode()
+    whole = {"a.txt": text, "a.jsonl": rows.encode(), "a.txt.gz": gzip.compress(text)}
+    whole["a.parquet"] = (tmp_path / "whole.parquet").read_bytes()
+    for _ in range(60):
+        content = bytearray(whole[name][: draw.choice([None, draw.randrange(len(whole[name]))])])
+        for _ in range(draw.choice([0, 1, 8]) if content else 0):
+            content[draw.randrange(len(content))] = draw.randrange(256)
+        (tmp_path / name).write_bytes(content)
+        try:
+            text_world("own", tmp_path / name, length=4).stream("train")
+        except ValueError as error:
+            assert type(error) is ValueError and re.match(rf"own: .*{name}|own: the train text", str(error))
+            assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.json", "a.txt.gz"])
