@@ -12,6 +12,10 @@ from helpers import ROOT
 from dmmd_lite.utils.rng import generator_for
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=1, help="disturbances of each kind in test_kills.py (1)")
+
+
 def pytest_configure():
     torch.set_num_threads(1)
     os.environ["MPLBACKEND"] = "Agg"  # of this process; the kernels that run pages choose their own
