@@ -3,7 +3,8 @@
 It consists of the options, seed, device and number of processes, the method's settings, digests of the first
 weights of all networks and of the first batch, and of what the caller adds. A checkpoint holds it, and a
 training with another one is refused. Left out are the options that change no result (`FREE`), versions, and
-what an object keeps under a private name.
+what an object keeps under a private name. `compile` counts, because compiled layers round differently, and so
+do `steps`, because the rates depend on them.
 """
 
 import json

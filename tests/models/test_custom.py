@@ -1,7 +1,9 @@
 """Models of your own: worlds of tokens, teachers, adapters, students, and the folders they are saved in."""
 
 import json
+import threading
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from dmmd_lite.models.loading import load_model, train_recipe
 from dmmd_lite.models.pretrained import from_pretrained, save_pretrained
 from dmmd_lite.pages.source import page_path, read_page
 from dmmd_lite.recipes.catalogue import get_recipe
+from dmmd_lite.utils.files import folder_lock
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.worlds.tokens import tokens_world
 
@@ -185,6 +188,27 @@ def test_a_run_goes_on_and_refuses_another_ones_folder(world, teacher, pairs, tm
         distil(another, tmp_path / "student", 2, updates=2, batch_size=8)
     with pytest.raises(ValueError, match=r"; method.settings.steps: 2 there, 4 here\)"):
         distil(teacher, tmp_path / "student", 4, updates=2, batch_size=8)
+
+
+def test_a_folder_in_which_another_training_runs_is_refused(world, teacher, tmp_path):
+    begun, over, out = threading.Event(), threading.Event(), tmp_path / "run"
+
+    def work():
+        with folder_lock(out):
+            begun.set()
+            over.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun.wait()
+    try:
+        for call in (partial(fit_teacher, world), partial(distil, teacher)):
+            with pytest.raises(ValueError, match="out: .*run' is not allowed now; process .* is working"):
+                call(out, updates=1)
+        assert [path.name for path in out.iterdir()] == [".lock"]
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_what_differs_has_another_name(world, teacher, tmp_path):
