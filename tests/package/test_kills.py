@@ -8,8 +8,9 @@ import json
 import os
 import random
 import signal
+import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from helpers import ROOT, exit_codes, full_disk, start_process, wait_until
 from pyarrow import parquet
 from safetensors.torch import load_file
 
-from dmmd_lite.cli import main
+from dmmd_lite.__main__ import main
 from dmmd_lite.pages import site
 
 pytestmark = pytest.mark.slow
@@ -62,8 +63,9 @@ def run(name: str, folder: Path, left: int | None = None) -> int:
     (folder / "_toc.yml").write_text("format: jb-book\nroot: book/tiny\nchapters:\n- file: book/other\n")
     site._root, site.run_jupyter_book = lambda: folder, fake_jupyter_book
     os.environ["DMMD_CACHE_DIR"] = str(folder / "cache")
+    sys.argv = ["dmmd-lite", *COMMANDS[name].replace("OUT", str(folder)).split()]
     with nullcontext() if left is None else full_disk(left):
-        return main(COMMANDS[name].replace("OUT", str(folder)).split())
+        return main()
 
 
 def count_writes(meet) -> None:
@@ -159,7 +161,8 @@ def test_a_command_that_gets_a_signal_is_completed_by_the_next(name, undisturbed
             process = start_process(run, name, folder, output=output)
             wait_until(folder.exists)
             time.sleep(random_moments.uniform(0, seconds))
-            os.kill(process.pid, number)
+            with suppress(ProcessLookupError):  # it has ended
+                os.kill(process.pid, number)
         else:
             last = random_moments.randint(1, writes)
             process = start_process(run_until_write, name, folder, last, number, output=output)
