@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dmmd_lite import Record, TrainingOptions, train
+from dmmd_lite.utils.files import write_json
 from dmmd_lite.utils.paths import data_dir
 from dmmd_lite.utils.provenance import machine
 
@@ -123,4 +124,4 @@ def save(script: str, records: list[Record]) -> None:
         print(f"{record.name}: {record.value:.3f}{spread}  {json.dumps(record.details)}")
     path = data_dir() / "results" / f"bench_{Path(script).stem}.json"
     page = {"page": path.stem, "records": [asdict(record) for record in records]}
-    path.write_text(json.dumps(page, indent=1) + "\n")
+    write_json(path, page)
