@@ -14,6 +14,8 @@ from dmmd_lite.utils.rng import generator_for
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=1, help="disturbances of each kind in test_kills.py (1)")
+    parser.addoption("--fuzz-seconds", type=float, default=40, help="how long test_fuzz.py tries values")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="seed of the values of test_fuzz.py")
 
 
 def pytest_configure():

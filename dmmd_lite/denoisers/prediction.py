@@ -17,7 +17,9 @@ from torch import Tensor
 from dmmd_lite.denoisers.base import Denoiser, denoiser_noise
 from dmmd_lite.denoisers.sharpening import sharpen
 from dmmd_lite.processes.base import Process
+from dmmd_lite.utils.checks import checked
 from dmmd_lite.utils.rng import TWO_STAGE_CLASSES, pick, uniform
+from dmmd_lite.utils.tensors import Times
 
 MAX_ELEMENTS = 2**24  # the largest log_x that is made in one chunk, in elements; 64 MB in float32
 MIN_CHUNKS = 32  # for a larger log_x, so that the dozen tensors that a loss makes of a chunk stay below it
@@ -113,8 +115,9 @@ class Prediction:
                 yield head(chunk.hidden, chunk.z, chunk.t)[chosen]
 
 
+@checked
 def predict(
-    denoiser: Denoiser, process: Process, z: Tensor, t: Tensor, generator: torch.Generator
+    denoiser: Denoiser, process: Process, z: Tensor, t: Times, generator: torch.Generator
 ) -> Prediction:
     """Predict x from z [B, L] and t [B], with fresh input noise where the denoiser takes any."""
     noise = denoiser_noise(denoiser, len(z), generator, z.device)
@@ -127,6 +130,7 @@ def chunk_size(units: int, elements: int) -> int:
     return max(1, units // chunks)
 
 
+@checked
 def map_chunks(
     function: Callable[..., dict[str, Tensor]],
     predictions: Sequence[Prediction],

@@ -113,8 +113,13 @@ def adapt(
     denoiser = NetworkDenoiser(network, task.process, output).eval().requires_grad_(False)
     device = next(network.parameters(), torch.empty(0)).device
     z = torch.full((2, world.length), task.process.num_symbols - 1, device=device)
-    with torch.no_grad():
-        found = tuple(network(z, torch.ones(2, device=device)).shape)
+    try:
+        with torch.no_grad():
+            found = tuple(network(z, torch.ones(2, device=device)).shape)
+    except Exception as error:  # the network is not ours
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        words = f"network(z {list(z.shape)}, t [2]) ends in {reason}"
+        raise ValueError(f"network: a {type(network).__name__} is not allowed; {words}") from error
     if len(found) != 3 or found[:2] != z.shape or found[2] < world.vocab_size:
         allowed = f"(batch, {world.length}, {world.vocab_size} or more)"
         raise ValueError(f"network: logits of shape {found} are not allowed; they must be {allowed}")

@@ -9,7 +9,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from dmmd_lite.training.options import TrainingOptions
-from dmmd_lite.utils.checks import Between, CountOrZero, Name, check, check_choice, check_fields
+from dmmd_lite.utils.checks import Between, CountOrZero, Name, check, check_choice, check_fields, checked
 
 if TYPE_CHECKING:  # functions import what needs PyTorch, so that recipes can be listed without it
     from dmmd_lite.networks.transformer import Transformer
@@ -43,7 +43,7 @@ class Recipe:
     process: str
     role: str
     schedule: str = "linear"
-    network: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, bool | int | float] = field(default_factory=dict)
     output: str = "posterior"
     loss: str = "cross_entropy"
     fit_exact: bool = False
@@ -94,6 +94,7 @@ class Recipe:
                 values[key] = _build(settings, values[key], f"{key}.")
         return _build(cls, values)
 
+    @checked
     def with_changes(self, changes: dict[str, Any]) -> "Recipe":
         """Return a copy with dotted keys changed, {"training.steps": 100, "network.width": 64}; strict."""
         values = self.to_dict()
@@ -118,9 +119,10 @@ class Recipe:
         """
         from dmmd_lite.networks.transformer import BlockTransformer, Transformer
         from dmmd_lite.processes import get_process
-        from dmmd_lite.worlds import get_world
+        from dmmd_lite.worlds import World, get_world
 
-        world, causal = world or get_world(self.world), self.process == AUTOREGRESSIVE
+        world = check("world", world, World | None) or get_world(self.world)
+        causal = self.process == AUTOREGRESSIVE
         if causal and self.block:
             raise ValueError(f"block: {self.block} is not allowed for process {AUTOREGRESSIVE!r}; only 0")
         process = None if causal else get_process(self.process, world.vocab_size, self.schedule)

@@ -110,12 +110,16 @@ def check(name: str, value, hint):
 
 
 def _check_entries(name: str, value, origin: type, parts: tuple):
-    """Return a container whose entries were checked; what can be read only once stays as it is."""
+    """Return a container whose entries were checked; what can be read only once becomes a list."""
     if issubclass(origin, Mapping):
         keys = {key: check(f"{name}: key", key, parts[0]) for key in value}
         return {new: check(f"{name}.{key}", value[key], parts[1]) for key, new in keys.items()}
-    if not issubclass(origin, Iterable) or not isinstance(value, list | tuple):
+    if origin not in (list, tuple, *LISTS):
         return value
+    try:
+        value = list(value)
+    except TypeError:  # it says that it can be read, and cannot
+        refuse(name, value, origin[parts])
     if origin is not tuple or parts[-1] is ...:
         parts = parts[:1] * len(value)
     elif len(value) != len(parts):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.rng import generator_for
+from dmmd_lite.utils.tensors import Tokens, check_tokens
 
 RESERVED: set[str] = set()  # names of the package's worlds, filled by `dmmd_lite.worlds`
 REFERENCE_SEED = 20_260_320  # of the choice of reference sequences; unlike the seeds of samples
@@ -56,7 +57,8 @@ class World:
         """
         return self.sample(num, generator_for("cpu", REFERENCE_SEED), split)
 
-    def show(self, tokens: Tensor) -> list:
+    @checked
+    def show(self, tokens: Tokens) -> list:
         """Turn tokens [B, L] into uint8 images [height, width(, 3)], or else into one string a sequence: of
         `symbols`, or of numbers."""
         if self.image_shape is None:
@@ -81,6 +83,14 @@ class ExactWorld(World):
         raise NotImplementedError
 
 
+def check_likelihood(likelihood: Tensor, classes: int) -> None:
+    """Raise ValueError unless a likelihood is floating-point numbers [B, L, V] of so many classes."""
+    shape = tuple(likelihood.shape)
+    if len(shape) != 3 or shape[2] != classes or not likelihood.is_floating_point():
+        found, words = f"{likelihood.dtype} {shape}", f"floating-point numbers [B, L, {classes}]"
+        raise ValueError(f"likelihood: {found} is not allowed; it must be {words}")
+
+
 def check_own_name(name: str) -> None:
     """Raise ValueError if a world of one's own has a name that the package uses."""
     if name.partition("@")[0] in RESERVED:
@@ -95,4 +105,5 @@ def chosen(sequences: Tensor, num: Count) -> Tensor:
 
 def strings(tokens: Tensor, symbols: str) -> list[str]:
     """Write tokens [B, L] as one string of symbols a sequence."""
+    check_tokens("tokens", tokens, len(symbols))
     return ["".join(symbols[token] for token in row) for row in tokens.tolist()]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.rng import categorical
-from dmmd_lite.worlds.base import ExactWorld
+from dmmd_lite.worlds.base import ExactWorld, check_likelihood
 
 
 class EnumerableWorld(ExactWorld):
@@ -39,6 +39,7 @@ class EnumerableWorld(ExactWorld):
         """Return all V^L sequences in lexicographic order, [V^L, L]."""
         return torch.tensor(list(itertools.product(range(self.vocab_size), repeat=self.length)))
 
+    @checked
     def posterior(self, likelihood: Tensor) -> Tensor:
         """Compute posteriors by enumeration: p(x | z_t) is proportional to p(x) prod_l q(z_l | x_l).
 
@@ -46,6 +47,7 @@ class EnumerableWorld(ExactWorld):
         its masked positions get the uniform distribution, the answer for a world mixed with a vanishing part
         of independent uniform tokens.
         """
+        check_likelihood(likelihood, self.vocab_size)
         outcomes = self.outcomes.to(likelihood.device).T  # [L, N]
         per_token = [q.index_select(-1, x_l) for q, x_l in zip(likelihood.unbind(1), outcomes, strict=True)]
         joint = self.probs.to(likelihood.device) * torch.stack(per_token).prod(0)  # [B, N]

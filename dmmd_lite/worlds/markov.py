@@ -12,7 +12,8 @@ from torch import Tensor
 from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.paths import data_dir
 from dmmd_lite.utils.rng import categorical, float64_device
-from dmmd_lite.worlds.base import ExactWorld
+from dmmd_lite.utils.tensors import Tokens
+from dmmd_lite.worlds.base import ExactWorld, check_likelihood
 from dmmd_lite.worlds.text import SYMBOLS, show_symbols
 
 DATA_FILE = "markov.json"  # written by dmmd_lite.worlds.fit_markov
@@ -53,7 +54,8 @@ class Markov(ExactWorld):
             tokens.append(categorical(log_table[tokens[-1]], generator))
         return torch.stack(tokens, 1)
 
-    def show(self, tokens: Tensor) -> list[str]:
+    @checked
+    def show(self, tokens: Tokens) -> list[str]:
         """Write tokens [B, L] as one string a sequence."""
         return show_symbols(tokens)
 
@@ -73,12 +75,14 @@ class Markov(ExactWorld):
         """Compute the probability of every three symbols in a row, float64 [V, V, V]."""
         return self.stationary[:, None, None] * self.table[:, :, None] * self.table
 
+    @checked
     def posterior(self, likelihood: Tensor) -> Tensor:
         """Compute posteriors [B, L, V] by forward-backward; both directions run together.
 
         A message [2, B, V] is the normalised evidence about x_l from the positions to its left and to its
         right. The product of both times the likelihood at l is the posterior of x_l.
         """
+        check_likelihood(likelihood, self.vocab_size)
         B, L, V = likelihood.shape
         seen = torch.stack([likelihood, likelihood.flip(1)]).movedim(2, 0)  # [L, 2, B, V]
         onward = torch.stack([self.table, self.table.T]).to(likelihood)  # [2, V, V]

@@ -228,7 +228,7 @@ def test_forward_kl_ends_at_the_mean_of_the_targets(rng):
 def test_masked_noise_is_refused():
     process = get_process("masked", 2)
     with pytest.raises(ValueError, match="process: 'masked' is not allowed for DCD; choose 'uniform'"):
-        DCD(nn.Linear(1, 1), None, process, DCDSettings(1))
+        DCD(Denoiser(), Denoiser(), process, DCDSettings(1))
 
 
 @pytest.mark.parametrize(

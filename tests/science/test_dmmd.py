@@ -20,7 +20,7 @@ from helpers import (
 from scipy.stats import binomtest, kstest, ttest_ind
 from torch.nn.functional import one_hot
 
-from dmmd_lite.denoisers.base import NetworkDenoiser, to_leave_one_out, to_posterior
+from dmmd_lite.denoisers.base import Denoiser, NetworkDenoiser, to_leave_one_out, to_posterior
 from dmmd_lite.denoisers.exact import ExactDenoiser, log_posterior
 from dmmd_lite.objectives import dmmd
 from dmmd_lite.objectives import terms as teacher
@@ -272,7 +272,7 @@ def test_mean_and_bound_are_one_weight_for_linear_masked_noise(rng):
     z_s = torch.where(masked, process.mask, 0)
     totals = {}
     for weight in ("mean", "bound"):
-        method = DMMD(*[None] * 3, process, DMMDSettings(1, weight=weight))
+        method = DMMD(*[Denoiser()] * 3, process, DMMDSettings(1, weight=weight))
         totals[weight] = sum(
             c * method.reduce(loss[None], DMMDDraw(time[None], None, None, z[None]))
             for time, row in zip(s, chance, strict=True)
@@ -439,4 +439,4 @@ def test_losses_are_finite_at_the_ends_of_time(u, rng, monkeypatch):
 
 def test_unknown_loss_is_refused():
     with pytest.raises(ValueError, match="loss: 'mse' is not allowed; choose one of"):
-        DenoisingObjective(None, get_process("masked", V), "mse")
+        DenoisingObjective(Denoiser(), get_process("masked", V), "mse")

@@ -480,7 +480,7 @@ def test_dimo_masks_exact_counts(rng):
     process, length, num = get_process("masked", V), 7, 5000
     settings = dimo()
     generator = NetworkDenoiser(tiny_network(process, length, rng), RandomStart(process, settings.masked))
-    method = DMMD(generator, None, None, process, settings)
+    method = DMMD(generator, Denoiser(), Denoiser(), process, settings)
     with torch.no_grad():
         draw = method.draw(torch.zeros(num, length, dtype=torch.long), rng)
     masked = draw.z_s == process.mask
@@ -503,7 +503,7 @@ def test_dimo_starts_from_masks_and_random_tokens(rng):
             seen.append(z)
             return super().forward(z, t, noise)
 
-    method = DMMD(Spy(RandomStart(process, 0.6), L, rng), None, None, process, dimo())
+    method = DMMD(Spy(RandomStart(process, 0.6), L, rng), Denoiser(), Denoiser(), process, dimo())
     method.draw(torch.zeros(num, L, dtype=torch.long), rng)
     law = torch.tensor([0.4 / V] * V + [0.6], dtype=torch.float64)
     assert chi_square_p(frequencies(seen[0], V + 1)[None], (law[:, None] * law).flatten()[None]) > LEAST_P
@@ -542,11 +542,11 @@ def test_impossible_settings_are_refused(process_name):
     ):
         idlm(1, "gaussian")
     with pytest.raises(ValueError, match="tau: 0.001 is not allowed with blocks"):
-        DMMD(None, None, None, BlockAutoregressive(get_process("uniform", V), 2), idlm(1, "uniform"))
+        DMMD(*[Denoiser()] * 3, BlockAutoregressive(get_process("uniform", V), 2), idlm(1, "uniform"))
     words = {"masked": "form: 'reverse_kernel' is not", "uniform": "reverse: 'count' is not allowed"}
     with pytest.raises(ValueError, match=words[process_name]):
-        DMMD(None, None, None, process, dimo() if process_name == "uniform" else idlm(1, "uniform"))
+        DMMD(*[Denoiser()] * 3, process, dimo() if process_name == "uniform" else idlm(1, "uniform"))
     if process_name == "uniform":
         settings = DMMDSettings(1, times="start", reverse="forward", masked=0.5)
         with pytest.raises(ValueError, match="masked: 0.5 is not allowed for uniform noise"):
-            DMMD(None, None, None, process, settings)
+            DMMD(*[Denoiser()] * 3, process, settings)

@@ -277,9 +277,9 @@ def test_a_one_step_student_descends_to_that_end(divergence, rng):
 def test_uniform_noise_is_refused():
     process = get_process("uniform", 2)
     with pytest.raises(ValueError, match="process: 'uniform' is not allowed for SDTT; choose 'masked'"):
-        SDTT(nn.Linear(1, 1), None, process, SDTTSettings(1))
+        SDTT(Denoiser(), Denoiser(), process, SDTTSettings(1))
     with pytest.raises(ValueError, match="process: a random start is not allowed for SDTT"):
-        SDTT(nn.Linear(1, 1), None, RandomStart(get_process("masked", 2), 0.5), SDTTSettings(1))
+        SDTT(Denoiser(), Denoiser(), RandomStart(get_process("masked", 2), 0.5), SDTTSettings(1))
 
 
 @pytest.mark.parametrize(
