@@ -29,6 +29,9 @@ from dmmd_lite.utils.provenance import machine
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout
 LEAST_P = 1e-6  # a correct sampler fails a chi-square once in a million runs, whatever the seed
 
+PRELOADED = ["dmmd_lite.cli", "dmmd_lite.models.loading", "pytest", "scipy.stats"]
+PRELOADED += ["papermill", "jupytext", "dmmd_lite.pages.sweep", "dmmd_lite.report.sweeps"]
+
 every_schedule = pytest.mark.parametrize("schedule", sorted(SCHEDULES))
 every_process = pytest.mark.parametrize("process_name", sorted(PROCESSES))
 
@@ -159,7 +162,7 @@ def start_process(function, *arguments, output: Path, **environment) -> multipro
     It is forked from a server that has imported the package, so it starts at once. Its output goes to a file.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dmmd_lite.cli", "dmmd_lite.models.loading", "pytest", "scipy.stats"])
+    context.set_forkserver_preload(PRELOADED)
     environment = {**os.environ, **environment}
     process = context.Process(
         target=_run_process, args=(function, arguments, output, environment), daemon=True
