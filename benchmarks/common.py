@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from dmmd_lite import Record, TrainingOptions, train
+from dmmd_lite.metrics.intervals import median_interval
 from dmmd_lite.utils.files import write_json
 from dmmd_lite.utils.paths import data_dir
 from dmmd_lite.utils.provenance import machine
 
-REPLICATES = 1000
 torch.set_num_threads(1)  # what two cores can do side by side is another question
 
 
@@ -94,11 +94,8 @@ def ratio(
     settings: dict,
     device: torch.device | str = "cpu",
 ) -> Record:
-    """The median over rounds of `over` / `under`, with a 95 % bootstrap interval over rounds."""
-    ratios = np.array(found[over]) / np.array(found[under])
-    rng = np.random.default_rng(0)
-    medians = np.median(ratios[rng.integers(len(ratios), size=(REPLICATES, len(ratios)))], axis=1)
-    low, high = np.quantile(medians, [0.025, 0.975])
+    """The median over rounds of `over` / `under`, between two order statistics, and their level."""
+    value, low, high, level = median_interval(np.array(found[over]) / np.array(found[under]))
     details = {
         **settings,
         "ratio": f"{over} / {under}",
@@ -107,21 +104,21 @@ def ratio(
     }
     return Record(
         name,
-        float(np.median(ratios)),
-        float(low),
-        float(high),
-        len(ratios),
+        value,
+        low,
+        high,
+        len(found[over]),
         under,
         details,
         provenance={"measured": machine(device)},
+        level=level,
     )
 
 
 def save(script: str, records: list[Record]) -> None:
     """Print the records and keep them as `data/results/bench_SCRIPT.json`, in the place of earlier ones."""
     for record in records:
-        spread = "" if record.low is None else f" [{record.low:.3f}, {record.high:.3f}]"
-        print(f"{record.name}: {record.value:.3f}{spread}  {json.dumps(record.details)}")
+        print(f"{record.name}: {record.text(3)}  {json.dumps(record.details)}")
     path = data_dir() / "results" / f"bench_{Path(script).stem}.json"
     page = {"page": path.stem, "records": [asdict(record) for record in records]}
     write_json(path, page)

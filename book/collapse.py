@@ -324,11 +324,11 @@ show(methods_against_steps(everything, "digits", ["frechet", "coverage"], logari
 
 # %% [markdown]
 # Read the figure from its left end; every statement holds for all three seeds unless it says otherwise. In one step the
-# Fréchet distance of D-MMD is below that of its teacher in sixteen, under both noises; the next best method is more than
-# twice as far away, and only D-MMD covers more than half of the held-out images. In four steps Di4C betters its teacher under
-# both noises, ReDi the masked one; SDTT, DCD and uniform ReDi do so in some seeds. In sixteen D-MMD is better than its
-# teacher, masked Di4C too, SDTT by less than its intervals; masked ReDi, DCD and uniform Di4C are level with theirs, uniform
-# ReDi and both IDLM are worse. By coverage uniform D-MMD is not ahead: with sixteen steps it is level with its teacher.
+# Fréchet distance of D-MMD is below that of its teacher in sixteen under uniform noise, and under masked noise in two of
+# three seeds; the next best method is more than twice as far away, and only D-MMD covers more than half of the held-out
+# images. Teachers are means over five draws. In four steps masked Di4C, ReDi and SDTT better theirs; uniform Di4C does so
+# in two seeds, DCD and uniform ReDi in none. In sixteen D-MMD is better than its teacher; Di4C, masked ReDi and DCD are level with
+# theirs, SDTT is above it by about the interval, uniform ReDi and both IDLM are worse.
 #
 # Masked IDLM and Di[M]O lose classes (the picture shows seed 0; in the other two seeds of Di[M]O a single class has more
 # than half of the samples). Both let the student make the whole image at once and put noise on it again before they judge

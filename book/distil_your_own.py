@@ -82,7 +82,7 @@ print(*again.world.show(again.sample(20, steps, seed=seed).tokens))
 import numpy as np
 
 from dmmd_lite import Record
-from dmmd_lite.metrics.bootstrap import bootstrap_mean
+from dmmd_lite.metrics.intervals import mean_share
 from dmmd_lite.utils.records import table
 
 known = set(words)
@@ -91,7 +91,7 @@ known = set(words)
 def real_words(model, k):
     """Record of the share of samples that occur in the data."""
     drawn = world.show(model.sample(num, k, seed=seed).tokens)
-    share = bootstrap_mean(np.array([float(word in known) for word in drawn]))
+    share = mean_share(np.array([float(word in known) for word in drawn]))
     return Record("real_words", *share, num, "all data", model=model.name, steps=k, seed=seed)
 
 

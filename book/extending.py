@@ -91,14 +91,14 @@ print(*(name for name in RECIPES if name.startswith("dice-masked")), sep="\n")
 
 # %%
 from dmmd_lite import Record, metrics_for
-from dmmd_lite.metrics.bootstrap import bootstrap_mean
+from dmmd_lite.metrics.intervals import mean_share
 from dmmd_lite.metrics.suite import METRICS, Metric
 
 
 def share_of_sevens(tokens, world, seed, split) -> Record:
     """Estimate the share of samples [n, 2] whose faces add up to seven."""
     seven = (tokens.sum(-1) == 5).double().numpy()  # class k is the face k + 1
-    return Record("share_of_sevens", *bootstrap_mean(seven, seed), len(tokens), "the rule of the dice")
+    return Record("share_of_sevens", *mean_share(seven), len(tokens), "the rule of the dice")
 
 
 METRICS["share_of_sevens"] = Metric("share_of_sevens", "tokens", "dice", share_of_sevens)

@@ -68,12 +68,13 @@ import pandas as pd
 from dmmd_lite import evaluate, get_world, load_model
 from dmmd_lite.models.evaluation import evaluate_real
 from dmmd_lite.pages.display import show
+from dmmd_lite.report.cells import over_draws
 from dmmd_lite.report.paper import TABLE_2, TABLE_2_AUTOREGRESSIVE
 from dmmd_lite.report.plots import interval_line, log_steps
 from dmmd_lite.utils.records import best_top_p, load_results, save_records, select, table
 
 METRICS = ["gradient_moment", "perplexity", "sample_entropy", "distinct_4grams", "duplicates"]
-committed = load_results("fig1_steps_text")
+committed = over_draws(load_results("fig1_steps_text"))
 seen = {r.provenance["measured"]["corpus_sha256"] for r in committed}
 here = get_world("docstrings").provenance
 print("text here:     ", here["corpus_sha256"][:16], here["corpus_versions"])
@@ -159,7 +160,7 @@ for ax in axes:
 show(fig, "Gradient moment against sampling steps for teacher, students and the autoregressive baseline.")
 
 # %% [markdown]
-# Lower is better, both axes are logarithmic, bars are 95 % bootstrap intervals. The autoregressive baseline has a
+# Lower is better, both axes are logarithmic, bars are 95 % intervals. The autoregressive baseline has a
 # network of the same size and learned from the same modules; it is far below every diffusion model here, as in the
 # paper. A masked model of 128 tokens makes at most 128 evaluations that change anything; the table's column
 # "evaluations" counts what was really made, per sequence.

@@ -69,8 +69,12 @@
 #
 # ## How to read numbers here
 #
-# Every metric comes as a *record*: the value with its 95 % bootstrap interval over samples, the number of samples, the
-# seeds, the steps, the model (a recipe's name), the commit and the hardware. Records of larger runs are committed in
+# Every metric comes as a *record*: the value with its 95 % interval over samples, the number of samples, the
+# seeds, the steps, the model (a recipe's name), the commit and the hardware. The interval contains the *expectation of the
+# value at this number of samples* in 95 % of repetitions, or in the part that stands behind it; "(below 95 %)" marks
+# intervals of an earlier method, a bootstrap, whose samples are no longer at hand. Where a value depends on the
+# number of samples, as Fréchet distances and coverage do, that is not the value of infinitely many; for Fréchet distances
+# the record has an estimate of it (`infinite_n`, from a line through distances against $1/n$). Records of larger runs are committed in
 # `data/results/` and drawn filled; what a page computes while it runs is drawn hollow beside them. Numbers of the paper
 # appear only where they are marked as the paper's. A distance on the features of a small classifier is called a
 # Fréchet distance and never an FID. Every page ends with what is behind it: its code, its records, where and when they

@@ -42,6 +42,7 @@ from dmmd_lite import Hybrid, evaluate, load_model
 from dmmd_lite.pages.display import show
 from dmmd_lite.recipes.students import student_for
 from dmmd_lite.recipes.world_settings import settings_of
+from dmmd_lite.report.cells import over_draws
 from dmmd_lite.report.leaderboard import committed_records, methods_table
 from dmmd_lite.report.paper import TABLE_4
 from dmmd_lite.report.plots import image_grid
@@ -59,7 +60,7 @@ methods.loc[[row for row in methods.index if row[1] in ("teacher", "D-MMD", "Di4
 # The teacher at many steps, for comparison:
 
 # %%
-many = select(load_results("table1_steps_images"), name="frechet", model=lambda name: "teacher" in name)
+many = select(over_draws(load_results("table1_steps_images")), name="frechet", model=lambda name: "teacher" in name)
 table(many, ["model"], columns="steps", digits=2)
 
 # %% [markdown]

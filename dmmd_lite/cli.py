@@ -352,7 +352,7 @@ def _evaluate(arguments) -> None:
         print(json.dumps([r.to_dict() for r in records], indent=1))
         return
     for r in records:
-        spread = "exact" if r.low is None else f"[{r.low:.4g}, {r.high:.4g}]"
+        spread = "exact" if r.low is None else f"[{r.low:.4g}, {r.high:.4g}]{r.level_text}"
         print(f"{r.name:18s} {r.value:10.4g}  {spread:22s} n={r.n} steps={r.steps} against {r.reference}")
 
 

@@ -9,41 +9,55 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
-from dmmd_lite.metrics.bootstrap import bootstrap_mean, bootstrap_weights, interval
+from dmmd_lite.metrics.intervals import mean_share, owner_numbers, share_interval, union_error
 from dmmd_lite.utils.records import Record
 from dmmd_lite.worlds.text import show_symbols
 
 GRAM, RUN_TOKENS = 4, 32  # lengths of n-grams and of runs in tokens; powers of two
+ALONE, SEVERAL = -1, -2  # in the place of a sample's only partner
+PAIR_EXCESS = 3.5  # a jackknife counts a pair of duplicates as 8; its variance is 4 if rare, 5.5 if usual
 
 
-def distinct_4grams(tokens: Tensor, seed: int = 0, reference: Tensor | None = None) -> Record:
+def distinct_4grams(tokens: Tensor, reference: Tensor | None = None) -> Record:
     """Compute the share of distinct 4-grams among all 4-grams of all samples [n, L].
 
-    It falls with n: compare at equal n. It also falls under resampling, so the interval is that of replicates
-    centred on the estimate.
+    It falls with n: compare at equal n.
     """
-    return _pooled("distinct_4grams", _grams_of_samples, tokens, seed, reference)
+    return _distinct("distinct_4grams", _grams_of_samples, tokens, reference)
 
 
-def distinct_words(tokens: Tensor, seed: int = 0, reference: Tensor | None = None) -> Record:
+def distinct_words(tokens: Tensor, reference: Tensor | None = None) -> Record:
     """Compute the share of distinct words among all words of all samples [n, L] in the 27 symbols.
 
-    Words that an end of the sample may cut are left out. Comparison and interval: as for `distinct_4grams`.
+    Words that an end of the sample may cut are left out. It falls with n: compare at equal n.
     """
-    return _pooled("distinct_words", _words_of_samples, tokens, seed, reference)
+    return _distinct("distinct_words", _words_of_samples, tokens, reference)
 
 
-def duplicates(tokens: Tensor, seed: int = 0, reference: Tensor | None = None) -> Record:
+def duplicates(tokens: Tensor, reference: Tensor | None = None) -> Record:
     """Compute the share of samples [n, L] with a run of 32 tokens that another sample of the set has too.
 
     It grows with n: compare at equal n.
     """
-    return _averaged("duplicates", _shares_a_run, tokens, seed, reference)
+    partners = _partners(tokens)
+    shared = partners != ALONE
+    value, n = float(shared.mean()), len(tokens)
+    sole = partners >= 0  # without its only partner, a sample would not count
+    lost = shared + np.bincount(partners[sole], minlength=n)  # without each sample
+    pairs = (partners[partners[sole]] == np.flatnonzero(sole)).sum() / 2
+    variance = ((lost - lost.mean()) ** 2).sum()
+    error = np.sqrt(max(variance - PAIR_EXCESS * pairs, variance / 2)) / n
+    low, high = share_interval(value, n / 2, float(error))
+    details = _real(lambda real: (_partners(real) != ALONE).mean(), reference)
+    return Record("duplicates", value, low, high, n, _against(reference), details)
 
 
-def repetition(tokens: Tensor, seed: int = 0, reference: Tensor | None = None) -> Record:
+def repetition(tokens: Tensor, reference: Tensor | None = None) -> Record:
     """Compute the share of a sample's 4-grams that occurred earlier in it, averaged over samples [n, L]."""
-    return _averaged("repetition", _repeated_grams, tokens, seed, reference)
+    details = _real(lambda real: _repeated_grams(real).mean(), reference)
+    return Record(
+        "repetition", *mean_share(_repeated_grams(tokens)), len(tokens), _against(reference), details
+    )
 
 
 def runs(tokens: Tensor, length: int) -> np.ndarray:
@@ -78,14 +92,20 @@ def _words_of_samples(tokens: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return np.unique(words, return_inverse=True)[1], np.array(owners, dtype=int)
 
 
-def _shares_a_run(tokens: Tensor) -> np.ndarray:
-    """Decide whether each sample has a run that another one has, float [n]."""
+def _partners(tokens: Tensor) -> np.ndarray:
+    """Return the only other sample that each sample shares runs with, or `ALONE` or `SEVERAL`, [n]."""
     index = runs(tokens, RUN_TOKENS)
-    owner = np.broadcast_to(np.arange(len(index))[:, None], index.shape)
-    first, last = np.full(index.max() + 1, len(index)), np.zeros(index.max() + 1, dtype=int)
-    np.minimum.at(first, index, owner)
-    np.maximum.at(last, index, owner)
-    return (first != last)[index].any(1).astype(float)
+    n, sample = len(index), np.arange(len(index))[:, None]
+    run, owner = np.divmod(np.unique(index * n + sample), n)
+    number, total = (
+        np.bincount(run),
+        np.bincount(run, weights=owner),
+    )  # of owners, and the sum of their places
+    other = (total[index] - sample).astype(int)  # the other owner, where there are two
+    lowest = np.where(number[index] == 2, other, n).min(1)
+    highest = np.where(number[index] == 2, other, -1).max(1)
+    partners = np.where(lowest == highest, lowest, np.where(highest < 0, ALONE, SEVERAL))
+    return np.where((number[index] > 2).any(1), SEVERAL, partners)
 
 
 def _repeated_grams(tokens: Tensor) -> np.ndarray:
@@ -94,25 +114,18 @@ def _repeated_grams(tokens: Tensor) -> np.ndarray:
     return (grams[:, 1:] == grams[:, :-1]).sum(1) / grams.shape[1]
 
 
-def _pooled(name: str, items_of: Callable, tokens: Tensor, seed: int, reference: Tensor | None) -> Record:
+def _distinct(name: str, items_of: Callable, tokens: Tensor, reference: Tensor | None) -> Record:
     items, owners = items_of(tokens)
-    counts = np.bincount(owners, minlength=len(tokens))
-
-    def share(weights: np.ndarray) -> float:
-        """Compute the share of distinct items among samples, sample i counted weights[i] times."""
-        drawn = items[weights[owners] > 0]
-        return len(drawn) and np.count_nonzero(np.bincount(drawn)) / (weights @ counts)
-
-    value = float(share(np.ones(len(tokens))))
-    low, high = interval(value, np.array([share(w) for w in bootstrap_weights(len(tokens), seed)]))
+    n, counts = len(tokens), np.bincount(owners, minlength=len(tokens))
+    item, owner = np.divmod(np.unique(items * n + owners), n)
+    number, signature = np.bincount(item), np.bincount(item, owner_numbers(n)[owner])
+    total = max(1, len(items))
+    value = len(number) / total
+    alone = np.bincount(owner[number[item] == 1], minlength=n)
+    error, df = union_error(signature, number, alone - value * counts)
     details = _real(lambda real: len(set(items_of(real)[0])) / max(1, len(items_of(real)[0])), reference)
-    return Record(name, value, max(low, 0.0), min(high, 1.0), len(tokens), _against(reference), details)
-
-
-def _averaged(name: str, per_sample: Callable, tokens: Tensor, seed: int, reference: Tensor | None) -> Record:
-    value, low, high = bootstrap_mean(per_sample(tokens), seed)
-    details = _real(lambda real: per_sample(real).mean(), reference)
-    return Record(name, value, max(low, 0.0), min(high, 1.0), len(tokens), _against(reference), details)
+    low, high = share_interval(value, n, error / total, df)
+    return Record(name, value, low, high, n, _against(reference), details)
 
 
 def _real(metric: Callable, reference: Tensor | None) -> dict:

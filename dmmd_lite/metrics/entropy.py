@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.denoisers.base import Denoiser, denoiser_noise, sequences_at_once
-from dmmd_lite.metrics.bootstrap import bootstrap_mean, bootstrap_weights, interval
+from dmmd_lite.metrics.intervals import jackknife, mean_interval
 from dmmd_lite.processes.base import Process
 from dmmd_lite.utils.records import Record
 
 
-def sample_entropy(tokens: Tensor, seed: int = 0) -> Record:
+def sample_entropy(tokens: Tensor) -> Record:
     """Compute the entropy in nats of each sequence's token histogram, averaged over samples [n, L].
 
     It is at most log L, and low for repetitive sequences, which other metrics may not notice.
@@ -21,7 +21,7 @@ def sample_entropy(tokens: Tensor, seed: int = 0) -> Record:
     x = tokens.cpu().numpy()
     p = np.stack([(x == c).mean(1) for c in np.unique(x)], 1)
     per_sequence = -(p * np.log(p, where=p > 0, out=np.zeros_like(p))).sum(1)
-    return Record("sample_entropy", *bootstrap_mean(per_sequence, seed), len(x), "own token histogram")
+    return Record("sample_entropy", *mean_interval(per_sequence, minimum=0), len(x), "own token histogram")
 
 
 @torch.no_grad()
@@ -48,6 +48,5 @@ def output_entropy(
         positions.append(scored)
     total, positions = torch.cat(total).numpy(), torch.cat(positions).numpy()
     value = float(total.sum() / positions.sum())
-    weights = bootstrap_weights(len(tokens), 0, replicates=1000)
-    low, high = interval(value, weights @ total / (weights @ positions))
+    low, high = jackknife(value, (total.sum() - total) / (positions.sum() - positions).clip(min=1), minimum=0)
     return Record("output_entropy", value, low, high, len(tokens), "data diffused to times", {"times": times})

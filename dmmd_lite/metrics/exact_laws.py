@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.denoisers.base import NOT_FINITE, Denoiser, NonFinitePrediction, denoiser_noise
-from dmmd_lite.metrics.bootstrap import bootstrap_weights, interval
+from dmmd_lite.metrics.intervals import jackknife, jackknife_error, share_interval
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.schedules import time_grid
 from dmmd_lite.utils.records import Record
@@ -107,6 +107,9 @@ def invalid_mass(law: Tensor, world: EnumerableWorld) -> Tensor:
     return law[..., world.law() == 0].sum(-1)
 
 
+SHARES = (total_variation, invalid_mass)  # have values in [0, 1]
+
+
 def exact_metrics(
     denoiser: Denoiser,
     process: Process,
@@ -126,15 +129,18 @@ def exact_metrics(
     laws = exact_law(denoiser, process, world, steps, noise_draws, generator_for(device, seed), device=device)
     groups = len(laws)
     n = noise_draws if groups > 1 else 0
-    resampled = torch.from_numpy(bootstrap_weights(groups, seed, replicates=1000)) @ laws / groups
+    left_out = (laws.sum(0) - laws) / max(groups - 1, 1)
     records = []
     metrics = metrics or {metric.__name__: metric for metric in (total_variation, kl, invalid_mass)}
     for name, metric in metrics.items():
         value = float(metric(laws.mean(0), world))
         low = high = None
         if groups > 1:
-            low, high = interval(value, metric(resampled, world).numpy())
-            low = max(low, 0.0)
+            values = metric(left_out, world).numpy()
+            if metric in SHARES:
+                low, high = share_interval(value, n, jackknife_error(values), groups - 1)
+            else:
+                low, high = jackknife(value, values, minimum=0)
         details = {"direction": "KL(world || law)", "floor": KL_FLOOR} if metric is kl else {}
         records.append(Record(name, value, low, high, n, "the world's law", details))
     return records

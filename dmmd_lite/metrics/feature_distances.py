@@ -1,8 +1,8 @@
 """Distances between sets of samples, on features [n, d] (float64 arrays) or classes, see `features.py`.
 
-Intervals are 95 % bootstrap intervals over the generated samples, with the reference held fixed. Distances
-between finite samples have a floor above zero: compare with `frechet_floor`. Matrices of all pairs of images
-are computed in chunks of rows.
+Intervals are over the generated samples, with the reference held fixed (`intervals.py`). Distances between
+finite samples have a floor above zero: compare with `frechet_floor`. Matrices of all pairs of images are
+computed in chunks of rows.
 """
 
 from dataclasses import replace
@@ -10,36 +10,56 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from dmmd_lite.metrics.bootstrap import bootstrap_mean, bootstrap_weights, interval
+from dmmd_lite.metrics.intervals import (
+    around,
+    jackknife,
+    mean_interval,
+    mean_share,
+    owner_numbers,
+    share_interval,
+    union_error,
+    variation_interval,
+)
 from dmmd_lite.utils.records import Record
 
 NEIGHBOURS = 5  # k of coverage and density, as in their paper
 COPY_QUANTILE = 0.05  # of the distances from held-out images to their nearest training image
 FLOOR_IMAGES = 1000  # minimum number of training images behind a floor, if there are that many
-BOOTSTRAP_DIM = 256  # maximum number of features for which Fréchet distances are bootstrapped
+SIZES = 10  # numbers of samples from which a Fréchet distance is extrapolated to infinitely many
 PART = 1000  # images in a chunk, which is compared with all others at once
 
 
-def frechet(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record:
+def frechet(samples: np.ndarray, reference: np.ndarray) -> Record:
     """Compute the squared Fréchet distance between Gaussians fitted to features [n, d] and [m, d].
 
     The formula is that of Heusel et al. (arXiv 1706.08500); values on other features than theirs are not
-    comparable with published ones. Finite samples bias it upwards. For more than 256 features the interval is
-    not bootstrapped but computed from the distance's linear part, see `frechet_error`.
+    comparable with published ones. Finite samples bias it upwards: the interval covers its expectation at n
+    samples, not its limit for many, which `infinite_n` in the details estimates (`extrapolated`).
     Errors: ValueError for n or m below d, where the covariance is unknown in some directions.
     """
     for x in (samples, reference):
         check_number(len(x), x.shape[1])
-    ours, fixed = (mean_and_covariance(x, np.ones(len(x))) for x in (samples, reference))
+    ours, fixed = mean_and_covariance(samples), mean_and_covariance(reference)
     value = frechet_gaussian(*ours, *fixed)
-    if samples.shape[1] > BOOTSTRAP_DIM:
-        error = 1.96 * frechet_error(samples, *ours, *fixed)
-        low, high = value - error, value + error
-    else:
-        weights = bootstrap_weights(len(samples), seed)
-        replicates = np.array([frechet_gaussian(*mean_and_covariance(samples, w), *fixed) for w in weights])
-        low, high = interval(value, replicates)
-    return Record("frechet", value, low, high, len(samples), _held_out(reference))
+    low, high = around(value, frechet_error(samples, *ours, *fixed), len(samples) - 1, minimum=0)
+    details = {"infinite_n": extrapolated(samples, fixed, value)}
+    return Record("frechet", value, low, high, len(samples), _held_out(reference), details)
+
+
+def extrapolated(samples: np.ndarray, fixed: tuple[np.ndarray, np.ndarray], value: float) -> float | None:
+    """Estimate the Fréchet distance of infinitely many samples from a Gaussian with moments `fixed`.
+
+    It is the intercept of a line through distances of the first n' of the samples [n, d] against 1 / n', with
+    n' from n / 10 (at least 2 d) to n, as in FID-infinity (arXiv 1911.07023); `value` is that of all. None
+    for fewer than 4 d samples.
+    """
+    n, dim = samples.shape
+    if n < 4 * dim:
+        return None
+    sizes = np.linspace(max(2 * dim, n // 10), n, SIZES).astype(int)
+    shuffled = samples[np.random.default_rng(0).permutation(n)]  # samples may come in order
+    found = [frechet_gaussian(*mean_and_covariance(shuffled[:size]), *fixed) for size in sizes[:-1]]
+    return float(np.polyfit(1 / sizes, [*found, value], 1)[1])
 
 
 def check_number(images: int, dim: int) -> None:
@@ -51,19 +71,19 @@ def check_number(images: int, dim: int) -> None:
         )
 
 
-def frechet_floor(training: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record:
+def frechet_floor(training: np.ndarray, reference: np.ndarray) -> Record:
     """Compute `frechet` of real training images [n, d] against the same reference.
 
     It is the value of the true distribution with n samples, and of copying the training set: samples that
     reach it are as close to the reference as the distance can tell.
     """
-    record = frechet(training, reference, seed)
-    return replace(record, name="frechet_floor", details={"samples": "training images"})
+    record = frechet(training, reference)
+    return replace(record, name="frechet_floor", details={**record.details, "samples": "training images"})
 
 
-def fid(samples: np.ndarray, training: np.ndarray, seed: int = 0) -> Record:
+def fid(samples: np.ndarray, training: np.ndarray) -> Record:
     """Compute `frechet` on features of `inception.py`, against the whole training set [m, d]."""
-    return replace(frechet(samples, training, seed), name="fid", reference=f"{len(training)} training images")
+    return replace(frechet(samples, training), name="fid", reference=f"{len(training)} training images")
 
 
 def frechet_error(
@@ -94,7 +114,7 @@ def frechet_gaussian(m1: np.ndarray, c1: np.ndarray, m2: np.ndarray, c2: np.ndar
     return float(((m1 - m2) ** 2).sum() + np.trace(c1) + np.trace(c2) - 2 * np.sqrt(eigenvalues).sum())
 
 
-def kernel_distance(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record:
+def kernel_distance(samples: np.ndarray, reference: np.ndarray) -> Record:
     """Compute the unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3.
 
     Negative values are noise. The kernel is that of Bińkowski et al. (arXiv 1801.01401), over all pairs
@@ -104,36 +124,37 @@ def kernel_distance(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -
     among = (_without_self(_cubic(reference[rows], reference), rows).sum() for rows in _parts(m))
     constant = sum(among) / (m * (m - 1))
     cross = np.concatenate([_cubic(samples[rows], reference).mean(1) for rows in _parts(n)])
-    weights = np.vstack([np.ones(n), bootstrap_weights(n, seed)])
-    within = np.zeros(len(weights))  # sum over pairs i != j of w_i w_j k(x_i, x_j)
-    for rows in _parts(n):
-        block = _without_self(_cubic(samples[rows], samples), rows)
-        within += ((weights @ block.T) * weights[:, rows]).sum(1)
-    pairs = n**2 - (weights**2).sum(1)
-    distances = within / pairs + constant - 2 * weights @ cross / n
-    value = float(distances[0])
-    return Record("kernel_distance", value, *interval(value, distances[1:]), n, _held_out(reference))
+    blocks = (_without_self(_cubic(samples[rows], samples), rows) for rows in _parts(n))
+    within = np.concatenate([block.sum(1) for block in blocks])  # sum over j != i of k(x_i, x_j)
+    value = float(within.sum() / (n * (n - 1)) + constant - 2 * cross.mean())
+    pairs = (within.sum() - 2 * within) / max(1, (n - 1) * (n - 2))
+    left_out = pairs + constant - 2 * (cross.sum() - cross) / (n - 1)
+    return Record("kernel_distance", value, *jackknife(value, left_out), n, _held_out(reference))
 
 
-def coverage(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record:
+def coverage(samples: np.ndarray, reference: np.ndarray) -> Record:
     """Compute the fraction of reference images with a sample within the distance of their k-th nearest other
     reference.
 
     Source: Naeem et al. (arXiv 2002.09797). It grows with the number of samples: compare at equal n.
     """
-    weights, radius = bootstrap_weights(len(samples), seed), _radii(reference)
-    covered, replicates = 0, np.zeros(len(weights))
+    n, radius, own = len(samples), _radii(reference), owner_numbers(len(samples))
+    number, signature, alone = [], [], np.zeros(n)
     for part in _parts(len(reference)):
         inside = _squared_distances(samples, reference[part]) <= radius[part]
-        covered += inside.any(0).sum()
-        replicates += (weights @ inside > 0).sum(1)
-    value = float(covered / len(reference))
-    low, high = interval(value, replicates / len(reference))
-    low, high, details = max(low, 0.0), min(high, 1.0), {"neighbours": NEIGHBOURS}
-    return Record("coverage", value, low, high, len(samples), _held_out(reference), details)
+        number.append(inside.sum(0))
+        signature.append(own @ inside)
+        alone += inside[:, number[-1] == 1].sum(1)
+    number, signature = np.concatenate(number), np.concatenate(signature)
+    covered, total = number > 0, len(reference)
+    value = float(covered.sum() / total)
+    error, df = union_error(signature[covered], number[covered], alone)
+    low, high = share_interval(value, min(n, total), error / total, df)
+    details = {"neighbours": NEIGHBOURS}
+    return Record("coverage", value, low, high, n, _held_out(reference), details)
 
 
-def density(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record:
+def density(samples: np.ndarray, reference: np.ndarray) -> Record:
     """Compute the mean number of reference balls (see `coverage`) that contain a sample, divided by k.
 
     It is about 1 for samples of the true distribution, more where they crowd its densest part
@@ -142,26 +163,24 @@ def density(samples: np.ndarray, reference: np.ndarray, seed: int = 0) -> Record
     radius = _radii(reference)
     parts = (_squared_distances(samples[rows], reference) <= radius for rows in _parts(len(samples)))
     balls = np.concatenate([inside.sum(1) for inside in parts])
-    value, low, high = bootstrap_mean(balls / NEIGHBOURS, seed)
+    value, low, high = mean_interval(balls / NEIGHBOURS, minimum=0)
     details = {"neighbours": NEIGHBOURS}
     return Record("density", value, low, high, len(samples), _held_out(reference), details)
 
 
-def class_histogram(classes: np.ndarray, reference: np.ndarray, number: int, seed: int = 0) -> Record:
+def class_histogram(classes: np.ndarray, reference: np.ndarray, number: int) -> Record:
     """Compute the total variation between the shares of classes [n] and of reference classes [m].
 
     Classes are below `number`. Equal shares give 0, samples of one class alone 1 - its reference share.
     Finite samples bias it upwards. Both shares are in the details.
     """
     ours, theirs = (np.bincount(x, minlength=number) / len(x) for x in (classes, reference))
-    drawn = np.random.default_rng(seed).multinomial(len(classes), ours, 1000) / len(classes)
-    value = float(np.abs(ours - theirs).sum() / 2)
-    low, high = interval(value, np.abs(drawn - theirs).sum(1) / 2)
+    value, low, high = variation_interval(classes[:, None], theirs)
     details = {"shares": ours.tolist(), "reference_shares": theirs.tolist()}
-    return Record("class_histogram", value, max(low, 0.0), high, len(classes), _held_out(reference), details)
+    return Record("class_histogram", value, low, high, len(classes), _held_out(reference), details)
 
 
-def nearest_training(samples: Tensor, training: Tensor, held_out: Tensor, seed: int = 0) -> Record:
+def nearest_training(samples: Tensor, training: Tensor, held_out: Tensor) -> Record:
     """Compute the fraction of samples that are near copies of training images; all arguments are tokens
     [., L].
 
@@ -172,7 +191,7 @@ def nearest_training(samples: Tensor, training: Tensor, held_out: Tensor, seed: 
     heldout_distance = _nearest(held_out, training)
     threshold = float(np.quantile(heldout_distance, COPY_QUANTILE))
     distance = _nearest(samples, training)
-    value, low, high = bootstrap_mean((distance <= threshold).astype(float), seed)
+    value, low, high = mean_share((distance <= threshold).astype(float))
     details = {
         "threshold": threshold,
         "held_out_rate": float((heldout_distance <= threshold).mean()),
@@ -186,12 +205,11 @@ def _held_out(reference: np.ndarray) -> str:
     return f"{len(reference)} held-out images"
 
 
-def mean_and_covariance(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the mean [d] and covariance [d, d] of rows x [n, d], row i counted weights[i] times."""
-    n = weights.sum()
-    mean = weights @ x / n
+def mean_and_covariance(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the mean [d] and covariance [d, d] of rows x [n, d]."""
+    mean = np.ones(len(x)) @ x / len(x)
     centred = x - mean
-    return mean, (centred * weights[:, None]).T @ centred / (n - 1)
+    return mean, centred.T @ np.array(centred) / (len(x) - 1)  # a copy, to be rounded as any product
 
 
 def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.denoisers.base import sequences_at_once
-from dmmd_lite.metrics.bootstrap import bootstrap_weights, interval
 from dmmd_lite.metrics.entropy import sample_entropy
+from dmmd_lite.metrics.intervals import jackknife, mean_interval
 from dmmd_lite.metrics.judges import Judge, check_symbols
 from dmmd_lite.utils.checks import check_choice
 from dmmd_lite.utils.records import Record
@@ -115,15 +115,15 @@ def block_gradients(
 
 
 def gradient_moment(
-    samples: BlockGradients, reference: BlockGradients | None, seed: int = 0, estimator: str = "all"
+    samples: BlockGradients, reference: BlockGradients | None, estimator: str = "all"
 ) -> Record:
     """Compute the GM of samples against a reference (equation 13), or without one || E_g[grad] ||^2
     ("uncentred").
 
     d_i is the difference of block i of the samples and block i of the reference, and E[d_i . d_j] = GM for
     i != j, so both estimators are unbiased and may be negative: "all" averages over all pairs of blocks,
-    "pairs" over the disjoint pairs of equation 14. The interval is a bootstrap over blocks (or pairs) that
-    never pairs a block with itself; near GM = 0 that of "all" is up to sqrt(3) times too wide.
+    "pairs" over the disjoint pairs of equation 14. The interval is a jackknife over blocks, or Student's over
+    pairs; near GM = 0 that of "all" is up to sqrt(2) times too wide.
     Errors: ValueError for sides of different judges, blocks or contexts, or an unknown estimator.
     """
     check_choice("estimator", estimator, ESTIMATORS)
@@ -135,7 +135,7 @@ def gradient_moment(
                     f"reference: {name} {other!r} is not allowed; the samples were scored with {mine!r}"
                 )
     gram = _gram(samples.gradients, None if reference is None else reference.gradients)
-    value, replicates = _over_all(gram, seed) if estimator == "all" else _over_pairs(gram, seed)
+    value, low, high = _over_all(gram) if estimator == "all" else mean_interval(gram.diagonal(1)[::2])
     details = {
         **samples.described(),
         "form": "uncentred" if reference is None else "centred",
@@ -145,7 +145,7 @@ def gradient_moment(
     }
     against = "nothing" if reference is None else f"{details['n_reference']} sequences"
     used = samples.blocks * samples.size
-    return Record("gradient_moment", value, *interval(value, replicates), used, against, details)
+    return Record("gradient_moment", value, low, high, used, against, details)
 
 
 def _gram(gradients: Tensor, subtracted: Tensor | None) -> np.ndarray:
@@ -159,39 +159,25 @@ def _gram(gradients: Tensor, subtracted: Tensor | None) -> np.ndarray:
     return gram.cpu().numpy()
 
 
-def _over_all(gram: np.ndarray, seed: int) -> tuple[float, np.ndarray]:
-    """Compute (||sum d||^2 - sum ||d_i||^2) / (M (M - 1)), and its bootstrap replicates."""
-    blocks = len(gram)
-    weights = np.concatenate([np.ones((1, blocks)), bootstrap_weights(blocks, seed, replicates=1000)])
-    products = ((weights @ gram) * weights).sum(1) - weights**2 @ gram.diagonal()
-    pairs = blocks**2 - (weights**2).sum(1)
-    means = (
-        products[pairs > 0] / pairs[pairs > 0]
-    )  # with few blocks, some replicates consist of one block alone
-    return float(means[0]), means[1:]
+def _over_all(gram: np.ndarray) -> tuple[float, float, float]:
+    """Compute (||sum d||^2 - sum ||d_i||^2) / (M (M - 1)) and its interval."""
+    blocks, rows = len(gram), gram.sum(1) - gram.diagonal()
+    value = float(rows.sum() / (blocks * (blocks - 1)))
+    return value, *jackknife(value, (rows.sum() - 2 * rows) / ((blocks - 1) * (blocks - 2)))
 
 
-def _over_pairs(gram: np.ndarray, seed: int) -> tuple[float, np.ndarray]:
-    """Compute the mean of d_0 . d_1, d_2 . d_3, ... (equation 14), and its bootstrap replicates."""
-    products = gram.diagonal(1)[::2]
-    return float(products.mean()), bootstrap_weights(len(products), seed, 1000) @ products / len(products)
-
-
-def perplexity(samples: Scores, reference: Scores | None = None, seed: int = 0) -> Record:
+def perplexity(samples: Scores, reference: Scores | None = None) -> Record:
     """Compute the generative perplexity, exp of the mean token negative log-likelihood.
 
     The interval is over sequences; the reference's perplexity is in the details. A lower one is not better:
     repetitive text has the lowest.
     """
     nll, n = samples.nll, len(samples.nll)
-    value = float(np.exp(nll.mean()))
-    replicates = np.exp(bootstrap_weights(n, seed, replicates=1000) @ nll / n)
+    value, low, high = (float(np.exp(nats)) for nats in mean_interval(nll))
     details = samples.described()
     if reference is not None:
         details |= {"reference": float(np.exp(reference.nll.mean())), "n_reference": len(reference.nll)}
-    return Record(
-        "perplexity", value, *interval(value, replicates), n, f"judge {samples.judge.name}", details
-    )
+    return Record("perplexity", value, low, high, n, f"judge {samples.judge.name}", details)
 
 
 @lru_cache(maxsize=2)
@@ -215,7 +201,7 @@ def calibration(
     The sources, in `Record.model`, are "real" (`num` other windows), "repeated" (one of those, again and
     again), "shuffled" (those, the tokens of each in random order) and, if samples [n, L] of some model are
     given, "weak". Each gets three records: gradient_moment, perplexity, sample_entropy. `seed` determines the
-    choice of windows, the order of tokens and the bootstrap.
+    choice of windows and the order of tokens.
     Errors: ValueError for a judge of other symbols, more windows than half the split, or fewer than 4.
     """
     check_symbols(judge.name, judge.vocab_size, world)
@@ -233,8 +219,8 @@ def calibration(
     reference, records = block_gradients(judge, real, blocks), []
     for source, tokens in sources.items():
         seen = block_gradients(judge, tokens, blocks)
-        measured = [gradient_moment(seen, reference, seed), perplexity(seen, reference, seed)]
-        for record in [*measured, sample_entropy(tokens, seed)]:
+        measured = [gradient_moment(seen, reference), perplexity(seen, reference)]
+        for record in [*measured, sample_entropy(tokens)]:
             details = {**record.details, **origin(world, "test")}
             records.append(replace(record, details=details, model=source, world=world.name, seed=seed))
     return records

@@ -23,13 +23,13 @@ from dmmd_lite.utils.tensors import Device, Tokens
 from dmmd_lite.worlds.base import World
 
 NEEDS = {  # what a metric needs -> the arguments of its function, which returns a Record
-    "tokens": "samples [n, L], the world, the seed of the bootstrap, the split of the reference",
-    "features": "features of the samples [n, d] and of the reference [m, d], seed",
-    "training": "features of training images [n, d] and of the reference [m, d], seed",
-    "inception": "FID's features of the samples [n, d] and of all training images [m, d], seed",
-    "classes": "classes of the samples [n] and of the reference [m], the number of classes, seed",
-    "judge": "the judge's `Scores` of the samples and of the reference, seed",
-    "gradients": "the judge's `BlockGradients` of the samples and of the reference, seed",
+    "tokens": "samples [n, L], the world, a seed, the split of the reference",
+    "features": "features of the samples [n, d] and of the reference [m, d]",
+    "training": "features of training images [n, d] and of the reference [m, d]",
+    "inception": "FID's features of the samples [n, d] and of all training images [m, d]",
+    "classes": "classes of the samples [n] and of the reference [m], the number of classes",
+    "judge": "the judge's `Scores` of the samples and of the reference",
+    "gradients": "the judge's `BlockGradients` of the samples and of the reference",
     "denoiser": "the denoiser, the process, data [n, L], times, a generator",
     "law": "distributions of the sampler [..., V^L] and the world; it returns values [...]",
 }
@@ -62,18 +62,13 @@ class Metric:
         return self.needs not in ("denoiser", "law")
 
 
-def _on_chain(metric: Callable) -> Callable:
-    """Make a function of the needs "tokens" from one that does not read the split."""
-    return lambda x, world, seed, split: metric(x, world, seed)
-
-
 def _nearest_training(x: Tensor, world: World, seed: int, split: str) -> Record:
-    return distances.nearest_training(x, world.stored("train"), world.stored(split), seed)
+    return distances.nearest_training(x, world.stored("train"), world.stored(split))
 
 
 def _against_real(metric: Callable) -> Callable:
     """Make a function of the needs "tokens" from a measure of diversity."""
-    return lambda x, world, seed, split: metric(x, seed, world.reference(split, len(x)))
+    return lambda x, world, seed, split: metric(x, world.reference(split, len(x)))
 
 
 METRICS = {
@@ -82,8 +77,13 @@ METRICS = {
         Metric("total_variation", "law", "enumerable", exact_laws.total_variation),
         Metric("kl", "law", "enumerable", exact_laws.kl),
         Metric("invalid_mass", "law", "enumerable", exact_laws.invalid_mass),
-        Metric("log_likelihood", "tokens", "chain", _on_chain(chain.log_likelihood)),
-        Metric("ngram_divergence", "tokens", "chain", _on_chain(chain.ngram_divergence)),
+        Metric("log_likelihood", "tokens", "chain", lambda x, world, *_: chain.log_likelihood(x, world)),
+        Metric(
+            "ngram_divergence",
+            "tokens",
+            "chain",
+            lambda x, world, seed, _: chain.ngram_divergence(x, world, seed),
+        ),
         Metric("frechet", "features", "images", distances.frechet),
         Metric("frechet_floor", "training", "images", distances.frechet_floor),
         Metric("kernel_distance", "features", "features", distances.kernel_distance),
@@ -99,9 +99,7 @@ METRICS = {
         Metric("duplicates", "tokens", "text", _against_real(diversity.duplicates)),
         Metric("repetition", "tokens", "text", _against_real(diversity.repetition)),
         Metric("output_entropy", "denoiser", "any", entropy.output_entropy),
-        Metric(
-            "sample_entropy", "tokens", "any", lambda x, world, seed, split: entropy.sample_entropy(x, seed)
-        ),
+        Metric("sample_entropy", "tokens", "any", lambda x, *_: entropy.sample_entropy(x)),
     )
 }
 
@@ -153,7 +151,7 @@ def evaluate_samples(
     """Measure samples [n, L] by the metrics `names`; the records are in that order.
 
     Args:
-    seed: of the bootstrap.
+    seed: of what metrics draw: training images, exact samples.
     split: of the real images or text that samples are compared with, text with at most n sequences; FID
         always compares with the whole training set.
     judge: of the metrics that need one.
@@ -173,7 +171,7 @@ def evaluate_samples(
         raise ValueError(f"samples: {len(tokens)!r} is not allowed; metrics need at least 2")
     _check_samples(tokens, world)
     records = _on_features(tokens, world, names, seed, split, features, device)
-    records |= _judged(tokens, world, names, seed, split, judge)
+    records |= _judged(tokens, world, names, split, judge)
     records |= {m.name: m.function(tokens, world, seed, split) for m in needing(names, "tokens")}
     return [records[name] for name in names]
 
@@ -204,27 +202,27 @@ def _on_features(
         extract = load_features(world, features)
     if classes:
         sides = extract.classes(tokens), extract.classes(world.reference(split))
-        records |= {m.name: m.function(*sides, extract.num_classes, seed) for m in classes}
+        records |= {m.name: m.function(*sides, extract.num_classes) for m in classes}
     if compared:
         sides = extract(tokens), extract.reference(split)
-        records |= {m.name: m.function(*sides, seed) for m in compared}
+        records |= {m.name: m.function(*sides) for m in compared}
     if floors:
         num = max(len(tokens), distances.FLOOR_IMAGES)
         sides = extract(world.training_images(num, generator_for("cpu", seed))), extract.reference(split)
-        records |= {m.name: m.function(*sides, seed) for m in floors}
+        records |= {m.name: m.function(*sides) for m in floors}
     if "images" not in world.traits:
         for name, r in records.items():
             records[name] = replace(r, reference=r.reference.replace("images", "sequences"))
     records = {k: _detailed(r, extractor=extract.name, split=split) for k, r in records.items()}
     for metric in needing(names, "inception"):
         extract = load_inception(world, device)
-        record = metric.function(extract(tokens), extract.reference("train"), seed)
+        record = metric.function(extract(tokens), extract.reference("train"))
         records[metric.name] = _detailed(record, extractor=extract.name, split="train")
     return records
 
 
 def _judged(
-    tokens: Tensor, world: World, names: list[str], seed: int, split: str, judge: Judge | None
+    tokens: Tensor, world: World, names: list[str], split: str, judge: Judge | None
 ) -> dict[str, Record]:
     """Measure by those `names` that need a judge, from one pass over the samples."""
     metrics, by_gradients = needing(names, "judge", "gradients"), needing(names, "gradients")
@@ -242,7 +240,7 @@ def _judged(
     else:
         samples, reference = moments.score(judge, tokens), moments.score(judge, real)
     details = moments.origin(world, split)
-    return {m.name: _detailed(m.function(samples, reference, seed), **details) for m in metrics}
+    return {m.name: _detailed(m.function(samples, reference), **details) for m in metrics}
 
 
 def _detailed(record: Record, **details) -> Record:

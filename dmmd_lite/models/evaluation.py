@@ -10,7 +10,7 @@ from dmmd_lite.metrics.exact_laws import exact_metrics
 from dmmd_lite.metrics.judges import Judge
 from dmmd_lite.metrics.suite import METRICS, check_features, evaluate_samples, metrics_for, needing
 from dmmd_lite.models.judging import check_judge
-from dmmd_lite.models.loading import load_judge
+from dmmd_lite.models.loading import load_judge, load_model
 from dmmd_lite.models.model import Model
 from dmmd_lite.processes.base import LOG_ZERO
 from dmmd_lite.processes.schedules import time_grid
@@ -80,7 +80,7 @@ def evaluate(
     Args:
     steps: of the sampler; None: `Model.default_steps`.
     num: samples; None: `default_num`. Metrics of exact distributions do not draw samples.
-    seed: of the samples and the bootstrap.
+    seed: of the samples, and of what metrics draw to compare with.
     temperature, top_p: of the sharpening.
     samples: drawn earlier with the same arguments, to be measured in the place of new ones.
     split: of the data that samples are compared with.
@@ -145,6 +145,29 @@ def evaluate(
         records = [replace(r, details={**r.details, "greedy_tail": True}) for r in records]
     records = [replace(r, **context, evaluations=evaluations.get(r.name)) for r in records]
     return sorted(records, key=lambda r: names.index(r.name))
+
+
+def measure_again(records: list[Record], samples: Samples | None = None) -> list[Record]:
+    """Measure records of one draw of samples again, from their fields alone.
+
+    On the machine and PyTorch build that measured them, values repeat to the bit. Elsewhere a rounding may
+    change a sample, and in the worst case all later ones: then values are those of an independent draw.
+    Errors as for `evaluate`; a model that does not ship is trained.
+    """
+    first = records[0]
+    options = {"greedy_tail": True} if first.greedy_tail else {}
+    return evaluate(
+        load_model(first.model, seed=first.training_seed),
+        [record.name for record in records],
+        steps=first.steps,
+        num=max(record.n for record in records) or None,
+        seed=first.seed,
+        temperature=first.temperature,
+        top_p=first.top_p,
+        split=first.split,
+        samples=samples,
+        **options,
+    )
 
 
 @checked

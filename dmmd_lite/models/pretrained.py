@@ -151,7 +151,7 @@ def model_card(model: Model, records: list[Record] = (), license: str = "", fold
         columns = ["model", "metric", "steps", "value", "95 % interval", "samples", "against"]
         measured = [_row(columns), "|---" * len(columns) + "|"]
     for r in records:
-        interval = "exact" if r.low is None else f"{r.low:.4g} … {r.high:.4g}"
+        interval = "exact" if r.low is None else f"{r.low:.4g} … {r.high:.4g}{r.level_text}"
         measured.append(_row([r.model, r.name, r.steps, f"{r.value:.4g}", interval, r.n, r.reference]))
     lines = [
         "---",

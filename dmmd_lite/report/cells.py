@@ -1,12 +1,48 @@
-"""Cells of tables: means over training seeds, intervals, checkpoints."""
+"""Cells of tables: means over draws of samples and over training seeds, intervals, checkpoints."""
 
 import html
 from collections.abc import Iterable
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from dmmd_lite.utils.records import Record, by_seed, select
+from dmmd_lite.metrics.intervals import mean_interval, t_quantile
+from dmmd_lite.utils.records import Record, select
+
+STUDY = ("variant", "trial", "changes", "clamp", "components", "greedy_tail")  # details that name a model
+
+
+def over_draws(records: Iterable[Record]) -> list[Record]:
+    """Return records with the draws of one cell, which differ in the sampling seed, replaced by their mean.
+
+    The interval of a mean is Student's over the draws. Its details have the sampling seeds and both sources
+    of spread: the standard deviation between draws, and the standard error that the intervals of single draws
+    give, which agree where intervals are what they say. The last of several records of one seed counts.
+    """
+    cells: dict[tuple, dict[int | None, Record]] = {}
+    for r in records:
+        settings = (r.name, r.model, r.training_seed, r.steps, r.n, r.temperature, r.top_p, r.split)
+        study = tuple(str(r.details.get(name)) for name in STUDY)
+        cells.setdefault(settings + study, {})[r.seed] = r
+    return [_mean(list(draws.values())) for draws in cells.values()]
+
+
+def _mean(draws: list[Record]) -> Record:
+    """Return the mean of draws as a record; the last one if one is alone or exact."""
+    if len(draws) == 1 or any(r.low is None for r in draws):
+        return draws[-1]
+    value, low, high = mean_interval(values := np.array([r.value for r in draws]))
+    within = np.mean([((r.high - r.low) / 2 / t_quantile()) ** 2 for r in draws]) ** 0.5
+    spread = {"between_draws": float(values.std(ddof=1)), "within_a_draw": float(within)}
+    details = draws[0].details | {"sampling_seeds": [r.seed for r in draws]} | spread
+    return replace(draws[0], value=value, low=low, high=high, details=details, seed=None)
+
+
+def by_seed(records: Iterable[Record]) -> dict[int, Record]:
+    """Return records, means over draws, by training seed; the last one counts where a seed has several."""
+    return {r.training_seed: r for r in over_draws(records)}
 
 pd.options.styler.format.escape = "html"  # as in tables without a style
 

@@ -11,11 +11,12 @@ from functools import cache
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
 from dmmd_lite.recipes.cost import cost
+from dmmd_lite.report.cells import by_seed
 from dmmd_lite.report.leaderboard import NAMES
 from dmmd_lite.studies.study import BASELINE, DIVERGED, NO_NOISE_INPUT, TEACHER_NETWORK
 from dmmd_lite.studies.theory.limits import best_mixture
 from dmmd_lite.utils.paths import data_dir
-from dmmd_lite.utils.records import Record, by_seed, load_results, select, spread
+from dmmd_lite.utils.records import Record, load_results, select, spread
 from dmmd_lite.worlds import get_world
 
 MANY_TIMES = 4  # a teacher with at least this many times the student's steps has "many more" steps

@@ -90,7 +90,8 @@ def costs_of_released() -> DataFrame:
 def measured_ratios() -> DataFrame:
     """Return what the benchmarks found, from the records `bench_*.json`.
 
-    Ratios are medians over rounds of times measured in one run, with 95 % intervals.
+    Ratios are medians over rounds of times measured in one run, with intervals of 95 % or of the level beside
+    them.
     """
     rows = []
     for path in sorted((data_dir() / "results").glob("bench_*.json")):

@@ -18,7 +18,7 @@ from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
 from dmmd_lite.recipes.students import PLANS, student_for
 from dmmd_lite.recipes.world_settings import WORLD_SETTINGS, settings_of
-from dmmd_lite.report.cells import by_steps, checkpoint_cell, value_cell, values_by_seed
+from dmmd_lite.report.cells import by_steps, checkpoint_cell, over_draws, value_cell, values_by_seed
 from dmmd_lite.report.plots import grid, log_steps, seeds_line
 from dmmd_lite.studies.comparison import STEPS, teacher
 from dmmd_lite.utils.records import Record, best_top_p, load_results, select
@@ -175,11 +175,29 @@ def seeds_table(records: list[Record], world: str) -> DataFrame:
             "training seed": r.training_seed,
             "metric": r.name,
             "value": f"{r.value:.4f}",
-            "95 % interval": "exact" if r.low is None else f"{r.low:.4f} to {r.high:.4f}",
+            "95 % interval": "exact" if r.low is None else f"{r.low:.4f} to {r.high:.4f}{r.level_text}",
             "n": r.n,
             "command": command(r),
         }
         for r in select(records, world=world)
+    ]
+    return pd.DataFrame(rows)
+
+
+def draws_table(records: list[Record]) -> DataFrame:
+    """Return the cells with several draws of samples: their mean, and the spread between and within draws."""
+    rows = [
+        {
+            "model": r.model,
+            "steps": r.steps,
+            "metric": r.name,
+            "mean": r.text(4),
+            "draws": len(r.details["sampling_seeds"]),
+            "between draws": f"{r.details['between_draws']:.4f}",
+            "within a draw": f"{r.details['within_a_draw']:.4f}",
+        }
+        for r in over_draws(records)
+        if "sampling_seeds" in r.details
     ]
     return pd.DataFrame(rows)
 

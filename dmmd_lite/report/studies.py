@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 from torch import Tensor
 
-from dmmd_lite.metrics.bootstrap import bootstrap_mean
+from dmmd_lite.metrics.intervals import mean_share
 from dmmd_lite.pages.display import show
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import get_recipe
@@ -144,7 +144,7 @@ def level_shares(study: str, records: list[Record]) -> DataFrame:
         level = int(test.flatten().mode().values)
         column = columns.setdefault(f"{student}: level {level}", {})
         for name, tokens in ({"test images": test} | kept_samples(records, student)).items():
-            share, low, high = bootstrap_mean((tokens == level).double().mean(-1).numpy())
+            share, low, high = mean_share((tokens == level).double().mean(-1).numpy())
             column[name] = f"{share:.3f} [{low:.3f}, {high:.3f}]"
     return pd.DataFrame(columns).fillna("")
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RESULTS_READ = ".results_read"  # in a page's folder: names of the committed records it read, one a line
+LEVEL = 0.95  # of intervals, unless a record says otherwise
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -30,7 +31,7 @@ class Record:
 
     Args:
     value: the estimate.
-    low, high: its 95 % interval, None where the number is exact.
+    low, high: its interval, None where the number is exact.
     n: number of samples behind it.
     reference: what it is compared with.
     details: extractor, floors, settings.
@@ -42,6 +43,8 @@ class Record:
     seed: of sampling.
     temperature, top_p: how the samples were sharpened.
     provenance: recipe, training seed, commit, hardware, versions, date.
+    level: how often such an interval contains the expectation of the value at the same n; None where this is
+        not known, for intervals of an earlier method that contain it less often than in 95 % of cases.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Record:
     temperature: float = 1.0
     top_p: float = 1.0
     provenance: dict = field(default_factory=dict)
+    level: float | None = LEVEL
 
     @property
     def training_seed(self) -> int:
@@ -89,13 +93,20 @@ class Record:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval; the value itself at both ends where it is exact."""
+        """The interval; the value itself at both ends where it is exact."""
         return (self.value, self.value) if self.low is None else (self.low, self.high)
 
     def text(self, digits: int) -> str:
-        """Return "value [low, high]", or the value alone where it is exact."""
+        """Return "value [low, high]", with the level if it is not 95 %; the value alone where it is exact."""
         between = "" if self.low is None else f" [{self.low:.{digits}f}, {self.high:.{digits}f}]"
-        return f"{self.value:.{digits}f}{between}"
+        return f"{self.value:.{digits}f}{between}{self.level_text}"
+
+    @property
+    def level_text(self) -> str:
+        """The level of the interval in brackets, "" for 95 % and for exact values."""
+        if self.low is None or self.level == LEVEL:
+            return ""
+        return " (below 95 %)" if self.level is None else f" ({self.level:.1%})".replace("%", " %")
 
     def to_dict(self) -> dict:
         """Return the record as plain JSON values."""
@@ -117,11 +128,6 @@ def select(records: Iterable[Record], **wanted) -> list[Record]:
         return value(found) if isinstance(value, Callable) else found == value
 
     return [r for r in records if all(fits(getattr(r, name), value) for name, value in wanted.items())]
-
-
-def by_seed(records: Iterable[Record]) -> dict[int, Record]:
-    """Return records by training seed; the last one counts where a seed has several."""
-    return {r.training_seed: r for r in records}
 
 
 def spread(values: list[float]) -> str:

@@ -1,22 +1,29 @@
+import math
+import random
 import shlex
 from dataclasses import replace
+from datetime import date
 
 import pytest
+from repeat_records import draws
 
 from dmmd_lite import cli
 from dmmd_lite.metrics.suite import metrics_for
+from dmmd_lite.models.evaluation import measure_again
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import BEFORE_TUNING, get_recipe
 from dmmd_lite.recipes.students import PLANS
 from dmmd_lite.recipes.trials import trials_of
 from dmmd_lite.recipes.world_settings import compared_worlds, settings_of
+from dmmd_lite.report.cells import over_draws
 from dmmd_lite.report.collapse import trials_table
 from dmmd_lite.report.costs import costs
 from dmmd_lite.report.leaderboard import (
     as_recommended,
     command,
     committed_records,
+    draws_table,
     last_against_chosen,
     methods_against_steps,
     methods_table,
@@ -108,6 +115,41 @@ def test_a_process_without_students_has_empty_lines(monkeypatch):
     axes = methods_against_steps(records, "coins", ["total_variation"]).axes
     assert [ax.get_title() for ax in axes] == ["coins, masked", "coins, uniform", "coins, third"]
     assert len(noise_input_lines("table6_noise_input", []).axes) == 4
+
+
+def test_five_committed_draws_repeat():
+    """Cheap ones, chosen by date, by the statement of the page: the same bits, or another draw, whose
+    difference exceeds twice what 95 % stay below once in 10,000 times."""
+    pages = ("coins", "exact_text", "leaderboard", "table1_steps_images")
+    everything = [draw for page in pages for draw in draws(load_results(page))]
+    cheap = [
+        draw
+        for draw in everything
+        if draw[0].steps <= 8 and draw[0].n <= 2000 and all(r.level is not None for r in draw)
+    ]
+    cheap = [draw for draw in cheap if draw[0].world != "docstrings"]
+    assert len(cheap) > 20
+    for draw in random.Random(date.today().toordinal()).sample(cheap, 5):
+        for old, new in zip(draw, measure_again(draw), strict=True):
+            low, high = old.interval
+            bound = 1e-6 if old.low is None else 2 * math.sqrt(2) * max(high - old.value, old.value - low)
+            assert abs(new.value - old.value) <= bound, (old, new)
+
+
+def test_draws_of_a_cell_are_averaged():
+    """Student's interval over the draws, with the spread between them and within one; a repetition is no
+    second draw, and other settings are another cell."""
+    values = (1.0, 1.1, 1.3, 1.0, 1.1)
+    found = [record(value=v, low=v - 0.2, high=v + 0.2, seed=k) for k, v in enumerate(values)]
+    (mean,) = over_draws([replace(found[0], value=7.0), *found])
+    assert mean.value == pytest.approx(1.1) and mean.details["sampling_seeds"] == [0, 1, 2, 3, 4]
+    assert (mean.low, mean.high) == pytest.approx((0.94791, 1.25209), abs=1e-4)
+    assert mean.details["between_draws"] == pytest.approx(0.122474, abs=1e-5)
+    assert mean.details["within_a_draw"] == pytest.approx(0.2 / 1.96, abs=1e-4)
+    assert len(over_draws([*found, replace(found[0], top_p=0.5), replace(found[0], model="other")])) == 3
+    table = methods_table(found, "coins", "total_variation", [1])
+    assert table.loc[("masked", "SDTT"), "1 step"].startswith("1.100 [0.948, 1.252]")
+    assert list(draws_table(found)["draws"]) == [5] and over_draws(found[:1]) == found[:1]
 
 
 def test_measuring_a_seed_again_makes_no_second_seed():

@@ -37,6 +37,24 @@ def test_every_committed_record_is_read_and_written_unchanged():
         assert [r.to_dict() for r in read_records(path)] == json.loads(path.read_text())["records"]
 
 
+def test_every_committed_value_lies_in_its_interval():
+    """And no share is certain: an interval without a width belongs to an exact number."""
+    for path in sorted((ROOT / "data/results").glob("*.json")):
+        for r in read_records(path):
+            assert r.low is None or r.low <= r.value <= r.high, (path.name, r)
+            assert r.low is None or r.low < r.high, (path.name, r)
+
+
+def test_a_level_other_than_95_percent_stands_beside_the_interval():
+    assert record(1.0).text(1) == "1.0 [0.0, 2.0]" and record(1.0).level == 0.95
+    assert record(1.0, level=0.875).text(1) == "1.0 [0.0, 2.0] (87.5 %)"
+    assert record(1.0, level=None).text(1) == "1.0 [0.0, 2.0] (below 95 %)"
+    assert record(1.0, level=None, low=None, high=None).text(1) == "1.0"
+    old = record(1.0).to_dict()
+    del old["level"]
+    assert Record.from_dict(old) == record(1.0)
+
+
 def test_select_compares_values_and_asks_functions():
     records = [record(1.0), record(2.0, steps=8), record(3.0, model="other")]
     assert select(records, steps=4, model="m") == records[:1]

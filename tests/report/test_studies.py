@@ -134,7 +134,7 @@ def test_level_shares_are_those_of_the_samples():
     for r, row in zip(records, ("0" * 16 + "8" * 48, "1" * 64, "0" * 64), strict=True):
         r.details["samples"] = [row] * 4
     shares = level_shares("fig5_teacher_temperature", records)[f"{student}: level 0"]
-    assert shares[BASELINE] == "0.250 [0.250, 0.250]" and shares["τ = 0.6"] == "1.000 [1.000, 1.000]"
+    assert shares[BASELINE].startswith("0.250 [") and shares["τ = 0.6"].startswith("1.000 [")
     test = get_world("digits").split("test")
     assert shares["test images"].startswith(f"{(test == 0).double().mean():.3f} [")
 

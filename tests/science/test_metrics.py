@@ -15,7 +15,6 @@ from helpers import LEAST_P, chi_square_p, every_process
 from dmmd_lite.denoisers.base import Denoiser
 from dmmd_lite.denoisers.exact import ExactDenoiser
 from dmmd_lite.metrics import chain, classifier, diversity, entropy, feature_distances, features
-from dmmd_lite.metrics.bootstrap import bootstrap_weights
 from dmmd_lite.metrics.classifier import RECIPE, train_classifier
 from dmmd_lite.metrics.exact_laws import exact_law, exact_metrics, invalid_mass, kl, total_variation
 from dmmd_lite.metrics.judges import chain_judge
@@ -147,14 +146,20 @@ def test_frechet_ignores_order_and_is_zero_on_itself(rng):
     assert feature_distances.frechet(x, x).value == pytest.approx(0, abs=1e-10)
 
 
-def test_bootstrap_weights_count_rows(rng):
-    x, _ = two_samples(rng, n=50)
-    weights = bootstrap_weights(50, replicates=3)
-    assert (weights.sum(1) == 50).all()
-    mean, covariance = feature_distances.mean_and_covariance(x, weights[0])
-    repeated = x.repeat(weights[0].astype(int), 0)
-    np.testing.assert_allclose(mean, repeated.mean(0), atol=1e-12)
-    np.testing.assert_allclose(covariance, np.cov(repeated.T), atol=1e-12)
+def test_a_frechet_distance_is_extrapolated_to_infinitely_many_samples(rng):
+    """Of the distribution that the reference has, where all of a distance is due to n being finite; the mean
+    over sets of samples, each of which has its own noise."""
+    mean, covariance = np.zeros(8), np.eye(8)
+    sets = [torch.randn(400, 8, generator=rng).double().numpy() for _ in range(40)]
+    values, limits = [], []
+    for x in sets:
+        found = feature_distances.frechet_gaussian(
+            *feature_distances.mean_and_covariance(x), mean, covariance
+        )
+        values.append(found)
+        limits.append(feature_distances.extrapolated(x, (mean, covariance), found))
+    assert np.mean(values) > 0.03 and abs(np.mean(limits)) < np.mean(values) / 4
+    assert feature_distances.frechet(sets[0][:31], sets[1]).details == {"infinite_n": None}
 
 
 def test_kernel_distance_is_the_mean_over_pairs_and_unbiased(rng):
@@ -224,6 +229,7 @@ def test_real_images_are_close_and_one_class_is_not(digits):
     )
     floor = feature_distances.frechet_floor(real, test)
     assert floor.name == "frechet_floor" and 0 < floor.value < 1
+    assert floor.details["infinite_n"] < floor.value
     assert feature_distances.frechet(threes, test).value > 10 * floor.value
 
 
@@ -330,7 +336,8 @@ def test_every_sample_metric_gives_a_record_with_its_interval(world_name, rng):
 def test_digits_records_name_the_extractor(rng):
     world = get_world("digits")
     record = evaluate_samples(world.sample(50, rng), world, ["frechet"], split="valid")[0]
-    assert record.details == {"extractor": features.load_features(get_world("digits")).name, "split": "valid"}
+    extractor = features.load_features(get_world("digits")).name
+    assert record.details == {"infinite_n": None, "extractor": extractor, "split": "valid"}
     assert record.reference == "297 held-out images"
 
 
@@ -347,7 +354,7 @@ def test_a_metric_is_one_row(rng, monkeypatch):
     def zeros(tokens, world, seed, split):
         return Record("zeros", float((tokens == 0).double().mean()), 0.0, 1.0, len(tokens), split)
 
-    def gap(samples, reference, seed):
+    def gap(samples, reference):
         return Record("gap", float(samples.mean() - reference.mean()), None, None, len(samples), "toys")
 
     monkeypatch.setitem(METRICS, "zeros", Metric("zeros", "tokens", "toys", zeros))
