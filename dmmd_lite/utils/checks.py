@@ -70,7 +70,7 @@ class Rule:
 
 Count = Annotated[int, Between(1, MAXIMUM)]
 CountOrZero = Annotated[int, Between(0, MAXIMUM)]
-Seed = Annotated[int, Between(0, 2**63 - 1)]
+Seed = Annotated[int, Between(0, MAXIMUM)]  # a generator on the CPU reads 32 bits; the upper half is for data
 Positive = Annotated[float, Between(0, math.inf, "()")]
 PositiveOrZero = Annotated[float, Between(0)]
 Fraction = Annotated[float, Between(0, 1)]

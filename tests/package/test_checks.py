@@ -34,7 +34,7 @@ ALLOWED = [  # (value, annotation, what becomes of it)
     (3, Count, 3),
     (np.int64(3), Count, 3),
     (0, CountOrZero, 0),
-    (2**63 - 1, Seed, 2**63 - 1),
+    (2**31 - 1, Seed, 2**31 - 1),
     (1, Fraction, 1.0),
     (np.float32(0.5), Positive, 0.5),
     (Quotient(1, 4), float, 0.25),
@@ -87,8 +87,8 @@ REFUSED = [
         (value, Count, f"a whole number of at least 1 and at most {MAXIMUM}")
         for value in [0, -1, 10**30, 2.0]
     ),
-    (-1, Seed, "a whole number of at least 0 and at most 9223372036854775807"),
-    (2**63, Seed, "a whole number of at least 0"),
+    (-1, Seed, "a whole number of at least 0 and at most 2147483647"),
+    (2**32, Seed, "a whole number of at least 0"),
     (0, Positive, "it must be a finite number, above 0"),
     (-1e-9, PositiveOrZero, "it must be a finite number, at least 0"),
     *((value, Fraction, r"it must lie in \[0, 1\]") for value in [1.5, -0.1, math.nan, 10**400, "half"]),

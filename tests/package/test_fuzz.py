@@ -467,6 +467,7 @@ def an_error_of_ours():
 OURS = an_error_of_ours()
 
 
+@pytest.mark.slow
 def test_whatever_is_set_works_or_is_refused_in_one_line(tmp_path, monkeypatch, capsys, request):
     seconds, seed = (request.config.getoption(f"--fuzz-{name}") for name in ("seconds", "seed"))
     monkeypatch.chdir(tmp_path)
