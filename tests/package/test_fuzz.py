@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+import pytest
 import torch
 from helpers import contents, save_random_model, tiny_network
 
