@@ -19,7 +19,7 @@ from dmmd_lite.metrics.judges import Judge, check_symbols
 from dmmd_lite.utils.checks import Seed, check_choice, checked
 from dmmd_lite.utils.records import Record
 from dmmd_lite.utils.rng import generator_for
-from dmmd_lite.utils.tensors import Device, Tokens
+from dmmd_lite.utils.tensors import Device, Integers
 from dmmd_lite.worlds.base import World
 
 NEEDS = {  # what a metric needs -> the arguments of its function, which returns a Record
@@ -139,7 +139,7 @@ def check_features(
 
 @checked
 def evaluate_samples(
-    tokens: Tokens,
+    tokens: Integers,
     world: World,
     names: Iterable[str],
     seed: Seed = 0,

@@ -44,6 +44,7 @@ def by_seed(records: Iterable[Record]) -> dict[int, Record]:
     """Return records, means over draws, by training seed; the last one counts where a seed has several."""
     return {r.training_seed: r for r in over_draws(records)}
 
+
 pd.options.styler.format.escape = "html"  # as in tables without a style
 
 

@@ -23,6 +23,14 @@ Device = Annotated[torch.device | str, Rule(is_here, "be a device of this machin
 Tokens = Annotated[Tensor, Rule(lambda x: x.ndim == 2 and x.dtype == torch.long, "be int64 tokens [B, L]")]
 
 
+def whole_numbers(x: Tensor) -> bool:
+    """Return whether a tensor holds whole numbers [B, L] of any size in bits."""
+    return x.ndim == 2 and not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
+
+
+Integers = Annotated[Tensor, Rule(whole_numbers, "be whole numbers [B, L]")]
+
+
 def in_unit_interval(t: Tensor) -> bool:
     """Return whether a tensor holds one floating-point number for each sequence, in [0, 1]. Numbers on a GPU
     are not looked at, because that would wait for them."""
@@ -34,8 +42,8 @@ Times = Annotated[Tensor, Rule(in_unit_interval, "be floating-point times [B] in
 
 
 def check_tokens(name: str, x, symbols: int) -> None:
-    """Raise ValueError unless x is int64 tokens [B, L] from 0 to symbols - 1, at least one of them."""
-    check(name, x, Tokens)
+    """Raise ValueError unless x is tokens [B, L] from 0 to symbols - 1, at least one of them."""
+    check(name, x, Integers)
     if not x.numel() or x.min() < 0 or x.max() >= symbols:
         found = f"{int(x.min())} to {int(x.max())}" if x.numel() else "none"
         raise ValueError(f"{name}: tokens {found} are not allowed; they must be 0 to {symbols - 1}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.rng import generator_for
-from dmmd_lite.utils.tensors import Tokens, check_tokens
+from dmmd_lite.utils.tensors import Integers, check_tokens
 
 RESERVED: set[str] = set()  # names of the package's worlds, filled by `dmmd_lite.worlds`
 REFERENCE_SEED = 20_260_320  # of the choice of reference sequences; unlike the seeds of samples
@@ -58,7 +58,7 @@ class World:
         return self.sample(num, generator_for("cpu", REFERENCE_SEED), split)
 
     @checked
-    def show(self, tokens: Tokens) -> list:
+    def show(self, tokens: Integers) -> list:
         """Turn tokens [B, L] into uint8 images [height, width(, 3)], or else into one string a sequence: of
         `symbols`, or of numbers."""
         if self.image_shape is None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from dmmd_lite.utils.checks import Count, Name, check_choice, checked, shown
 from dmmd_lite.utils.files import made_once, read_cached, sha256_of_json, write_tensors
 from dmmd_lite.utils.paths import cache_dir, external_data_dir, may_download
-from dmmd_lite.utils.tensors import Tokens
+from dmmd_lite.utils.tensors import Integers
 from dmmd_lite.worlds.base import check_own_name
 from dmmd_lite.worlds.files import (
     by_split,
@@ -91,7 +91,7 @@ class Corpus(TextWorld):
         return {f"corpus_{key}": value for key, value in sorted(read_cached(self.cached)[1].items())}
 
     @checked
-    def show(self, tokens: Tokens) -> list[str]:
+    def show(self, tokens: Integers) -> list[str]:
         """Write tokens [B, L] as one string a sequence."""
         return self.tokenizer.show(tokens)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.paths import data_dir
 from dmmd_lite.utils.rng import categorical, float64_device
-from dmmd_lite.utils.tensors import Tokens
+from dmmd_lite.utils.tensors import Integers
 from dmmd_lite.worlds.base import ExactWorld, check_likelihood
 from dmmd_lite.worlds.text import SYMBOLS, show_symbols
 
@@ -55,7 +55,7 @@ class Markov(ExactWorld):
         return torch.stack(tokens, 1)
 
     @checked
-    def show(self, tokens: Tokens) -> list[str]:
+    def show(self, tokens: Integers) -> list[str]:
         """Write tokens [B, L] as one string a sequence."""
         return show_symbols(tokens)
 
