@@ -7,6 +7,7 @@ from torch.nn.functional import log_softmax
 from dmmd_lite.denoisers.base import Denoiser
 from dmmd_lite.processes.base import LOG_ZERO
 from dmmd_lite.utils.checks import PositiveFraction, PositiveOrZero, checked
+from dmmd_lite.utils.tensors import Floats
 
 
 class Sharpened(Denoiser):
@@ -43,7 +44,7 @@ class Sharpened(Denoiser):
 
 @checked
 def sharpen(
-    log_x: Tensor,
+    log_x: Floats,
     temperature: PositiveOrZero = 1.0,
     top_p: PositiveFraction = 1.0,
     delta: PositiveOrZero = -LOG_ZERO,

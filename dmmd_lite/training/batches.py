@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dmmd_lite.training.method import Data
+from dmmd_lite.utils.checks import check
 from dmmd_lite.utils.files import tensors_sha256
 from dmmd_lite.utils.rng import generator_for
 
@@ -64,6 +65,6 @@ class DataStream:
 
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Draw a batch and return it with the state of the generator after it."""
-        x = self.data(self.size, self.generator)
+        x = check("data", self.data(self.size, self.generator), Tensor)
         self.first = self.first or tensors_sha256({"": x})
         return x.pin_memory() if self.device.type == "cuda" else x, self.generator.get_state()

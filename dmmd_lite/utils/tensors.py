@@ -28,6 +28,7 @@ def whole_numbers(x: Tensor) -> bool:
     return x.ndim == 2 and not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
 
 
+Floats = Annotated[Tensor, Rule(Tensor.is_floating_point, "be floating-point numbers")]
 Integers = Annotated[Tensor, Rule(whole_numbers, "be whole numbers [B, L]")]
 
 

@@ -58,7 +58,7 @@ HOSTILE = [  # values of every type and range; those that are allowed somewhere 
     *(0.0, -0.0, 0.5, 1.0, 1.5, -1e-9, 1e-320, 1e308, math.nan, math.inf, -math.inf, 1j, b"bytes"),
     *("", " ", "x", "..", "../x", "/", "a/b", "a\0b", "a\nb", "\ud800", "é" * 300, "~nobody/x", "nan", "-1"),
     *([], [1], [1, 2], ["x"], [None], [[1, 2], [3]], (), (1, 2, 3), {}, {"x": 1}, {1: 2}, {"": {}}, set()),
-    *(nested(3000), nested(3000, lambda inner: {"x": inner}), object(), object, print, lambda *_: None),
+    *(nested(3000), nested(3000, lambda inner: {"x": inner}), object(), print, lambda *_: None),
     *(np.int64(3), np.float32(0.5), np.bool_(True), np.array([1, 2]), np.zeros((2, 2)), np.array(["a"])),
     *(torch.tensor(3), torch.zeros(0), torch.zeros(2, 3), torch.full((2, 2), -5), torch.ones(2, 2).long()),
     *(torch.full((2, 2), 99), torch.full((2,), math.nan), torch.ones(2, dtype=torch.complex64), Path("x")),

@@ -242,7 +242,10 @@ def test_what_cannot_be_judged_is_refused_in_one_line(rng):
         (lambda: load_judge("chain", get_world("digits")), "it reads 27 symbols, the samples have 17$"),
         (lambda: load_judge(None, get_world("openwebtext")), "judge: None is not allowed for openwebtext"),
         (lambda: load_judge("nobody", markov), "recipe: 'nobody' is not allowed"),
-        (lambda: load_judge("hf:no/where", markov), "judge: 'no/where' is not allowed"),
+        (
+            lambda: load_judge("hf:no/where", markov),
+            "'no/where' is not allowed|transformers is not installed",
+        ),
     ]
     for call, words in refused:
         with pytest.raises(ValueError, match=words) as error:
