@@ -5,6 +5,7 @@ distribution p(x_l | z_t without position l); arXiv 2605.22765. Every denoiser h
 output of a network that predicts the other one is converted. For masked positions the two coincide.
 """
 
+from inspect import signature
 from typing import Literal, get_args
 
 import torch
@@ -59,6 +60,7 @@ class NetworkDenoiser(Denoiser):
     `draw_noise(batch, generator)` that returns a tensor is called as (z, t, noise). Logits beyond the first V
     classes (a MASK output) are ignored. Logits of -inf get log-probability `LOG_ZERO`, so that losses stay
     finite; those of a `SplitNetwork` have to be finite. Under masked noise, known tokens are carried over.
+    Where positions may be held, a module with an argument `held` is told which are, bool [B, L].
     """
 
     @checked
@@ -72,6 +74,7 @@ class NetworkDenoiser(Denoiser):
         self.network, self.process, self.output = network, process, output
         self.split = isinstance(network, SplitNetwork)
         self.per_position = network.per_position if self.split else True
+        self.reads_held = "held" in signature(network.hidden if self.split else network.forward).parameters
 
     def draw_noise(self, batch: int, generator: torch.Generator) -> Tensor | None:
         """Draw the network's input noise, if it takes any."""
@@ -84,7 +87,11 @@ class NetworkDenoiser(Denoiser):
     def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
         """Compute the hidden vectors of a `SplitNetwork`, or the logits of another module."""
         network = self.network.hidden if self.split else self.network
-        return network(z, t) if noise is None else network(z, t, noise)
+        inputs = (z, t) if noise is None else (z, t, noise)
+        if not self.process.holding or z.is_floating_point():
+            return network(*inputs)
+        held = {"held": self.process.held(z)} if self.reads_held else {}
+        return network(self.process.classes(z), *inputs[1:], **held)
 
     def log_x(self, h: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Return log-probabilities in float32, [B, L, V]."""

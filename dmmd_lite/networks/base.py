@@ -14,14 +14,17 @@ class SplitNetwork(nn.Module):
 
     per_position = True
 
-    def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Map symbols [B, L], times [B] and optional noise to vectors [B, P, width]."""
+    def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None, held: Tensor | None = None) -> Tensor:
+        """Map symbols [B, L], times [B], optional noise and which symbols are held, bool [B, L], to vectors
+        [B, P, width]."""
         raise NotImplementedError
 
     def logits(self, h: Tensor) -> Tensor:
         """Map vectors [B, P, width] to finite logits [B, L, V]."""
         raise NotImplementedError
 
-    def forward(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+    def forward(
+        self, z: Tensor, t: Tensor, noise: Tensor | None = None, held: Tensor | None = None
+    ) -> Tensor:
         """Compute logits [B, L, V]: the head on the hidden vectors."""
-        return self.logits(self.hidden(z, t, noise))
+        return self.logits(self.hidden(z, t, noise, held))

@@ -9,27 +9,37 @@ from torch.nn.functional import interpolate
 from dmmd_lite.utils.rng import normal
 
 
-def embedded(z: Tensor, embedding: nn.Embedding) -> Tensor:
-    """Return the vectors [B, L, width] of symbols [B, L], or the mean vectors of distributions [B, L, S] over
-    the first S symbols."""
-    return z @ embedding.weight[: z.shape[-1]] if z.is_floating_point() else embedding(z)
+class Stem(nn.Module):
+    """What stems share: the vectors of symbols. hold: whether held symbols get a learned vector more."""
+
+    def __init__(self, num_symbols: int, width: int, hold: bool):
+        super().__init__()
+        self.embed = nn.Embedding(num_symbols, width)
+        self.hold = nn.Parameter(torch.zeros(width)) if hold else None
+
+    def embedded(self, z: Tensor, held: Tensor | None) -> Tensor:
+        """Return the vectors [B, L, width] of symbols z [B, L] of which bool [B, L] are held, or the mean
+        vectors of distributions [B, L, S] over the first S symbols."""
+        vectors = z @ self.embed.weight[: z.shape[-1]] if z.is_floating_point() else self.embed(z)
+        return vectors if held is None or self.hold is None else vectors + held.unsqueeze(-1) * self.hold
 
 
-class SequenceStem(nn.Module):
+class SequenceStem(Stem):
     """A stem with one vector per symbol; order comes from rotary embeddings inside attention."""
 
     rotary = per_position = True
 
-    def __init__(self, num_symbols: int, vocab_size: int, length: int, width: int, noise: int):
-        super().__init__()
+    def __init__(
+        self, num_symbols: int, vocab_size: int, length: int, width: int, noise: int, hold: bool = False
+    ):
+        super().__init__(num_symbols, width, hold)
         self.length, self.noise = length, noise
-        self.embed = nn.Embedding(num_symbols, width)
         self.head = nn.Linear(width, vocab_size)
         self.noise_features = noise
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, held: Tensor | None = None) -> Tensor:
         """Map symbols [B, L], or distributions of them, to vectors [B, L, width]."""
-        return embedded(z, self.embed)
+        return self.embedded(z, held)
 
     def logits(self, h: Tensor) -> Tensor:
         """Map vectors [B, L, width] to logits [B, L, V]."""
@@ -40,7 +50,7 @@ class SequenceStem(nn.Module):
         return normal((batch, self.length, self.noise), generator)
 
 
-class ImageStem(nn.Module):
+class ImageStem(Stem):
     """A stem that reads patches and has one categorical head per pixel and channel.
 
     Attention has one position per patch, so 3,072 tokens are 256 positions; noise, masks and loss ignore
@@ -60,9 +70,10 @@ class ImageStem(nn.Module):
         patch: int,
         width: int,
         noise: int,
+        hold: bool = False,
         symbol_width: int = 16,
     ):
-        super().__init__()
+        super().__init__(num_symbols, symbol_width, hold)
         height, width_px, channels = image_shape
         if height % patch or width_px % patch:
             raise ValueError(
@@ -72,7 +83,6 @@ class ImageStem(nn.Module):
         self.noise, self.vocab_size = noise, vocab_size
         self.grid = (height // patch, width_px // patch)
         slots = patch * patch * channels
-        self.embed = nn.Embedding(num_symbols, symbol_width)
         self.merge = nn.Linear(slots * symbol_width, width)
         self.position = nn.Parameter(0.02 * torch.randn(self.grid[0] * self.grid[1], width))
         self.head = nn.Linear(width, slots * vocab_size)
@@ -85,10 +95,10 @@ class ImageStem(nn.Module):
         split = pixels.unflatten(1, (rows, p)).unflatten(3, (columns, p))  # [B, rows, p, columns, p, F]
         return split.permute(0, 1, 3, 2, 4, 5).flatten(3).flatten(1, 2)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, held: Tensor | None = None) -> Tensor:
         """Map symbols [B, L], or distributions of them, to vectors [B, P, width]."""
         height, width_px, _ = self.image_shape
-        pixels = embedded(z, self.embed).view(len(z), height, width_px, -1)
+        pixels = self.embedded(z, held).view(len(z), height, width_px, -1)
         return self.merge(self._to_patches(pixels)) + self.position
 
     def logits(self, h: Tensor) -> Tensor:

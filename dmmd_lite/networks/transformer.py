@@ -110,6 +110,7 @@ class Transformer(SplitNetwork):
     mixture: number of values of a mixture's variable lambda (0: none), in the place of Gaussian noise: the
     middles of equal parts of [0, 1], equally likely. Each sequence has one; it is embedded and added through
     the projection.
+    hold: True to add a learned vector, zero at first, to symbols that are held.
     Errors: ValueError for sizes that are not allowed.
     """
 
@@ -134,6 +135,7 @@ class Transformer(SplitNetwork):
         noise: CountOrZero = 0,
         noise_std: PositiveOrZero = 0.0,
         mixture: CountOrZero = 0,
+        hold: bool = False,
     ):
         super().__init__()
         if width % (2 * heads):
@@ -147,9 +149,9 @@ class Transformer(SplitNetwork):
         if mixture and noise:
             raise ValueError(f"mixture: {mixture!r} is not allowed with noise {noise!r}; one of them is 0")
         if image_shape is None:
-            self.stem = SequenceStem(num_symbols, vocab_size, length, width, noise)
+            self.stem = SequenceStem(num_symbols, vocab_size, length, width, noise, hold)
         else:
-            self.stem = ImageStem(num_symbols, vocab_size, image_shape, patch, width, noise)
+            self.stem = ImageStem(num_symbols, vocab_size, image_shape, patch, width, noise, hold)
         self.positions = nn.Parameter(torch.randn(length, width)) if positions else None
         self.time_width, self.noise, self.mixture = time_width, noise, mixture
         self.per_position = self.stem.per_position
@@ -187,7 +189,12 @@ class Transformer(SplitNetwork):
         return silu(self.time(self._features(t)))
 
     def hidden(
-        self, z: Tensor, t: Tensor, noise: Tensor | None = None, context: Tensor | None = None
+        self,
+        z: Tensor,
+        t: Tensor,
+        noise: Tensor | None = None,
+        held: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
         """Map symbols to vectors [B, P, width].
 
@@ -195,9 +202,10 @@ class Transformer(SplitNetwork):
         z: symbols [B, L], or distributions [B, L, symbols] of them.
         t: times [B] in [0, 1].
         noise: what `draw_noise` gave.
+        held: which symbols are held, bool [B, L]; None: none.
         context: vectors [B, C, width] of the C positions before, which every block also attends to.
         """
-        h = self.stem(z)
+        h = self.stem(z, held)
         if self.positions is not None:
             h = h + self.positions
         if self.mixture:
@@ -229,18 +237,23 @@ class BlockTransformer(Transformer):
         self.block, self.per_position = block, False
         self.encoder = nn.ModuleList(self._make_block(causal=True) for _ in range(encoder_depth))
 
-    def encode(self, known: Tensor) -> Tensor:
+    def encode(self, known: Tensor, held: Tensor | None = None) -> Tensor:
         """Map symbols [B, C] to vectors [B, C, width], each from a symbol and those before; C may be 0."""
-        h = self.stem(known)
+        h = self.stem(known, held)
         time = self._time_vector(torch.zeros(len(known), device=known.device))
         for block in self.encoder:
             h = block(h, time)
         return h
 
-    def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None) -> Tensor:
+    def hidden(self, z: Tensor, t: Tensor, noise: Tensor | None = None, held: Tensor | None = None) -> Tensor:
         """Map symbols z [B, C + block] to vectors, which are 0 for the first C; see `Transformer.hidden`."""
-        known, last = z[:, : -self.block], z[:, -self.block :]
-        return pad(super().hidden(last, t, noise, self.encode(known)), (0, 0, known.shape[1], 0))
+        (known, last), holds = self._parts(z), (None, None) if held is None else self._parts(held)
+        context = self.encode(known, holds[0])
+        return pad(super().hidden(last, t, noise, holds[1], context), (0, 0, known.shape[1], 0))
+
+    def _parts(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Split [B, C + block] into the known beginning and the block."""
+        return v[:, : -self.block], v[:, -self.block :]
 
     def logits(self, h: Tensor) -> Tensor:
         """Map vectors [B, C + block, width] to logits [B, C + block, V], 0 for the first C."""

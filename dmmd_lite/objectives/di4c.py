@@ -155,7 +155,7 @@ class Di4C:
             later = predict(student, process, z_u, u_n, generator)  # with new lambdas
             sampled = later.sample(generator).unflatten(0, (-1, n))
             log_later = log_mean_exp(later.whole.unflatten(0, (-1, n)), 1)
-        return Di4CDraw(t, x, z_t, log_x, log_teacher, sampled, log_later)
+        return Di4CDraw(t, process.classes(x), z_t, log_x, log_teacher, sampled, log_later)
 
     def terms(self, draw: Di4CDraw) -> dict[str, Tensor]:
         """Return L_0 with its weight, L_d, and L_c where it applies, in nats per sequence [B]."""

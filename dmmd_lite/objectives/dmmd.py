@@ -127,7 +127,7 @@ class DMMDSettings:
 
     def process(self, process: Process) -> Process:
         """Return the student's process for a teacher's process."""
-        return process if self.masked is None else RandomStart(process, self.masked)
+        return process if self.masked is None else process.within(lambda p: RandomStart(p, self.masked))
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,9 @@ class DMMD:
             )
         if settings.reverse == "count" and not (process.absorbing and process.per_position):
             raise ValueError("reverse: 'count' is not allowed here; it is for masked noise without blocks")
+        for field, value in (("reverse", settings.reverse == "count"), ("tau", settings.tau is not None)):
+            if value and process.holding:
+                raise ValueError(f"{field}: {getattr(settings, field)!r} is not allowed with held positions")
         if settings.tau is not None and not process.per_position:
             raise ValueError(f"tau: {settings.tau!r} is not allowed with blocks; choose None")
         if settings.masked is not None and not process.absorbing:
@@ -237,7 +240,7 @@ class DMMD:
             case "posterior":
                 z_s = process.step(z_t, sampled, s, t, generator)
             case "forward":
-                z_s = process.corrupt(sampled, s, generator)
+                z_s = process.corrupt(process.like(sampled, z_t), s, generator)
             case "count":
                 n = (x.shape[1] * (1 - process.alpha(s))).round().clamp(min=1)
                 order = uniform(x.shape, generator).argsort(-1).to(x.device)

@@ -104,7 +104,9 @@ class ReDi:
 
     @checked
     def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: ReDiSettings):
-        """Begin before the first round. process: the teacher's process."""
+        """Begin before the first round. process: the teacher's process; ValueError for held positions."""
+        if process.holding:
+            raise ValueError("holds: True is not allowed for ReDi, whose pairs start without data")
         self.players = {"student": student}
         self.copies = {"previous": copy.deepcopy(student).requires_grad_(False)}
         self.teacher, self.settings, self.process = teacher, settings, settings.process(process)

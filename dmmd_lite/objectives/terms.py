@@ -41,7 +41,7 @@ def token_nats(prediction: Prediction, x: Tensor, weight: Tensor | None = None) 
     Args:
     weight: factor of each sequence, [B]; None: 1.
     """
-    scored = prediction.process.loss_mask(prediction.z)
+    scored, x = prediction.process.loss_mask(prediction.z), prediction.process.classes(x)
     found = map_chunks(lambda log_x, x: {"nats": cross_entropy(x, log_x)}, [prediction], [x], scored, weight)
     return found["nats"].sum(-1)
 

@@ -5,12 +5,22 @@ A new process is a subclass of `Process` in a file beside these, with an entry i
 
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.block_autoregressive import BlockAutoregressive
+from dmmd_lite.processes.holding import Holding
 from dmmd_lite.processes.masked import Masked
 from dmmd_lite.processes.random_start import RandomStart
 from dmmd_lite.processes.uniform import Uniform
 from dmmd_lite.utils.checks import Count, check_choice, checked
 
-__all__ = ["PROCESSES", "BlockAutoregressive", "Masked", "Process", "RandomStart", "Uniform", "get_process"]
+__all__ = [
+    "PROCESSES",
+    "BlockAutoregressive",
+    "Holding",
+    "Masked",
+    "Process",
+    "RandomStart",
+    "Uniform",
+    "get_process",
+]
 
 PROCESSES = {"masked": Masked, "uniform": Uniform}
 

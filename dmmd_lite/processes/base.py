@@ -5,6 +5,8 @@ MASK (masked noise) or 1/V on every class (uniform noise). Notation and conventi
 Times s and t have shape [B]; probabilities are computed in the floating-point type of the times.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -29,13 +31,14 @@ class Process:
     uniform: True if noise is a uniformly random class, drawn anew whenever a token is hit (`Uniform`).
     reveals_first: True if z changes only where `loss_mask` is true, and becomes x there once, in the step
     from t to s with probability alpha_s - alpha_t, so that a sampler may draw these steps before any x.
+    holding: True if positions may be held (`holding.Holding`).
     bound_prediction: the prediction that `bound_integrand` reads, "posterior" or "leave_one_out".
     """
 
     name: str
     num_symbols: int
     per_position = True
-    absorbing = uniform = reveals_first = False
+    absorbing = uniform = reveals_first = holding = False
     bound_prediction = "posterior"
 
     @checked
@@ -91,6 +94,18 @@ class Process:
         """
         u = uniform(z.shape, generator) if u is None else u
         return torch.where(self.may_change(z, u, s, t), x, z)
+
+    def classes(self, z: Tensor) -> Tensor:
+        """Return the symbols of z [B, L] without the mark of held ones: here z itself."""
+        return z
+
+    def like(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return tokens x [B, L] with those of z that are held: here x itself."""
+        return x
+
+    def within(self, wrap: Callable[["Process"], "Process"]) -> "Process":
+        """Return this process, wrapped; a process with held positions wraps the one without."""
+        return wrap(self)
 
     def num_noised(self, length: int) -> int:
         """Return how many of a sequence's `length` tokens, always the last ones, carry noise: all of them."""
