@@ -80,7 +80,7 @@ class WorldSettings:
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self):
-        check_choice("kind", self.kind, ("tiny", "chain", "images", "text"))
+        check_choice("kind", self.kind, ("tiny", "chain", "images", "text", "strings"))
 
     @property
     def exact(self) -> bool:
@@ -101,6 +101,7 @@ PAPER = {"width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4, "time_width": 1
 # Text networks: short rotary wavelengths and a width-5 convolution, so that neighbours are easy to attend to.
 TEXT_LAYERS = {"rotary_base": 100, "local": 5}
 TEXT = {"width": 128, "depth": 3, "heads": 4, **TEXT_LAYERS}
+STRINGS = {"width": 160, "depth": 6, "heads": 5, **TEXT_LAYERS}
 # For texts of subword tokens, whose embeddings take 39 M more parameters.
 TOKENS = {"width": 384, "depth": 8, "heads": 6, "mlp_ratio": 4, "time_width": 128}
 TINY_WORLD = WorldSettings(
@@ -219,6 +220,18 @@ WORLD_SETTINGS: dict[str, WorldSettings] = {
         compared=True,
         baseline=True,
         blocks=True,
+    ),
+    "molecules": WorldSettings(
+        "strings",
+        {
+            "smoke": ScaleSettings(TINY, 16, 20, 2e-3, 16, 20, (1e-4, 2e-4), 0.9),
+            "laptop": ScaleSettings({**LAPTOP, **TEXT_LAYERS}, 64, 2500, 3e-3, 64, 400, (1e-3, 2e-3), 0.995),
+            "desk": ScaleSettings(STRINGS, 128, 30_000, 2e-3, 64, 1500, (1e-3, 2e-3), 0.998),
+            "gpu": ScaleSettings(GPU, 512, 50_000, 5e-4, 512, 10_000, (2e-4, 4e-4), 0.999),
+            "paper": ScaleSettings(PAPER, 1024, 50_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999),
+        },
+        (1, 2, 4),
+        noise_channels=8,
     ),
     "books27": WorldSettings(
         "text",

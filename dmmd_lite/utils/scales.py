@@ -1,6 +1,6 @@
 """The scales at which recipes and pages run: smoke, laptop, gpu and paper."""
 
-SCALES = ("smoke", "laptop", "gpu", "paper")
+SCALES = ("smoke", "laptop", "desk", "gpu", "paper")
 
 
 def check_scale(scale: str) -> None:

@@ -1,6 +1,6 @@
 """Worlds: sources of tokens. `get_world(name)` makes one; data are read when they are first needed."""
 
-from functools import cache
+from functools import cache, partial
 from inspect import signature
 
 from dmmd_lite.utils.checks import checked, shown
@@ -13,7 +13,9 @@ from dmmd_lite.worlds.glyphs import Glyphs, glyphs256
 from dmmd_lite.worlds.image_sets import cifar10, fashion_mnist, mnist
 from dmmd_lite.worlds.images import ImageWorld, Levels
 from dmmd_lite.worlds.markov import Markov
+from dmmd_lite.worlds.molecules import Molecules
 from dmmd_lite.worlds.photos import Photos
+from dmmd_lite.worlds.sudoku import Sudoku, sudoku4
 from dmmd_lite.worlds.tokens import tokens_world
 
 __all__ = ["WORLDS", "World", "get_world", "image_world", "text_world", "tokens_world", "with_levels"]
@@ -22,6 +24,10 @@ WORLDS = {
     "coins": coins,
     "parity": parity,
     "permutations": permutations,
+    "sudoku4": sudoku4,
+    "sudoku": Sudoku,
+    "sudoku_medium": partial(Sudoku, "medium"),
+    "sudoku_hard": partial(Sudoku, "hard"),
     "markov": Markov,
     "digits": Digits,
     "glyphs": Glyphs,
@@ -31,6 +37,7 @@ WORLDS = {
     "mnist": mnist,
     "cifar10": cifar10,
     "docstrings": Docstrings,
+    "molecules": Molecules,
     "books27": books27,
     "books": books,
     "openwebtext": openwebtext,

@@ -10,10 +10,10 @@ from dmmd_lite.utils.rng import categorical
 from dmmd_lite.worlds.base import ExactWorld, check_likelihood
 
 
-class EnumerableWorld(ExactWorld):
+class ListedWorld(ExactWorld):
     """A distribution given by its outcomes [N, L] and their probabilities [N]."""
 
-    traits = frozenset({"enumerable"})
+    traits = frozenset({"listed"})
 
     def __init__(self, name: str, vocab_size: int, outcomes: Tensor, probs: list[float], symbols: str):
         self.name, self.vocab_size, self.length = name, vocab_size, outcomes.shape[1]
@@ -29,15 +29,6 @@ class EnumerableWorld(ExactWorld):
     def entropy(self) -> float:
         """Compute the entropy of the whole sequence in nats."""
         return float(-(self.probs * self.probs.log()).sum())
-
-    def law(self) -> Tensor:
-        """Compute the probability of each of the V^L sequences, in the order of `all_sequences`, float64."""
-        index = (self.outcomes * self.vocab_size ** torch.arange(self.length - 1, -1, -1)).sum(-1)
-        return torch.zeros(self.vocab_size**self.length, dtype=torch.float64).index_add(0, index, self.probs)
-
-    def all_sequences(self) -> Tensor:
-        """Return all V^L sequences in lexicographic order, [V^L, L]."""
-        return torch.tensor(list(itertools.product(range(self.vocab_size), repeat=self.length)))
 
     @checked
     def posterior(self, likelihood: Tensor) -> Tensor:
@@ -56,6 +47,21 @@ class EnumerableWorld(ExactWorld):
         marginals = torch.stack([zero.index_add(-1, x_l, joint) for x_l in outcomes], 1)
         alone = likelihood / likelihood.sum(-1, keepdim=True)  # posterior under independent uniform tokens
         return torch.where(evidence > 0, marginals / evidence, alone)
+
+
+class EnumerableWorld(ListedWorld):
+    """A listed world of so few positions and symbols that all V^L sequences can be enumerated."""
+
+    traits = frozenset({"enumerable"})
+
+    def law(self) -> Tensor:
+        """Compute the probability of each of the V^L sequences, in the order of `all_sequences`, float64."""
+        index = (self.outcomes * self.vocab_size ** torch.arange(self.length - 1, -1, -1)).sum(-1)
+        return torch.zeros(self.vocab_size**self.length, dtype=torch.float64).index_add(0, index, self.probs)
+
+    def all_sequences(self) -> Tensor:
+        """Return all V^L sequences in lexicographic order, [V^L, L]."""
+        return torch.tensor(list(itertools.product(range(self.vocab_size), repeat=self.length)))
 
 
 def coins() -> EnumerableWorld:

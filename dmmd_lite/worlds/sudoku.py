@@ -1,0 +1,139 @@
+"""Sudoku: exact grids of 4 x 4, and puzzles of 9 x 9 at three levels.
+
+`sudoku4` is exact: its 288 grids are equally likely, and its posteriors are sums over them. The puzzles
+follow the protocol of S-FLM (arXiv 2605.11125): one solution, 40, 35 or 30 clues (easy, medium, hard), 48,000
+puzzles to train on and 2,000 held out. A sequence is the solution; the clues are its held positions.
+
+The 2,000 test puzzles ship with the package. Those to train on are made in the cache when they are first
+needed, some minutes for a level, the same on every machine: chunk i of a level is made from the seed
+"LEVEL-i". The generator is in `sudoku_puzzles`.
+"""
+
+import gzip
+import itertools
+from functools import cached_property
+from random import Random
+
+import torch
+from torch import Tensor
+
+from dmmd_lite.utils.checks import check_choice
+from dmmd_lite.utils.files import made_once, sha256_of, write_text
+from dmmd_lite.utils.paths import cache_dir, data_dir
+from dmmd_lite.utils.progress import progress_bar
+from dmmd_lite.utils.rng import integers
+from dmmd_lite.worlds.base import MAX_REFERENCES, World, chosen
+from dmmd_lite.worlds.enumerable import ListedWorld
+from dmmd_lite.worlds.sudoku_puzzles import CELLS, SIDE, UNITS, make_puzzle
+
+CLUES = {"easy": 40, "medium": 35, "hard": 30}
+CHUNK = 1000  # puzzles in a file of the cache
+CHUNKS = {"train": range(48), "valid": range(48, 49), "test": range(49, 51)}
+DIGITS, FREE = "123456789", "abcdefghi"  # of clues, and of the cells to be filled, in a line of a file
+
+
+def sudoku4() -> ListedWorld:
+    """Make the world of the 288 full grids of 4 x 4 cells, equally likely; 16 tokens of 4 symbols."""
+    rows = list(itertools.permutations(range(4)))
+    grids = [
+        grid
+        for grid in itertools.product(rows, repeat=4)
+        if all(len(set(column)) == 4 for column in zip(*grid, strict=True))
+        and all(len({*grid[r][c : c + 2], *grid[r + 1][c : c + 2]}) == 4 for r in (0, 2) for c in (0, 2))
+    ]
+    outcomes = torch.tensor(grids).flatten(1)
+    return ListedWorld("sudoku4", 4, outcomes, [1 / len(grids)] * len(grids), "1234")
+
+
+class Sudoku(World):
+    """Puzzles of one level: 81 tokens, digit d being token d - 1. Samples are solutions; see `puzzles`."""
+
+    vocab_size, length, symbols = SIDE, CELLS, DIGITS
+    traits = frozenset({"puzzles"})
+
+    def __init__(self, level: str = "easy"):
+        check_choice("level", level, CLUES)
+        self.level, self.name = level, "sudoku" if level == "easy" else f"sudoku_{level}"
+
+    def file(self, chunk: int):
+        """Return the file of a chunk in the cache."""
+        return cache_dir() / "sudoku" / f"{self.level}-{chunk:02d}.txt"
+
+    def lines(self, split: str) -> list[str]:
+        """Return the puzzles of a split as lines of 81 characters: digits are clues, letters a to i stand for
+        the digits 1 to 9 to be found. Chunks that the cache lacks are made."""
+        check_choice("split", split, CHUNKS)
+        if split == "test":
+            with gzip.open(data_dir() / f"sudoku_{self.level}.txt.gz", "rt", encoding="ascii") as file:
+                return file.read().split()
+        found, chunks = [], CHUNKS[split]
+        with progress_bar(len(chunks), 0, f"{self.level} puzzles") as bar:
+            for done, chunk in enumerate(chunks, 1):
+                path = made_once(self.file(chunk), lambda target, chunk=chunk: self.make_chunk(target, chunk))
+                found += path.read_text(encoding="ascii").split()
+                bar.set(done)
+        return found
+
+    def make_chunk(self, target, chunk: int) -> None:
+        """Write a chunk of puzzles, which its number decides."""
+        random, lines = Random(f"{self.level}-{chunk}"), []
+        for _ in range(CHUNK):
+            puzzle, grid = make_puzzle(CLUES[self.level], random)
+            cells = zip(puzzle, grid, strict=True)
+            lines.append("".join((DIGITS if clue else FREE)[digit - 1] for clue, digit in cells))
+        write_text(target, "\n".join(lines) + "\n")
+
+    @cached_property
+    def parts(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The solutions, uint8 [n, 81], and which cells are clues, bool [n, 81], of splits read so far."""
+        return {}
+
+    def puzzles(self, split: str) -> tuple[Tensor, Tensor]:
+        """Return the solutions of a split, int64 [n, 81], and which cells are clues, bool [n, 81]."""
+        if split not in self.parts:
+            codes = torch.tensor([list(line.encode()) for line in self.lines(split)], dtype=torch.uint8)
+            held = codes <= ord("9")
+            self.parts[split] = torch.where(held, codes - ord("1"), codes - ord("a")), held
+        solutions, held = self.parts[split]
+        return solutions.long(), held
+
+    def prepare(self, splits) -> None:
+        """Read the puzzles of splits, or make them."""
+        for split in splits:
+            self.puzzles(split)
+
+    @cached_property
+    def provenance(self) -> dict:
+        """The SHA-256 of the test puzzles."""
+        return {"sudoku_sha256": sha256_of(data_dir() / f"sudoku_{self.level}.txt.gz")}
+
+    def sample(self, num: int, generator: torch.Generator, split: str = "train") -> Tensor:
+        """Draw `num` solutions with replacement, [num, 81]."""
+        return self.sample_held(num, generator, split)[0]
+
+    def sample_held(
+        self, num: int, generator: torch.Generator, split: str = "train"
+    ) -> tuple[Tensor, Tensor]:
+        """Draw `num` puzzles with replacement: solutions [num, 81], and which cells are clues, bool."""
+        x, held = self.puzzles(split)
+        rows = integers(len(x), (num,), generator).to(x.device)
+        return x[rows].to(generator.device), held[rows].to(generator.device)
+
+    def reference(self, split: str, num: int = MAX_REFERENCES) -> Tensor:
+        """Return `num` solutions of a split in random order; always the same ones."""
+        return chosen(self.puzzles(split)[0], num)
+
+
+def valid_cells(tokens: Tensor) -> Tensor:
+    """Return which cells differ from all cells of their row, column and box, bool [n, 81].
+
+    Args:
+    tokens: grids [n, 81] of digits 0 to 8.
+    """
+    units = torch.tensor(UNITS)  # [81, 3]
+    counts = torch.zeros(len(tokens), 3 * SIDE, SIDE, dtype=torch.long)
+    for kind in range(3):
+        index = units[:, kind] * SIDE + tokens.cpu()
+        counts.view(len(tokens), -1).scatter_add_(1, index, torch.ones_like(index))
+    alone = [counts.view(len(tokens), -1).gather(1, units[:, k] * SIDE + tokens.cpu()) == 1 for k in range(3)]
+    return torch.stack(alone).all(0)
