@@ -65,9 +65,8 @@ class Molecules(World):
 
         Errors: ValueError for a string with another symbol, or of more than 24 tokens.
         """
-        index = {symbol: token for token, symbol in enumerate(SYMBOLS)}
-        rows = torch.zeros(len(smiles), self.length, dtype=torch.long)
-        for row, text in zip(rows, smiles, strict=True):
+        index, rows = {symbol: token for token, symbol in enumerate(SYMBOLS)}, []
+        for text in smiles:
             symbols = TOKEN.findall(text)
             unknown = next((s for s in symbols if s not in index or s == PADDING), None)
             if unknown is not None:
@@ -76,8 +75,8 @@ class Molecules(World):
                 raise ValueError(
                     f"smiles: {text!r} is not allowed; it has {len(symbols)} tokens, at most {self.length}"
                 )
-            row[: len(symbols)] = torch.tensor([index[s] for s in symbols], dtype=torch.long)
-        return rows
+            rows.append([index[s] for s in symbols] + [0] * (self.length - len(symbols)))
+        return torch.tensor(rows, dtype=torch.long).view(-1, self.length)
 
     def show(self, tokens: Tensor) -> list[str]:
         """Turn tokens [B, 24] into SMILES strings. Padding after the end is left out; elsewhere it stands as

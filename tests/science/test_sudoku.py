@@ -1,0 +1,137 @@
+"""Sudoku: exact grids of 4 x 4, puzzles of one solution, splits that are the same everywhere."""
+
+import math
+from random import Random
+
+import pytest
+import torch
+from helpers import every_process, make_process
+
+from dmmd_lite.denoisers.exact import log_posterior
+from dmmd_lite.processes import Holding
+from dmmd_lite.utils.rng import generator_for
+from dmmd_lite.worlds import get_world, sudoku
+from dmmd_lite.worlds.sudoku import CLUES, Sudoku, valid_cells
+from dmmd_lite.worlds.sudoku_puzzles import CELLS, PEERS, dig, make_puzzle, random_grid, solve
+
+
+def test_there_are_288_grids_of_4_by_4():
+    world = get_world("sudoku4")
+    assert world.outcomes.shape == (288, 16) and len(world.outcomes.unique(dim=0)) == 288
+    assert world.entropy() == pytest.approx(math.log(288))
+    for unit in (
+        lambda g: g,
+        lambda g: g.mT,
+        lambda g: g.unflatten(1, (2, 2)).unflatten(3, (2, 2)).transpose(2, 3),
+    ):
+        groups = unit(world.outcomes.view(288, 4, 4)).reshape(288, 4, 4)
+        assert (groups.sort(-1).values == torch.arange(4)).all()
+
+
+@every_process
+def test_its_posterior_is_the_share_of_grids(process_name, rng):
+    """By counting grids, free and with clues."""
+    world = get_world("sudoku4")
+    plain, (_, t) = make_process(process_name, 4)
+    process = Holding(plain)
+    x = world.sample(20, rng)
+    held = torch.rand(x.shape, generator=rng) < 0.2
+    z = process.corrupt(process.hold(x, held), t.expand(20), rng)
+    found = log_posterior(world, z, t.expand(20), process, floor=0).exp()
+    for row in range(20):
+        weight = torch.ones(288, dtype=torch.float64)
+        for cell in range(16):
+            q = plain.likelihood(process.classes(z[row : row + 1, cell : cell + 1]), t.expand(1))[0, 0]
+            weight *= (
+                (world.outcomes[:, cell] == x[row, cell]).double()
+                if held[row, cell]
+                else q[world.outcomes[:, cell]]
+            )
+        for cell in range(16):
+            share = torch.zeros(4).double().index_add(0, world.outcomes[:, cell], weight / weight.sum())
+            torch.testing.assert_close(found[row, cell], share, rtol=0, atol=1e-12)
+
+
+def brute_force(puzzle):
+    """The number of solutions by plain backtracking, up to 2."""
+    if 0 not in puzzle:
+        return 1
+    cell, found = puzzle.index(0), 0
+    for digit in range(1, 10):
+        if all(puzzle[peer] != digit for peer in PEERS[cell]):
+            found += brute_force([*puzzle[:cell], digit, *puzzle[cell + 1 :]])
+            if found > 1:
+                break
+    return found
+
+
+def test_the_solver_agrees_with_plain_backtracking():
+    random = Random(5)
+    for _ in range(12):
+        grid = random_grid(random)
+        puzzle = [digit if random.random() < 0.42 else 0 for digit in grid]
+        found = solve(puzzle)
+        assert len(found) == min(2, brute_force(puzzle)) and grid in solve(puzzle, most=500)
+        assert all(valid_cells(torch.tensor([s]) - 1).all() for s in found)
+    assert solve([1, 1] + [0] * 79) == []
+
+
+def test_digging_leaves_one_solution_or_says_that_it_cannot():
+    random = Random(6)
+    for clues in (40, 30):
+        puzzle, grid = make_puzzle(clues, random)
+        assert sum(digit > 0 for digit in puzzle) == clues and solve(puzzle) == [grid]
+    assert dig(grid, 10, random) is None
+
+
+@pytest.mark.parametrize("level", CLUES)
+def test_held_out_puzzles_have_one_solution_and_their_number_of_clues(level):
+    world = Sudoku(level)
+    x, held = world.puzzles("test")
+    assert x.shape == held.shape == (2000, CELLS) and (held.sum(1) == CLUES[level]).all()
+    assert valid_cells(x).all() and len(x.unique(dim=0)) == 2000
+    for row in range(0, 2000, 100):
+        puzzle = torch.where(held[row], x[row] + 1, 0).tolist()
+        assert solve(puzzle) == [(x[row] + 1).tolist()]
+
+
+def test_puzzles_are_made_in_the_cache_the_same_from_the_same_seed(tmp_path, monkeypatch):
+    """A chunk that is there is kept, so that an interrupted run resumes; others come from their number."""
+    monkeypatch.setenv("DMMD_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(sudoku, "CHUNK", 5)
+    monkeypatch.setattr(sudoku, "CHUNKS", {"train": range(3), "valid": range(3, 4), "test": range(49, 51)})
+    first = Sudoku("easy")
+    x, held = first.sample_held(40, generator_for("cpu", 1))
+    assert valid_cells(x).all() and (held.sum(1) == 40).all()
+    kept = {path.name: path.read_bytes() for path in sorted((tmp_path / "sudoku").glob("*.txt"))}
+    assert list(kept) == [f"easy-0{chunk}.txt" for chunk in range(3)]
+    (tmp_path / "sudoku" / "easy-01.txt").unlink()
+    again = Sudoku("easy").sample_held(40, generator_for("cpu", 1))
+    assert torch.equal(again[0], x) and torch.equal(again[1], held)
+    assert kept == {path.name: path.read_bytes() for path in sorted((tmp_path / "sudoku").glob("*.txt"))}
+
+
+def test_the_shipped_puzzles_are_those_of_the_generator(tmp_path):
+    """The first ones of the test set, made again."""
+    random, world = Random("easy-49"), Sudoku("easy")
+    x, held = world.puzzles("test")
+    for row in range(5):
+        puzzle, grid = make_puzzle(CLUES["easy"], random)
+        assert torch.equal(x[row] + 1, torch.tensor(grid)) and torch.equal(
+            held[row], torch.tensor(puzzle) > 0
+        )
+
+
+def test_cells_that_repeat_a_digit_are_wrong():
+    grid = get_world("sudoku").puzzles("test")[0][:1].clone()
+    assert valid_cells(grid).all()
+    grid[0, 0] = grid[0, 1]
+    wrong = ~valid_cells(grid)[0]
+    assert wrong[0] and wrong[1] and not wrong.all()
+
+
+def test_levels_and_splits_are_checked():
+    with pytest.raises(ValueError, match="level: 'evil' is not allowed"):
+        Sudoku("evil")
+    with pytest.raises(ValueError, match="split: 'dev' is not allowed"):
+        Sudoku("easy").puzzles("dev")
