@@ -52,13 +52,14 @@ def of_json(content) -> str:
 
 def of_recipes() -> dict[str, str]:
     """A digest of all recipes at every scale, tuned and untuned."""
-    from dmmd_lite.recipes.catalogue import BEFORE_TUNING, RECIPES, get_recipe
+    from dmmd_lite.recipes.catalogue import BEFORE_TUNING, RECIPES, get_recipe, scales_of
     from dmmd_lite.utils.scales import SCALES
 
     found = {}
     for scale in SCALES:
-        found[scale] = of_json({name: get_recipe(name, scale).to_dict() for name in sorted(RECIPES)})
-        untuned = {name: BEFORE_TUNING[name](scale).to_dict() for name in sorted(BEFORE_TUNING)}
+        named, students = ([n for n in sorted(v) if scale in scales_of(n)] for v in (RECIPES, BEFORE_TUNING))
+        found[scale] = of_json({name: get_recipe(name, scale).to_dict() for name in named})
+        untuned = {name: BEFORE_TUNING[name](scale).to_dict() for name in students}
         found[f"{scale}, untuned"] = of_json(untuned)
     return found
 

@@ -27,7 +27,7 @@ def build_denoiser(task: Task, network: nn.Module) -> Denoiser | Autoregressive:
 
 def training_data(task: Task, batch: int, generator: torch.Generator) -> Tensor:
     """Draw clean tokens [batch, L] of the recipe's split; with blocks, up to the end of a random block."""
-    x = task.world.sample(batch, generator, task.recipe.split)
+    x = task.draw(batch, generator, task.recipe.split)
     return task.process.cut(x, generator) if task.recipe.block else x
 
 

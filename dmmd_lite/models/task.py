@@ -2,13 +2,18 @@
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.processes import get_process
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.block_autoregressive import BlockAutoregressive
+from dmmd_lite.processes.holding import Holding
 from dmmd_lite.recipes.recipe import AUTOREGRESSIVE, Recipe
 from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.base import World
+from dmmd_lite.worlds.holds import sample_held
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +31,12 @@ class Task:
     noise: Process | None
     process: Process | None
 
+    def draw(self, num: int, generator: torch.Generator, split: str) -> Tensor:
+        """Draw clean sequences [num, L] of a split, with the positions held that the recipe names."""
+        if not self.recipe.holds:
+            return self.world.sample(num, generator, split)
+        return self.noise.hold(*sample_held(self.world, self.recipe.holds, num, generator, split))
+
     def identity(self) -> dict:
         """Return what decides a training of the task beside its method and options, as JSON values."""
         recipe = self.recipe.to_dict()
@@ -41,6 +52,7 @@ def task_of(recipe: Recipe, world: World | None = None) -> Task:
     if recipe.process != AUTOREGRESSIVE:
         noise = get_process(recipe.process, world.vocab_size, recipe.schedule)
         noise = BlockAutoregressive(noise, recipe.block) if recipe.block else noise
+        noise = Holding(noise) if recipe.holds else noise
     spec = METHODS.get(recipe.role)
     process = spec.process(recipe.method, noise) if spec and recipe.method else noise
     return Task(recipe, world, noise, process)

@@ -43,7 +43,7 @@ def validate_bound(task: Task, players: Players) -> float:
     """Estimate the likelihood bound of the averaged denoiser on validation data, in nats per token."""
     denoiser, world = players["denoiser"], task.world
     generator = _generator(denoiser)
-    x = validation_data(world, generator, task.recipe.scale)
+    x = validation_data(task, generator)
     bounds = [
         likelihood_bound(denoiser, task.process, part, generator, times=8) for part in _batches(x, world)
     ]
@@ -54,7 +54,7 @@ def validate_bound(task: Task, players: Players) -> float:
 def _validate_likelihood(task: Task, players: Players) -> float:
     """Compute the nats per token of an autoregressive model on validation data."""
     model = players["model"]
-    x = validation_data(task.world, _generator(model), task.recipe.scale)
+    x = validation_data(task, _generator(model))
     return float(torch.cat([model.nll(part) for part in _batches(x, task.world)]).mean())
 
 
@@ -74,16 +74,18 @@ VALIDATIONS = {
 }
 
 
-def validation_data(world: World, generator: torch.Generator, scale: str) -> Tensor:
-    """Return validation sequences [n, L] on the generator's device.
+def validation_data(task: Task, generator: torch.Generator) -> Tensor:
+    """Return validation sequences [n, L] on the generator's device, with the positions held that the recipe
+    names.
 
     Images are the first ones of the split, 512 at most and fewer where they are large; other worlds give 256
     random sequences.
     """
-    if world.image_shape is not None:
-        tokens = SMOKE_IMAGE_TOKENS if scale == "smoke" else IMAGE_TOKENS
+    world = task.world
+    if world.image_shape is not None and not task.recipe.holds:
+        tokens = SMOKE_IMAGE_TOKENS if task.recipe.scale == "smoke" else IMAGE_TOKENS
         return world.split("valid")[: min(IMAGES, tokens // world.length)].to(generator.device)
-    return world.sample(SEQUENCES, generator, "valid")
+    return task.draw(SEQUENCES, generator, "valid")
 
 
 def validation_num(scale: str, world: World, metric: str = "") -> int:

@@ -1,4 +1,4 @@
-"""The catalogue: named recipes at four scales.
+"""The catalogue: named recipes at several scales.
 
 Names are WORLD-PROCESS-ROLE[-STEPS][-VARIANT]: `digits-masked-teacher`, `digits-uniform-dmmd-8`,
 `coins-masked-dmmd-1-nonoise`. Role "exact" is an exact world's posterior and needs no training. The process
@@ -37,6 +37,11 @@ def get_recipe(name: str, scale: str = "laptop", changes: dict[str, Any] | None 
     return recipe.with_changes(changes) if changes else recipe
 
 
+def scales_of(name: str) -> tuple[str, ...]:
+    """Return the scales at which there is a recipe called `name`: those of its world."""
+    return tuple(scale for scale in SCALES if scale in settings_of(name.split("-")[0]).scales)
+
+
 def judge_of(world: str) -> str:
     """Return the name of the recipe of a text world's judge."""
     return f"{world}-{AUTOREGRESSIVE}-judge"
@@ -68,6 +73,7 @@ def _teacher(world: str, process: str, scale: str) -> Recipe:
         "teacher",
         network=size.network,
         fit_exact=settings.exact,
+        holds=settings.holds,
         validation="bound",
         training=training,
     )

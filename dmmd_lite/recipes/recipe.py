@@ -35,6 +35,7 @@ class Recipe:
     method: settings of the distillation method.
     validation: the metric that chooses the checkpoint; "" keeps the last.
     block: tokens per block for block-autoregressive diffusion, with a `BlockTransformer`; 0 without blocks.
+    holds: which positions of training sequences are held, a key of `worlds.holds.HOLDS`; "" for none.
     """
 
     name: Name
@@ -55,6 +56,7 @@ class Recipe:
     validation: str = ""
     training: TrainingOptions | None = None
     block: CountOrZero = 0
+    holds: str = ""
 
     def __post_init__(self):
         from dmmd_lite.denoisers.base import OUTPUTS
@@ -62,6 +64,7 @@ class Recipe:
         from dmmd_lite.objectives.denoising import LOSSES
         from dmmd_lite.processes import PROCESSES
         from dmmd_lite.processes.schedules import SCHEDULES
+        from dmmd_lite.worlds.holds import HOLDS
 
         check_fields(self)
         check_choice("process", self.process, (*PROCESSES, AUTOREGRESSIVE))
@@ -69,6 +72,9 @@ class Recipe:
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("output", self.output, OUTPUTS)
         check_choice("loss", self.loss, LOSSES)
+        check_choice("holds", self.holds, ("", *HOLDS))
+        if self.holds and (self.block or self.process == AUTOREGRESSIVE):
+            raise ValueError(f"holds: {self.holds!r} is not allowed for blocks and autoregressive models")
         spec = METHODS.get(self.role)
         check("method", self.method, spec.settings | None if spec else NoneType)
         if self.training is not None:
@@ -127,7 +133,7 @@ class Recipe:
             raise ValueError(f"block: {self.block} is not allowed for process {AUTOREGRESSIVE!r}; only 0")
         process = None if causal else get_process(self.process, world.vocab_size, self.schedule)
         symbols = (world.vocab_size + 1 if causal else process.num_symbols, world.vocab_size)
-        keys = _keywords(Transformer) - {"image_shape", "causal"}
+        keys = _keywords(Transformer) - {"image_shape", "causal", "hold"}
         if self.block:
             keys |= _keywords(BlockTransformer)
         if unknown := sorted(self.network.keys() - keys):
@@ -135,9 +141,8 @@ class Recipe:
         try:
             if self.block:
                 return BlockTransformer(*symbols, self.block, **self.network)
-            return Transformer(
-                *symbols, world.length, image_shape=world.image_shape, causal=causal, **self.network
-            )
+            facts = {"image_shape": world.image_shape, "causal": causal, "hold": bool(self.holds)}
+            return Transformer(*symbols, world.length, **facts, **self.network)
         except TypeError as error:
             raise ValueError(f"network: {self.network} is not allowed ({error})") from None
 

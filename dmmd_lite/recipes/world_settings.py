@@ -1,8 +1,9 @@
-"""The numbers of the catalogue: networks, batches, training lengths and rates of every world at four scales.
+"""The numbers of the catalogue: networks, batches, training lengths and rates of every world, by scale.
 
-Scales: "smoke" runs in seconds and proves only that the parts fit; "laptop" is what this book shows;
-"gpu" is for one accelerator; "paper" gives sizes of the kind used in the literature, to be read
-together with `cost`. The paper states no hyper-parameters; ours are written down here and in `students`.
+Scales: "smoke" runs in seconds and proves only that the parts fit; "laptop" is what this book shows live;
+"desk" is a night of two cores, for the worlds that have it; "gpu" is for one accelerator; "paper" gives sizes
+of the kind used in the literature, to be read together with `cost`. The paper states no hyper-parameters;
+ours are written down here and in `students`.
 
 A new world needs its class (`worlds.WORLDS`) and one entry of `WORLD_SETTINGS`.
 """
@@ -47,7 +48,8 @@ class WorldSettings:
     """All that recipes and comparisons need to know of a world.
 
     Args:
-    kind: "tiny" (all outcomes can be enumerated), "chain" (a Markov chain), "images" or "text".
+    kind: "tiny" (all sequences can be enumerated), "listed" (the outcomes can), "chain" (a Markov chain),
+    "images", "text", "strings" (short texts with a grammar) or "puzzles".
     scales: scale -> `ScaleSettings`.
     student_steps: numbers of sampling steps that students are trained for.
     noise_channels: channels of input noise.
@@ -61,6 +63,7 @@ class WorldSettings:
     compared: whether all methods are compared on this world, and not D-MMD alone trained.
     baseline: whether an autoregressive baseline and an autoregressive judge are trained.
     blocks: whether there are block-autoregressive variants of teacher and D-MMD.
+    holds: which positions of training sequences are held (`worlds.holds.HOLDS`).
     overrides: "PROCESS" or "PROCESS-STEPS" -> {field: value} and {scale: {field of its settings: value}},
     for students, or all models, of one noise.
     """
@@ -77,15 +80,17 @@ class WorldSettings:
     compared: bool = False
     baseline: bool = False
     blocks: bool = False
+    holds: str = ""
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self):
-        check_choice("kind", self.kind, ("tiny", "chain", "images", "text", "strings"))
+        kinds = ("tiny", "listed", "chain", "images", "text", "strings", "puzzles")
+        check_choice("kind", self.kind, kinds)
 
     @property
     def exact(self) -> bool:
         """Whether the posterior is known: it is the students' teacher, and networks are fitted to it."""
-        return self.kind in ("tiny", "chain")
+        return self.kind in ("tiny", "listed", "chain")
 
     def at(self, scale: str) -> ScaleSettings:
         """Return the numbers of a scale; ValueError for one that the world does not have."""
@@ -101,6 +106,8 @@ PAPER = {"width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4, "time_width": 1
 # Text networks: short rotary wavelengths and a width-5 convolution, so that neighbours are easy to attend to.
 TEXT_LAYERS = {"rotary_base": 100, "local": 5}
 TEXT = {"width": 128, "depth": 3, "heads": 4, **TEXT_LAYERS}
+# Cells of a grid: their places mean something, and neighbours in a line mean no more than others.
+GRID = {"width": 96, "depth": 4, "heads": 4, "positions": True}
 STRINGS = {"width": 160, "depth": 6, "heads": 5, **TEXT_LAYERS}
 # For texts of subword tokens, whose embeddings take 39 M more parameters.
 TOKENS = {"width": 384, "depth": 8, "heads": 6, "mlp_ratio": 4, "time_width": 128}
@@ -142,11 +149,41 @@ FASHION_MNIST = WorldSettings(
     (4, 8, 16, 32),
     validation="frechet",
 )
+SUDOKU = WorldSettings(
+    "puzzles",
+    {
+        "smoke": ScaleSettings(TINY, 8, 20, 2e-3, 8, 20, (1e-4, 2e-4), 0.9),
+        "laptop": ScaleSettings(GRID, 32, 3000, 2e-3, 32, 400, (5e-4, 1e-3), 0.995),
+        "desk": ScaleSettings(
+            {**GRID, "width": 160, "depth": 8, "heads": 5}, 32, 16_000, 1e-3, 32, 1500, (5e-4, 1e-3), 0.998
+        ),
+        "gpu": ScaleSettings(GPU, 256, 20_000, 5e-4, 256, 5000, (2e-4, 4e-4), 0.999),
+        "paper": ScaleSettings(PAPER, 256, 20_000, 3e-4, 256, 20_000, (1e-5, 2e-5), 0.9999),
+    },
+    (4, 16),
+    noise_channels=8,
+    holds="clues",
+)
 WORLD_SETTINGS: dict[str, WorldSettings] = {
     "coins": TINY_WORLD,
     "parity": TINY_WORLD,
     # From noise_std = 0 no masked student left the saddle: 24 outcomes leave little to gain at first.
     "permutations": replace(TINY_WORLD, student_steps=(1, 2, 4, 16), noise_std=0.5),
+    "sudoku4": WorldSettings(
+        "listed",
+        {
+            "smoke": ScaleSettings(TINY, 32, 20, 3e-3, 32, 20, (1e-3, 1e-3), 0.9),
+            "laptop": ScaleSettings(GRID, 128, 3000, 3e-3, 128, 1500, (1e-3, 1e-3), 0.995),
+            "desk": ScaleSettings(GRID, 256, 20_000, 2e-3, 128, 6000, (1e-3, 1e-3), 0.998),
+            "gpu": ScaleSettings(GPU, 1024, 10_000, 5e-4, 1024, 10_000, (2e-4, 4e-4), 0.999),
+            "paper": ScaleSettings(PAPER, 512, 50_000, 3e-4, 512, 50_000, (3e-5, 6e-5), 0.9999),
+        },
+        (1, 2, 4),
+        noise_channels=8,
+    ),
+    "sudoku": SUDOKU,
+    "sudoku_medium": SUDOKU,
+    "sudoku_hard": SUDOKU,
     # The student of 8 steps is the one of the page on text whose distribution is known; it trains longer.
     "markov": WorldSettings(
         "chain",

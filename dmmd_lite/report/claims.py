@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from dmmd_lite.processes import PROCESSES
-from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
+from dmmd_lite.recipes.catalogue import RECIPES, get_recipe, scales_of
 from dmmd_lite.recipes.cost import cost
 from dmmd_lite.report.cells import by_seed
 from dmmd_lite.report.leaderboard import NAMES
@@ -93,7 +93,7 @@ def scale_of(model: str, parameters: int | None) -> str:
     """Return the scale at which a recipe's network has this number of parameters; "exact" for None."""
     if parameters is None:
         return "exact"
-    for scale in ("laptop", "gpu", "paper", "smoke"):
+    for scale in sorted(scales_of(model), key="smoke".__eq__):
         if cost(get_recipe(model, scale))["parameters"] == parameters:
             return scale
     return "other"

@@ -10,6 +10,7 @@ from helpers import ROOT, every_process
 
 from dmmd_lite.models import validation
 from dmmd_lite.models.loading import load_model, train_recipe
+from dmmd_lite.models.task import task_of
 from dmmd_lite.processes.masked import Masked
 from dmmd_lite.recipes.catalogue import get_recipe
 from dmmd_lite.sampling import sample
@@ -74,8 +75,9 @@ def test_validation_reads_what_the_scale_can_bear(rng):
     expected = {"digits": (297, 2000, 297), "glyphs": (512, 2000, 128), "photos": (341, 170, 10)}
     for name, (laptop, samples, smoke) in expected.items():
         world = get_world(name)
-        assert len(validation.validation_data(world, rng, "laptop")) == laptop
-        assert len(validation.validation_data(world, rng, "smoke")) == smoke
+        for scale, number in (("laptop", laptop), ("smoke", smoke)):
+            task = task_of(get_recipe(f"{name}-masked-teacher", scale))
+            assert len(validation.validation_data(task, rng)) == number
         assert validation.validation_num("laptop", world) == samples
         assert (validation.validation_num("smoke", world), validation.validation_num("gpu", world)) == (
             128,

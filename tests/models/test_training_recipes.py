@@ -15,14 +15,13 @@ from dmmd_lite.models.loading import load_model, method_of, train_recipe
 from dmmd_lite.models.task import task_of
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.processes import get_process
-from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
+from dmmd_lite.recipes.catalogue import RECIPES, get_recipe, scales_of
 from dmmd_lite.recipes.cost import cost
 from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.sampling import sample
 from dmmd_lite.training.loop import train
 from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.training.state import CHECKPOINT
-from dmmd_lite.utils.scales import SCALES
 from dmmd_lite.worlds import get_world
 
 BY_ROLE = {role: [name for name in RECIPES if get_recipe(name, "smoke").role == role] for role in METHODS}
@@ -144,7 +143,7 @@ def test_a_step_costs_the_forward_passes_of_its_method_spec(name, monkeypatch):
 def test_recipes_are_whole_at_every_scale(role):
     spec = METHODS[role]
     for name in BY_ROLE[role]:
-        for scale in SCALES:
+        for scale in scales_of(name):
             recipe = get_recipe(name, scale)
             assert recipe.name == name and isinstance(recipe.method, spec.settings)
             assert set(recipe.training.ema) <= set(recipe.training.lr) and spec.student in recipe.training.lr

@@ -30,7 +30,8 @@ def test_the_rows_are_those_of_worlds_noises_and_methods():
     assert list(WORLD_SETTINGS) == list(worlds.WORLDS)
     assert tuple(PROCESSES) == NOISES and PLANS.keys() == METHODS.keys()
     for row in WORLD_SETTINGS.values():
-        assert tuple(row.scales) == SCALES and {key.split("-")[0] for key in row.overrides} <= set(NOISES)
+        assert list(row.scales) == [scale for scale in SCALES if scale in row.scales or scale != "desk"]
+        assert {key.split("-")[0] for key in row.overrides} <= set(NOISES)
     for role, plan in PLANS.items():
         assert plan.processes == METHODS[role].processes
         assert {*plan.processes, *plan.why_not} == set(NOISES) and not set(plan.processes) & set(plan.why_not)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dmmd_lite.pages.source import page_names
-from dmmd_lite.recipes.catalogue import get_recipe
+from dmmd_lite.recipes.catalogue import get_recipe, scales_of
 from dmmd_lite.recipes.cost import cost
 from dmmd_lite.recipes.students import student_for
 from dmmd_lite.report.claims import (
@@ -27,7 +27,6 @@ from dmmd_lite.report.claims import (
 )
 from dmmd_lite.report.paper import CLAIMS, TABLE_1, TABLE_2, TABLE_4, TABLE_5, TABLE_6, claims_of, items
 from dmmd_lite.utils.records import Record, load_results
-from dmmd_lite.utils.scales import SCALES
 
 
 def record(model, steps, value, seed=0, name="frechet", width=0.1, split="test", **fields):
@@ -212,7 +211,7 @@ def test_every_claim_meets_committed_records(claim):
 
 def test_scales_are_told_by_the_size_of_the_network():
     name = "digits-masked-dmmd-8"
-    for scale in SCALES:
+    for scale in scales_of(name):
         assert scale_of(name, cost(get_recipe(name, scale))["parameters"]) == scale
     assert scale_of(name, 1) == "other" and scale_of(name, None) == "exact"
 

@@ -20,9 +20,8 @@ from safetensors.torch import load_file
 from tokenizers.implementations import ByteLevelBPETokenizer
 
 from dmmd_lite.models.loading import train_recipe
-from dmmd_lite.recipes.catalogue import get_recipe
+from dmmd_lite.recipes.catalogue import get_recipe, scales_of
 from dmmd_lite.recipes.cost import cost
-from dmmd_lite.utils.scales import SCALES
 from dmmd_lite.worlds import corpora, get_world, tokenizers
 from dmmd_lite.worlds.corpora import Corpus, books, books27, openwebtext, text_world
 from dmmd_lite.worlds.tokenizers import END_OF_TEXT
@@ -489,7 +488,7 @@ def test_recipes_and_costs_read_nothing(monkeypatch):
         "openwebtext-masked-dmmd-32",
         "books-ar-judge",
     ):
-        for scale in SCALES:
+        for scale in scales_of(name):
             numbers = cost(get_recipe(name, scale))
             assert all(value > 0 for value in numbers.values())
     script = "import sys, dmmd_lite.worlds as w; w.get_world('books'); sys.exit('datasets' in sys.modules)"

@@ -18,11 +18,10 @@ from dmmd_lite.metrics.features import load_features
 from dmmd_lite.metrics.suite import evaluate_samples, metrics_for
 from dmmd_lite.models.loading import train_recipe
 from dmmd_lite.processes import PROCESSES
-from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
+from dmmd_lite.recipes.catalogue import RECIPES, get_recipe, scales_of
 from dmmd_lite.recipes.cost import cost
 from dmmd_lite.recipes.world_settings import settings_of
 from dmmd_lite.utils.rng import generator_for
-from dmmd_lite.utils.scales import SCALES
 from dmmd_lite.worlds import get_world, glyphs, image_sets, image_world, with_levels
 from dmmd_lite.worlds.glyphs import CHARACTERS, FONTS, Glyphs
 from dmmd_lite.worlds.image_sets import ImageSet, cifar10, mnist
@@ -412,7 +411,7 @@ def test_recipes_and_costs_read_nothing(monkeypatch):
     monkeypatch.setattr(Photos, "photographs", property(lambda _: pytest.fail("read")))
     monkeypatch.setattr(Glyphs, "drawings", property(lambda _: pytest.fail("drawn")))
     for name in ("cifar10-uniform-dmmd-64", "mnist-masked-teacher", "photos-masked-dmmd-4-nonoise"):
-        for scale in SCALES:
+        for scale in scales_of(name):
             assert all(value > 0 for value in cost(get_recipe(name, scale)).values())
     assert settings_of("cifar10@16") == settings_of("cifar10")
     assert settings_of("glyphs256") == settings_of("glyphs")

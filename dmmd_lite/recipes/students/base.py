@@ -134,6 +134,7 @@ def student(
         method=settings,
         validation=numbers.validation,
         training=training,
+        holds=numbers.holds,
     )
 
 
