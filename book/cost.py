@@ -14,7 +14,7 @@
 # %% [markdown]
 # # What it costs
 #
-# Every recipe exists at four scales: `smoke` proves in seconds that the parts fit, `laptop` is what this book shows and
+# Every recipe exists at four scales, those of some worlds at a fifth, `desk` (a night of two cores): `smoke` proves in seconds that the parts fit, `laptop` is what this book shows and
 # what ships with it, `gpu` is for one accelerator, `paper` gives sizes of the kind the literature uses. The paper states no
 # hyper-parameters, so the last one is our reading of what its neighbours do, and no result of this book was made with it.
 #

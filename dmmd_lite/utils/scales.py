@@ -1,4 +1,4 @@
-"""The scales at which recipes and pages run: smoke, laptop, gpu and paper."""
+"""The scales at which recipes and pages run: smoke, laptop, desk, gpu and paper."""
 
 SCALES = ("smoke", "laptop", "desk", "gpu", "paper")
 
