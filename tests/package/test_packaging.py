@@ -1,5 +1,6 @@
 """What a fresh clone and the wheel promise: one list of dependencies, a light core, no stray files."""
 
+import gzip
 import importlib.metadata
 import re
 import subprocess
@@ -150,7 +151,8 @@ def test_no_file_names_a_machine_or_an_index():
     for path in tracked_files():
         if path.suffix in (".safetensors", ".png") or path == Path(__file__):
             continue
-        text = path.read_text()
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
         for words in (str(ROOT), f"{Path.home()}/"):
             assert words not in text, f"{path.name} names {words}"
         assert not folders.search(text), f"{path.name} names {folders.search(text)[0]}"

@@ -160,14 +160,14 @@ def test_the_call_of_text_world_fits_its_signature():
     assert callable(TextWorld.sample)
 
 
-def test_the_table_of_images_is_true():
+def test_the_tables_of_worlds_are_true():
     rows = re.findall(r"^\| (`.+?) \| ([\d, ×]+) \|", README, re.MULTILINE)
     worlds = [
         pair
         for names, sizes in rows
-        for pair in zip(re.findall(r"`(\w+)`", names), 2 * sizes.split(", "), strict=False)
+        for pair in zip(re.findall(r"`(\w+)`", names), 3 * sizes.split(", "), strict=False)
     ]
-    assert len(worlds) == 7
+    assert len(worlds) == 12
     for name, size in worlds:
         length, levels = (int(number.replace(",", "")) for number in re.split(r" × |,(?!\d)", size))
         assert name in WORLDS
