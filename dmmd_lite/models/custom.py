@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from dmmd_lite.denoisers.base import NetworkDenoiser
+from dmmd_lite.denoisers.conditioned import Conditioned
 from dmmd_lite.models.model import Model
 from dmmd_lite.models.store import training_facts
 from dmmd_lite.models.task import Task, task_of
@@ -54,6 +55,7 @@ def fit_teacher(
     updates: Count = 2000,
     batch_size: Count = 128,
     lr: PositiveOrZero = 2e-3,
+    holds: str | Callable = "",
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> Model:
@@ -63,6 +65,7 @@ def fit_teacher(
     process: "masked" or "uniform".
     network: keyword arguments of `Transformer`; None: a small one.
     updates, batch_size, lr: of the training; the rate falls as a cosine.
+    holds: which positions are held, as for `distil`; "" for none.
     The averaged weights with the best bound on the validation split are kept. Errors: ValueError for what
     does not fit, and those of `train`.
     """
@@ -85,8 +88,9 @@ def fit_teacher(
         network=network,
         validation="bound",
         training=options,
+        holds="own" if callable(holds) else holds,
     )
-    task = task_of(recipe, world)
+    task = task_of(recipe, world, holds if callable(holds) else None)
     torch.manual_seed(seed)
     denoiser = NetworkDenoiser(recipe.make_network(world), task.process)
     method, validate = DenoisingObjective(denoiser, task.process), partial(validate_bound, task)
@@ -137,6 +141,7 @@ def distil(
     lr: PositiveOrZero = 1e-3,
     settings: DMMDSettings | None = None,
     noise: CountOrZero | None = None,
+    holds: str | Callable | None = None,
     seed: Seed = 0,
     device: Device = "cpu",
     switches: DMMDSettings | None = None,
@@ -151,6 +156,9 @@ def distil(
     settings: other choices within the method.
     noise: channels of the student's input noise, by default 1 for images and 8 for sequences; a network that
     is not ours takes what its own `draw_noise` gives, if it has one.
+    holds: which positions of the data are held while the student learns: a key of `worlds.holds.HOLDS`, or a
+    function (x [B, L], generator) -> bool [B, L]; None: as for the teacher. The teacher may be unconditional
+    under masked noise, where it knows what follows from held tokens.
     switches: the name of `settings` in version 0.1; it goes with the next version.
     The student's weights are float32, whatever those of the teacher are. A warning says if students of masked
     noise have no noise input. Errors: ValueError for a teacher that is no network, works in blocks or is a
@@ -186,6 +194,8 @@ def distil(
         decay="linear",
         ema={"generator": 0.998},
     )
+    hold, holds = (holds, "own") if callable(holds) else (None, holds)
+    holds = teacher.recipe.holds if holds is None else holds
     recipe = replace(
         teacher.recipe,
         name=f"{world.name}-{teacher.process.name}-dmmd-{steps}-own",
@@ -196,7 +206,15 @@ def distil(
         method=settings,
         validation="",
         training=options,
+        holds=holds,
     )
+    task = task_of(recipe, world, hold)
+    knowing = theirs.to(device)
+    if recipe.holds and not teacher.process.holding:
+        if not teacher.process.absorbing:
+            words = f"{teacher.name!r} was made without held positions; under masked noise alone that will do"
+            raise ValueError(f"holds: {recipe.holds!r} is not allowed; {words}")
+        knowing = Conditioned(knowing, task.noise)
 
     def fresh(noise: bool = True) -> NetworkDenoiser:
         network = copy.deepcopy(theirs.network)
@@ -205,13 +223,13 @@ def distil(
             load_weights(network, {**network.state_dict(), **theirs.network.state_dict()})
         if half_precision(network):
             network = network.float()
-        return NetworkDenoiser(network.requires_grad_(True), teacher.process, recipe.output)
+        return NetworkDenoiser(network.requires_grad_(True), task.noise, recipe.output)
 
     torch.manual_seed(seed)
     spec = METHODS[recipe.role]
-    method = spec.make(settings, fresh, theirs.to(device), teacher.process)
+    method = spec.make(settings, fresh, knowing, task.noise)
     origin = {"teacher": teacher.name, "teacher_sha256": weights_sha256(theirs.network)}
-    return _train(method, spec.student, task_of(recipe, world), out, seed, device, origin=origin)
+    return _train(method, spec.student, task, out, seed, device, origin=origin)
 
 
 def _train(
@@ -234,7 +252,7 @@ def _train(
     task = replace(task, recipe=replace(recipe, name=f"{recipe.name}-{digest}"))
     result = train(
         method,
-        world.sample,
+        partial(task.draw, split="train"),
         recipe.training,
         out,
         seed=seed,

@@ -29,10 +29,15 @@ def _prefix(world: World, num: int, generator: torch.Generator, split: str) -> t
     return x, (torch.arange(world.length, device=generator.device) < length).to(x.device)
 
 
+def _own(world: World, num: int, generator: torch.Generator, split: str) -> tuple[Tensor, Tensor]:
+    raise ValueError("holds: 'own' is not allowed here; only the function that was given knows what is held")
+
+
 HOLDS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "clues": _clues,
     "random": _random,
     "prefix": _prefix,
+    "own": _own,
 }
 
 
@@ -41,6 +46,6 @@ def sample_held(
 ) -> tuple[Tensor, Tensor]:
     """Draw `num` sequences [num, L] and which of their positions are held, bool [num, L].
 
-    holds: "clues" of the data, "random" positions, or a "prefix".
+    holds: "clues" of the data, "random" positions, or a "prefix"; "own" stands for a function of the user's.
     """
     return HOLDS[holds](world, num, generator, split)
