@@ -26,8 +26,8 @@
 # sampled is the mean over five draws of samples where these are at hand, so that no single draw decides a comparison.
 #
 # **What a repetition may differ by.** Exact numbers repeat to the digits shown. Sampled ones of models that ship were measured
-# with the present order of random numbers, except some of the docstrings: on the machine and the build of PyTorch that
-# measured them they repeat to the bit. Elsewhere a rounding may send a sample another way, and then a repetition is another
+# with the present order of random numbers, except most of the docstrings and the uniform teacher of the digits at 64 and
+# 256 steps: on the machine and the build of PyTorch that measured them they repeat to the bit. Elsewhere a rounding may send a sample another way, and then a repetition is another
 # draw: it differs from the number here by less than $\sqrt{2}$ times the half-width of its interval in 95 % of cases, and
 # falls into the interval in 83 % of them. Numbers of students that do not ship are of earlier versions of the sampler, so
 # a repetition of theirs is another draw on any machine. "(below 95 %)" stands behind intervals of an earlier method, a
