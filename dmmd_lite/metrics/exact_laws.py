@@ -1,8 +1,12 @@
-"""The distribution ("law") of a K-step sampler on an enumerable world, and its distance to that world.
+"""The distribution ("law") of a K-step sampler on a world whose outcomes are known, and its distance to it.
 
-The sampler moves between finitely many states z, so its law is computed by pushing probabilities instead of
-sequences through the steps: a step from state z reaches z_s with probability
+On an enumerable world the sampler moves between finitely many states z, so its law is computed by pushing
+probabilities instead of sequences through the steps: a step from state z reaches z_s with probability
 prod_l sum_x x_hat(x | z)_l q(z_s,l | z_l, x), exactly. Only a denoiser's noise input has to be drawn.
+
+On other listed worlds, with more sequences than can be enumerated, the last step is exact: given the state
+before it and the noise input, an outcome x has the probability prod_l x_hat(x_l | z)_l. States and noise are
+drawn. In one step the state is the start of the noise, and of masked noise there is only one.
 """
 
 from collections.abc import Callable
@@ -14,10 +18,12 @@ from dmmd_lite.denoisers.base import NOT_FINITE, Denoiser, NonFinitePrediction, 
 from dmmd_lite.metrics.intervals import jackknife, jackknife_error, share_interval
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.schedules import time_grid
+from dmmd_lite.sampling import sample
 from dmmd_lite.utils.records import Record
 from dmmd_lite.utils.rng import generator_for
-from dmmd_lite.worlds.enumerable import EnumerableWorld
+from dmmd_lite.worlds.enumerable import EnumerableWorld, ListedWorld
 
+OUTCOMES_AT_ONCE = 256  # states whose probabilities of all outcomes are computed together
 KL_FLOOR = 1e-12  # minimum probability of an outcome in the divergence, which so stays finite
 
 
@@ -91,19 +97,57 @@ def _joint(onward: Tensor) -> Tensor:
     return joint
 
 
-def total_variation(law: Tensor, world: EnumerableWorld) -> Tensor:
-    """Compute half the summed absolute difference of laws [..., V^L] from the world's, [...]."""
+@torch.no_grad()
+def outcome_law(
+    denoiser: Denoiser,
+    process: Process,
+    world: ListedWorld,
+    steps: int,
+    draws: int,
+    generator: torch.Generator,
+    groups: int = 16,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Compute the law of the samples after `steps` steps over the outcomes of the world, and last that of all
+    other sequences together, float64 [groups, N + 1].
+
+    Groups are independent and unbiased; each averages over `draws // groups` states before the last step.
+    There is a single group of one state, and its law is exact, for one step of masked noise without noise
+    input.
+    """
+    certain = steps == 1 and process.absorbing
+    alone = certain and denoiser_noise(denoiser, 1, generator, device) is None
+    groups, each = (1, 1) if alone else (groups, draws // groups)
+    outcomes, laws = world.outcomes.to(device), []
+    for _ in range(groups):
+        options = {"generator": generator, "trajectory": True, "device": device}
+        z = sample(denoiser, process, each, world.length, steps, **options).trajectory[-2]
+        found = torch.zeros(len(outcomes), dtype=torch.float64)
+        for part in z.split(OUTCOMES_AT_ONCE):
+            t = torch.full((len(part),), 1 / steps, device=device)
+            log_x = denoiser(part, t, denoiser_noise(denoiser, len(part), generator, device))
+            if not log_x.isfinite().all():
+                raise NonFinitePrediction(f"time {1 / steps:.4g}: {NOT_FINITE}")
+            per_token = log_x.cpu().double().log_softmax(-1).transpose(0, 1)  # [L, B, V]
+            per_outcome = zip(per_token, outcomes.cpu().T, strict=True)
+            found += sum(log_p[:, x] for log_p, x in per_outcome).exp().sum(0)
+        laws.append(torch.cat([found / each, 1 - found.sum().view(1) / each]))
+    return torch.stack(laws).clamp(min=0)
+
+
+def total_variation(law: Tensor, world: ListedWorld) -> Tensor:
+    """Compute half the summed absolute difference of laws [..., outcomes] from the world's, [...]."""
     return (law - world.law()).abs().sum(-1) / 2
 
 
-def kl(law: Tensor, world: EnumerableWorld) -> Tensor:
-    """Compute KL(world || law) in nats, [...]; laws [..., V^L] are floored at `KL_FLOOR`."""
+def kl(law: Tensor, world: ListedWorld) -> Tensor:
+    """Compute KL(world || law) in nats, [...]; laws [..., outcomes] are floored at `KL_FLOOR`."""
     truth = world.law()
     return (torch.xlogy(truth, truth) - truth * law.clamp(min=KL_FLOOR).log()).sum(-1)
 
 
-def invalid_mass(law: Tensor, world: EnumerableWorld) -> Tensor:
-    """Compute the probability that laws [..., V^L] give to sequences the world never produces, [...]."""
+def invalid_mass(law: Tensor, world: ListedWorld) -> Tensor:
+    """Compute the probability that laws [..., outcomes] give to sequences the world never produces, [...]."""
     return law[..., world.law() == 0].sum(-1)
 
 
@@ -113,20 +157,22 @@ SHARES = (total_variation, invalid_mass)  # have values in [0, 1]
 def exact_metrics(
     denoiser: Denoiser,
     process: Process,
-    world: EnumerableWorld,
+    world: ListedWorld,
     steps: int,
     noise_draws: int = 16384,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    metrics: dict[str, Callable[[Tensor, EnumerableWorld], Tensor]] | None = None,
+    metrics: dict[str, Callable[[Tensor, ListedWorld], Tensor]] | None = None,
 ) -> list[Record]:
-    """Measure the law of the K-step sampler, by functions of laws [..., V^L] and the world.
+    """Measure the law of the K-step sampler, by functions of laws [..., outcomes] and the world.
 
     metrics: name of the record -> function; None: total variation, KL divergence and invalid mass.
-    Intervals are over the noise draws; there is none (and n = 0) for a denoiser without noise input.
+    Intervals are over the noise draws, on listed worlds over the states before the last step as well; there
+    is none (and n = 0) where nothing is drawn.
     Finite draws bias distances upwards, total variation over N outcomes by up to 0.4 sqrt(N / noise_draws).
     """
-    laws = exact_law(denoiser, process, world, steps, noise_draws, generator_for(device, seed), device=device)
+    law = exact_law if "enumerable" in world.traits else outcome_law
+    laws = law(denoiser, process, world, steps, noise_draws, generator_for(device, seed), device=device)
     groups = len(laws)
     n = noise_draws if groups > 1 else 0
     left_out = (laws.sum(0) - laws) / max(groups - 1, 1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dmmd_lite.metrics import chain, diversity, entropy, exact_laws
+from dmmd_lite.metrics import chain, diversity, entropy, exact_laws, molecules, puzzles
 from dmmd_lite.metrics import feature_distances as distances
 from dmmd_lite.metrics import gradient_moment as moments
 from dmmd_lite.metrics.features import load_features
@@ -31,7 +31,7 @@ NEEDS = {  # what a metric needs -> the arguments of its function, which returns
     "judge": "the judge's `Scores` of the samples and of the reference",
     "gradients": "the judge's `BlockGradients` of the samples and of the reference",
     "denoiser": "the denoiser, the process, data [n, L], times, a generator",
-    "law": "distributions of the sampler [..., V^L] and the world; it returns values [...]",
+    "law": "distributions of the sampler [..., outcomes] and the world; it returns values [...]",
 }
 
 
@@ -45,6 +45,7 @@ class Metric:
     trait: the trait of the worlds it applies to (`World.traits`); "any": all worlds.
     function: computes the record; of exact distributions ("law") the values, of which a record is made.
     default: False for a metric that is measured only where it is named.
+    packages: modules of `utils.extras` that it needs.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Metric:
     trait: str
     function: Callable
     default: bool = True
+    packages: tuple[str, ...] = ()
 
     def __post_init__(self):
         check_choice("needs", self.needs, NEEDS)
@@ -71,12 +73,18 @@ def _against_real(metric: Callable) -> Callable:
     return lambda x, world, seed, split: metric(x, world.reference(split, len(x)))
 
 
+def _of_molecules(metric: Callable) -> Callable:
+    """Make a function of the needs "tokens" from a measure of molecules."""
+    return lambda x, world, seed, split: metric(x, world)
+
+
+MOLECULES = (molecules.valid, molecules.unique, molecules.valid_unique, molecules.novel)
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("total_variation", "law", "enumerable", exact_laws.total_variation),
-        Metric("kl", "law", "enumerable", exact_laws.kl),
-        Metric("invalid_mass", "law", "enumerable", exact_laws.invalid_mass),
+        Metric("total_variation", "law", "listed", exact_laws.total_variation),
+        Metric("kl", "law", "listed", exact_laws.kl),
+        Metric("invalid_mass", "law", "listed", exact_laws.invalid_mass),
         Metric("log_likelihood", "tokens", "chain", lambda x, world, *_: chain.log_likelihood(x, world)),
         Metric(
             "ngram_divergence",
@@ -98,6 +106,13 @@ METRICS = {
         Metric("distinct_words", "tokens", "letters", _against_real(diversity.distinct_words)),
         Metric("duplicates", "tokens", "text", _against_real(diversity.duplicates)),
         Metric("repetition", "tokens", "text", _against_real(diversity.repetition)),
+        *(
+            Metric(f.__name__, "tokens", "molecules", _of_molecules(f), packages=("rdkit",))
+            for f in MOLECULES
+        ),
+        Metric("solved", "tokens", "puzzles", lambda x, world, _, split: puzzles.solved(x, world, split)),
+        Metric("valid_cells", "tokens", "puzzles", lambda x, *_: puzzles.valid_cells(x)),
+        Metric("valid_grids", "tokens", "puzzles", lambda x, *_: puzzles.valid_grids(x)),
         Metric("output_entropy", "denoiser", "any", entropy.output_entropy),
         Metric("sample_entropy", "tokens", "any", lambda x, *_: entropy.sample_entropy(x)),
     )

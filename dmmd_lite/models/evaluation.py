@@ -43,7 +43,9 @@ def check_metrics(names: list[str], world: World) -> None:
     """Raise ValueError unless every name is a metric that applies to the world."""
     allowed = metrics_for(world)
     for name in names:
-        if name not in allowed:
+        if name in allowed:
+            require(*METRICS[name].packages)
+        else:
             known = "does not apply to" if name in METRICS else "is not a metric for"
             raise ValueError(f"metrics: {name!r} {known} {world.name}; choose from {allowed}")
 
@@ -87,7 +89,8 @@ def evaluate(
     judge: a judge or its name (`load_judge`, at the model's scale; None: the world's default); it is loaded
         only for the metrics that need one.
     features: of the metrics that compare images (`load_features`; None: the world's extractor).
-    options: those of `sampling.sample`; records name a `greedy_tail`.
+    options: those of `sampling.sample`; records name a `greedy_tail`. Worlds of puzzles hold the clues of the
+        first `num` puzzles of the split.
     Errors: ValueError for a metric that does not apply, a judge that is the model or its origin, and features
     that are missing or need more samples; NonFinitePrediction for a model whose predictions are NaN.
     """
@@ -96,6 +99,8 @@ def evaluate(
     num = default_num(model.recipe.scale, names) if num is None else num
     check_metrics(names, model.world)
     check_features(names, model.world, num if samples is None else len(samples.tokens), features, device)
+    if "held" not in options and (condition := model.world.conditions(num, split)) is not None:
+        options["held"], options["tokens"] = condition
     world, process = model.world, model.process
     of_laws, of_denoiser = needing(names, "law"), needing(names, "denoiser")
     drawless = sorted(metric.name for metric in [*of_laws, *of_denoiser])

@@ -17,6 +17,7 @@ EXTRAS = {  # module -> (its package, the extra of dmmd-lite that installs it, "
     "pandas": ("pandas", "book"),
     "papermill": ("papermill", "book"),
     "pyarrow": ("pyarrow", "book"),
+    "rdkit": ("rdkit", "chem"),
     "seaborn": ("seaborn", "book"),
     "sklearn": ("scikit-learn", "book"),
     "tokenizers": ("tokenizers", "book"),

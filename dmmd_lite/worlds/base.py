@@ -23,7 +23,8 @@ class World:
     name, vocab_size, length: the name, V and L.
     image_shape: (height, width, channels) of images, else None.
     exact: whether the distribution is known, so that `denoisers.ExactDenoiser` gives the true posterior.
-    traits: what metrics ask for: "enumerable", "chain", "images", "features" (samples are compared by
+    traits: what metrics ask for: "listed" (outcomes are known),
+        "enumerable" (all sequences are), "chain", "images", "features" (samples are compared by
         features), "finite" (training images can be copied), "published" (FID is known), "text", "letters"
         (text in the 27 symbols), "judged" (a language model can judge samples).
     extractor: the name of the feature extractor (`metrics.features.load_features`), "" without one.
@@ -56,6 +57,11 @@ class World:
         A world that stores its splits overrides this, with a random choice or all sequences of the split.
         """
         return self.sample(num, generator_for("cpu", REFERENCE_SEED), split)
+
+    def conditions(self, num: int, split: str) -> tuple[Tensor, Tensor] | None:
+        """Return what samples are to complete: which positions are held, and their tokens, [num, L] each;
+        None for worlds whose samples begin with nothing, as most do."""
+        return None
 
     @checked
     def show(self, tokens: Integers) -> list:

@@ -30,6 +30,10 @@ class ListedWorld(ExactWorld):
         """Compute the entropy of the whole sequence in nats."""
         return float(-(self.probs * self.probs.log()).sum())
 
+    def law(self) -> Tensor:
+        """Return the probabilities of the outcomes, and 0 for all other sequences together, [N + 1]."""
+        return torch.cat([self.probs, self.probs.new_zeros(1)])
+
     @checked
     def posterior(self, likelihood: Tensor) -> Tensor:
         """Compute posteriors by enumeration: p(x | z_t) is proportional to p(x) prod_l q(z_l | x_l).
@@ -52,7 +56,7 @@ class ListedWorld(ExactWorld):
 class EnumerableWorld(ListedWorld):
     """A listed world of so few positions and symbols that all V^L sequences can be enumerated."""
 
-    traits = frozenset({"enumerable"})
+    traits = frozenset({"listed", "enumerable"})
 
     def law(self) -> Tensor:
         """Compute the probability of each of the V^L sequences, in the order of `all_sequences`, float64."""

@@ -119,6 +119,15 @@ class Sudoku(World):
         rows = integers(len(x), (num,), generator).to(x.device)
         return x[rows].to(generator.device), held[rows].to(generator.device)
 
+    def conditions(self, num: int, split: str) -> tuple[Tensor, Tensor]:
+        """Return the clues of the first `num` puzzles of a split, bool [num, 81], and their solutions."""
+        x, held = self.puzzles(split)
+        if num > len(x):
+            raise ValueError(
+                f"num: {num} is not allowed; the {split} split has {len(x)} {self.level} puzzles"
+            )
+        return held[:num], x[:num]
+
     def reference(self, split: str, num: int = MAX_REFERENCES) -> Tensor:
         """Return `num` solutions of a split in random order; always the same ones."""
         return chosen(self.puzzles(split)[0], num)

@@ -17,7 +17,7 @@ ROOMS = {  # room -> the rooms it may import from
     "denoisers": "networks processes worlds utils",
     "sampling": "denoisers processes utils",
     "objectives": "sampling denoisers processes utils",
-    "metrics": "denoisers processes worlds utils",
+    "metrics": "sampling denoisers processes worlds utils",
     "recipes": "objectives training denoisers networks processes worlds utils",
     "models": "recipes metrics objectives training sampling denoisers networks processes worlds utils",
     "studies": "models recipes metrics objectives training denoisers processes worlds utils",

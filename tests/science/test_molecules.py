@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from dmmd_lite.metrics.molecules import _distinct, canonical
+from dmmd_lite.metrics.suite import evaluate_samples
 from dmmd_lite.worlds import get_world
 from dmmd_lite.worlds.molecules import PADDING, SYMBOLS
 
@@ -56,3 +58,41 @@ def test_other_strings_are_refused(world, smiles, words):
     with pytest.raises(ValueError, match=words) as error:
         world.encode(["CC", smiles])
     assert "\n" not in str(error.value)
+
+
+def test_what_is_a_molecule_is_decided_by_rdkit(world):
+    """Valid, different and new ones of strings whose answers are known."""
+    pytest.importorskip("rdkit")
+    known = world.smiles["train"][:2]
+    tokens = world.encode([*known, known[0], "OC", "CO", "C(", "C" * 24])
+    tokens = torch.cat([tokens, torch.zeros(2, 24, dtype=torch.long)])
+    tokens[-1, 1] = 1  # a hole before an atom; the row before is empty
+    found = {r.name: r for r in evaluate_samples(tokens, world, ["valid", "unique", "valid_unique", "novel"])}
+    assert found["valid"].value == 6 / 9 and found["unique"].value == 4 / 6
+    assert found["valid_unique"].value == 4 / 9 and found["novel"].n == 4
+    new = set(canonical(["CO", "C" * 24])) - set(world.smiles["train"])
+    assert found["novel"].value == len(new) / 4
+    assert all(0 <= r.low <= r.value <= r.high <= 1 and r.low < r.high for r in found.values())
+
+
+def test_real_molecules_are_valid_different_and_not_new(world, rng):
+    pytest.importorskip("rdkit")
+    names = ["valid", "unique", "novel"]
+    train = {r.name: r.value for r in evaluate_samples(world.parts["train"][:300].long(), world, names)}
+    test = {r.name: r.value for r in evaluate_samples(world.parts["test"][:300].long(), world, names)}
+    assert train == {"valid": 1, "unique": 1, "novel": 0} and test == {"valid": 1, "unique": 1, "novel": 1}
+    nothing = torch.zeros(5, 24, dtype=torch.long)
+    assert [r.value for r in evaluate_samples(nothing, world, [*names, "valid_unique"])] == [0] * 4
+
+
+def test_intervals_of_different_molecules_cover(rng):
+    """Draws of a Zipf-like distribution over 60 strings; the expectation is known."""
+    p = 1 / torch.arange(1, 61, dtype=torch.float64)
+    p /= p.sum()
+    n, expected = 80, float((1 - (1 - p) ** 80).sum() / 80)
+    covered = 0
+    for _ in range(400):
+        drawn = torch.multinomial(p, n, True, generator=rng)
+        record = _distinct("valid_unique", [str(int(x)) for x in drawn], n, "")
+        covered += record.low <= expected <= record.high
+    assert 0.92 <= covered / 400 <= 0.985

@@ -5,10 +5,17 @@ from random import Random
 
 import pytest
 import torch
-from helpers import every_process, make_process
+from helpers import every_process, make_process, tiny_network
 
-from dmmd_lite.denoisers.exact import log_posterior
-from dmmd_lite.processes import Holding
+from dmmd_lite.denoisers.base import NetworkDenoiser
+from dmmd_lite.denoisers.exact import ExactDenoiser, log_posterior
+from dmmd_lite.metrics.exact_laws import exact_metrics, outcome_law
+from dmmd_lite.metrics.suite import evaluate_samples
+from dmmd_lite.models.evaluation import evaluate
+from dmmd_lite.models.model import Model
+from dmmd_lite.processes import Holding, get_process
+from dmmd_lite.recipes.catalogue import get_recipe
+from dmmd_lite.sampling import sample
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.worlds import get_world, sudoku
 from dmmd_lite.worlds.sudoku import CLUES, Sudoku, valid_cells
@@ -135,3 +142,65 @@ def test_levels_and_splits_are_checked():
         Sudoku("evil")
     with pytest.raises(ValueError, match="split: 'dev' is not allowed"):
         Sudoku("easy").puzzles("dev")
+
+
+def test_solved_puzzles_and_valid_cells_are_counted(rng):
+    """Solutions, solutions with one wrong digit, and random digits."""
+    world = get_world("sudoku")
+    x = world.puzzles("test")[0][:200].clone()
+    x[50:100, 7] = (x[50:100, 7] + 1) % 9
+    x[100:] = torch.randint(9, (100, 81), generator=rng)
+    found = {r.name: r for r in evaluate_samples(x, world, ["solved", "valid_cells", "valid_grids"])}
+    assert found["solved"].value == found["valid_grids"].value == 50 / 200
+    assert found["valid_cells"].value == pytest.approx(float(valid_cells(x).double().mean()))
+    assert found["solved"].details == {"split": "test"} and found["solved"].low > 0.15
+    other = world.puzzles("test")[0][200:210]
+    solved, _, grids = evaluate_samples(other, world, list(found))
+    assert solved.value == 0 < solved.high and grids.value == 1
+
+
+def test_a_model_is_measured_on_the_puzzles_of_a_split(tmp_path, rng):
+    """Clues are held; the first puzzles of the split are those to solve."""
+    model = Model("m", get_recipe("sudoku-masked-teacher"), *parts_of("sudoku", rng), "as given", {})
+    records = evaluate(model, ["solved", "valid_cells"], steps=2, num=30)
+    assert [r.n for r in records] == [30, 30] and records[0].value == 0
+    x, held = model.world.puzzles("test")
+    drawn = model.sample(30, 2, held=held[:30], tokens=x[:30]).tokens
+    assert records[1].value == pytest.approx(float(valid_cells(drawn).double().mean()))
+    with pytest.raises(ValueError, match="num: 2001 is not allowed; the test split has 2000 easy puzzles"):
+        evaluate(model, ["solved"], steps=2, num=2001)
+
+
+def parts_of(name, rng):
+    """A random denoiser of a world with held positions, its process and the world."""
+    world = get_world(name)
+    process = Holding(get_process("masked", world.vocab_size))
+    return NetworkDenoiser(tiny_network(process.process, world.length, rng), process), process, world
+
+
+@every_process
+@pytest.mark.parametrize("steps", (1, 6))
+def test_the_law_over_outcomes_is_that_of_samples(process_name, steps, rng):
+    """A denoiser that likes one digit per cell, against the frequencies of its samples; and what is left."""
+    world, process = get_world("sudoku4"), get_process(process_name, 4)
+    denoiser = ExactDenoiser(world, process, floor=0.01)
+    law = outcome_law(denoiser, process, world, steps, 4096, rng)
+    assert law.shape == ((1 if (process_name, steps) == ("masked", 1) else 16), 289)
+    torch.testing.assert_close(law.sum(-1), torch.ones(len(law)).double())
+    drawn = sample(denoiser, process, 20_000, 16, steps, generator=rng).tokens
+    valid = (drawn.unsqueeze(1) == world.outcomes).all(-1).any(1).double()
+    error = float(law[:, -1].std() / 4 if len(law) > 1 else 0) + float(valid.std()) / 20_000**0.5
+    assert abs(float(law[:, -1].mean()) - float(1 - valid.mean())) < 5 * error + 1e-6
+    if len(law) == 1:  # all cells are uniform and independent
+        torch.testing.assert_close(law[0, :-1], torch.full((288,), 4.0**-16).double(), rtol=1e-4, atol=0)
+
+
+def test_the_metrics_of_laws_apply_to_listed_worlds(rng):
+    world, process = get_world("sudoku4"), get_process("masked", 4)
+    records = exact_metrics(ExactDenoiser(world, process), process, world, 1)
+    expected = 288 * 4.0**-16
+    assert [r.name for r in records] == ["total_variation", "kl", "invalid_mass"]
+    assert records[0].value == pytest.approx(1 - expected) == records[2].value
+    assert records[0].low is None and records[0].n == 0
+    many = exact_metrics(ExactDenoiser(world, process), process, world, 16, noise_draws=256)
+    assert many[2].value < 0.6 and many[2].low < many[2].value < many[2].high
