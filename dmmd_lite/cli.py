@@ -124,6 +124,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     p = command("sample", _sample, "draw samples to a .npz, .png or .txt file")
     _add_sampling(p)
+    held = p.add_mutually_exclusive_group()
+    held.add_argument("--prompt", metavar="TEXT", help="beginning of every sample")
+    infill = "sequences to complete, --num samples each (1): lines of text with _ for a position to fill, or "
+    held.add_argument("--infill", metavar="FILE", help=infill + ".npz with held and tokens")
     p.add_argument("--out", required=True)
 
     p = command("evaluate", _evaluate, "measure a model; prints one record a metric")
@@ -268,6 +272,7 @@ def _compile(model, device) -> None:
 
 
 def _sample(arguments) -> None:
+    from dmmd_lite.models.conditions import file_condition, prompt_condition
     from dmmd_lite.models.evaluation import SAMPLES
     from dmmd_lite.utils.progress import progress_bar
 
@@ -285,10 +290,18 @@ def _sample(arguments) -> None:
     def check(world):
         if ending == ".png" and world.image_shape is None:
             raise ValueError(f"out: {out!r} is not allowed; {world.name} is text")
+        if arguments.prompt is not None:
+            conditions.append(prompt_condition(world, arguments.prompt))
+        elif arguments.infill is not None:
+            conditions.append(file_condition(world, arguments.infill))
 
-    arguments.num = SAMPLES if arguments.num is None else arguments.num
+    conditions: list = []
+    arguments.num = (SAMPLES if arguments.infill is None else 1) if arguments.num is None else arguments.num
     model, steps = _load_model(arguments, check)
     options = _sampling_options(arguments)
+    for held, tokens in conditions:
+        options["held"], options["tokens"] = (v.repeat_interleave(arguments.num, 0) for v in (held, tokens))
+        arguments.num *= len(held)
     with progress_bar(1, 0, "sampling") as bar:
         options["progress"] = lambda done, total: bar.set(done / total)
         drawn = model.sample(arguments.num, steps, **options)

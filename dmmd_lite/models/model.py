@@ -55,7 +55,8 @@ class Model:
         """Draw `num` sequences in `steps` denoising steps (None: `default_steps`).
 
         An autoregressive model takes one step a token, whatever `steps` says. Further options are those of
-        `sampling.sample`. Errors: ValueError as there, and for a greedy tail of an autoregressive model;
+        `sampling.sample`. Errors: ValueError as there, and for a greedy tail or held positions of an
+        autoregressive model;
         NonFinitePrediction, which names the model and the step.
         """
         options |= {"generator": generator_for(device, seed), "temperature": temperature, "top_p": top_p}
@@ -64,6 +65,8 @@ class Model:
         if isinstance(self.denoiser, Autoregressive):
             if options.pop("greedy_tail", False):
                 raise ValueError("greedy_tail: True is not allowed for an autoregressive model; only False")
+            if options.pop("held", None) is not None:
+                raise ValueError("held: not allowed for an autoregressive model; only None")
             with self.named_errors():
                 return Samples(self.denoiser.sample(num, length, **options), length, length)
         with self.named_errors():

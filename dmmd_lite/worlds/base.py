@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmmd_lite.utils.checks import Count, checked
+from dmmd_lite.utils.checks import Count, checked, shown
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.utils.tensors import Integers, check_tokens
 
@@ -63,6 +63,13 @@ class World:
         None for worlds whose samples begin with nothing, as most do."""
         return None
 
+    def check_conditions(self, held: Tensor, tokens: Tensor) -> None:
+        """Raise ValueError for a condition, [n, L] each, that the world's own rules exclude."""
+
+    def parse(self, text: str) -> list[int]:
+        """Return the tokens of a text; ValueError for other symbols, and where tokens are no characters."""
+        return tokens_of(text, self.symbols, self.name)
+
     @checked
     def show(self, tokens: Integers) -> list:
         """Turn tokens [B, L] into uint8 images [height, width(, 3)], or else into one string a sequence: of
@@ -107,6 +114,17 @@ def check_own_name(name: str) -> None:
 def chosen(sequences: Tensor, num: Count) -> Tensor:
     """Choose `num` of some sequences [n, L] at random, or all in random order; always the same ones."""
     return sequences[torch.randperm(len(sequences), generator=generator_for("cpu", REFERENCE_SEED))[:num]]
+
+
+def tokens_of(text: str, symbols: str, name: str) -> list[int]:
+    """Return the tokens of a text of symbols, one each; ValueError, with the world's name, for others."""
+    if not symbols:
+        raise ValueError(f"text: {shown(text)} is not allowed for {name}, whose tokens are no characters")
+    for character in text:
+        if character not in symbols:
+            words = f"{character!r} is none of {symbols!r}"
+            raise ValueError(f"text: {shown(text)} is not allowed for {name}; {words}")
+    return [symbols.index(character) for character in text]
 
 
 def strings(tokens: Tensor, symbols: str) -> list[str]:

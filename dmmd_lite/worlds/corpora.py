@@ -95,6 +95,11 @@ class Corpus(TextWorld):
         """Write tokens [B, L] as one string a sequence."""
         return self.tokenizer.show(tokens)
 
+    def parse(self, text: str) -> list[int]:
+        """Return the tokens of a text; ValueError for one that is not made of the 27 symbols, if these are
+        the tokens."""
+        return super().parse(text) if self.symbols else self.tokenizer.encode([text])[0][:-1].tolist()
+
     @cached_property
     def cached(self) -> Path:
         """The path of the file with all streams, which is made where it is missing.

@@ -13,8 +13,8 @@ from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.paths import data_dir
 from dmmd_lite.utils.rng import categorical, float64_device
 from dmmd_lite.utils.tensors import Integers
-from dmmd_lite.worlds.base import ExactWorld, check_likelihood
-from dmmd_lite.worlds.text import show_symbols
+from dmmd_lite.worlds.base import ExactWorld, check_likelihood, tokens_of
+from dmmd_lite.worlds.text import SYMBOLS, show_symbols
 
 DATA_FILE = "markov.json"  # written by dmmd_lite.worlds.fit_markov
 
@@ -58,6 +58,10 @@ class Markov(ExactWorld):
     def show(self, tokens: Integers) -> list[str]:
         """Write tokens [B, L] as one string a sequence."""
         return show_symbols(tokens)
+
+    def parse(self, text: str) -> list[int]:
+        """Return the tokens of a text of the 27 symbols; ValueError for others."""
+        return tokens_of(text, SYMBOLS[: self.vocab_size], self.name)
 
     def log_prob(self, tokens: Tensor) -> Tensor:
         """Compute the log-probability of whole sequences [B, L] in nats, float64 [B]."""

@@ -30,6 +30,7 @@ SYMBOLS = (
     *("[nH]", "[nH+]", "[n-]", "[NH3+]", "[NH2+]", "[NH+]", "[N+]", "[N-]"),
     *("[O-]", "[CH-]", "[C-]", "[cH-]", "[c-]"),
 )
+INDEX = {symbol: token for token, symbol in enumerate(SYMBOLS)}
 TOKEN = re.compile(r"\[[^\]]*\]|Br|Cl|%\d\d|.", re.DOTALL)
 SHARE, SPLIT_SEED = 0.05, 42  # of the molecules, for validation and for test; the seed of published splits
 
@@ -65,18 +66,23 @@ class Molecules(World):
 
         Errors: ValueError for a string with another symbol, or of more than 24 tokens.
         """
-        index, rows = {symbol: token for token, symbol in enumerate(SYMBOLS)}, []
+        rows = []
         for text in smiles:
-            symbols = TOKEN.findall(text)
-            unknown = next((s for s in symbols if s not in index or s == PADDING), None)
-            if unknown is not None:
-                raise ValueError(f"smiles: {text!r} is not allowed; {unknown!r} is none of {SYMBOLS[1:]}")
-            if len(symbols) > self.length:
+            tokens = self.parse(text)
+            if len(tokens) > self.length:
                 raise ValueError(
-                    f"smiles: {text!r} is not allowed; it has {len(symbols)} tokens, at most {self.length}"
+                    f"smiles: {text!r} is not allowed; it has {len(tokens)} tokens, at most {self.length}"
                 )
-            rows.append([index[s] for s in symbols] + [0] * (self.length - len(symbols)))
+            rows.append(tokens + [0] * (self.length - len(tokens)))
         return torch.tensor(rows, dtype=torch.long).view(-1, self.length)
+
+    def parse(self, text: str) -> list[int]:
+        """Return the tokens of a SMILES string or a part of one; ValueError for other symbols."""
+        symbols = TOKEN.findall(text)
+        for symbol in symbols:
+            if symbol not in INDEX or symbol == PADDING:
+                raise ValueError(f"smiles: {text!r} is not allowed; {symbol!r} is none of {SYMBOLS[1:]}")
+        return [INDEX[symbol] for symbol in symbols]
 
     def show(self, tokens: Tensor) -> list[str]:
         """Turn tokens [B, 24] into SMILES strings. Padding after the end is left out; elsewhere it stands as

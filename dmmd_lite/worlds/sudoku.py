@@ -24,7 +24,7 @@ from dmmd_lite.utils.progress import progress_bar
 from dmmd_lite.utils.rng import integers
 from dmmd_lite.worlds.base import MAX_REFERENCES, World, chosen
 from dmmd_lite.worlds.enumerable import ListedWorld
-from dmmd_lite.worlds.sudoku_puzzles import CELLS, SIDE, UNITS, make_puzzle
+from dmmd_lite.worlds.sudoku_puzzles import CELLS, SIDE, UNITS, make_puzzle, solve
 
 CLUES = {"easy": 40, "medium": 35, "hard": 30}
 CHUNK = 1000  # puzzles in a file of the cache
@@ -127,6 +127,14 @@ class Sudoku(World):
                 f"num: {num} is not allowed; the {split} split has {len(x)} {self.level} puzzles"
             )
         return held[:num], x[:num]
+
+    def check_conditions(self, held: Tensor, tokens: Tensor) -> None:
+        """Raise ValueError for clues, [n, 81] each, that have no or several solutions."""
+        for number, puzzle in enumerate(torch.where(held, tokens + 1, 0).tolist(), 1):
+            found = len(solve(puzzle))
+            if found != 1:
+                words = ("no solution", "", "several solutions")[found]
+                raise ValueError(f"infill: puzzle {number} is not allowed; it has {words}, it must have one")
 
     def reference(self, split: str, num: int = MAX_REFERENCES) -> Tensor:
         """Return `num` solutions of a split in random order; always the same ones."""
