@@ -3,26 +3,30 @@
 import signal
 import sys
 
+ALARMS = hasattr(signal, "setitimer")  # Windows has none
 AGAIN = 3  # seconds until an interrupt is tried again: some libraries swallow it while they are imported
 
 
 def main() -> int:
     """Run the command line and return the exit code."""
     try:
-        for number in (signal.SIGALRM, signal.SIGINT):
-            signal.signal(number, _interrupt)
+        signal.signal(signal.SIGINT, _interrupt)
+        if ALARMS:
+            signal.signal(signal.SIGALRM, _interrupt)
         sys.unraisablehook = _report
         from dmmd_lite.cli import main
 
         return main()
     except KeyboardInterrupt:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        if ALARMS:
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
         print("dmmd-lite: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
 def _interrupt(number, frame):
-    signal.setitimer(signal.ITIMER_REAL, AGAIN)
+    if ALARMS:
+        signal.setitimer(signal.ITIMER_REAL, AGAIN)
     raise KeyboardInterrupt
 
 

@@ -82,7 +82,10 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # nobody reads any more; Python would say so once more when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (Failure, OSError) as error:
+    except Failure as error:  # in lines of its own, such as the runs of a sweep that failed
+        print(f"dmmd-lite: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
         return _end(error, 1)
     except (MemoryError, RuntimeError) as error:
         if not memory_ran_out(error):

@@ -19,7 +19,7 @@ from dmmd_lite.sampling import Samples
 from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, Seed, checked
 from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.provenance import machine
-from dmmd_lite.utils.records import Record
+from dmmd_lite.utils.records import Record, encode_tokens
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.utils.scales import SCALES
 from dmmd_lite.utils.tensors import Device
@@ -159,20 +159,19 @@ def measure_again(records: list[Record], samples: Samples | None = None) -> list
     change a sample, and in the worst case all later ones: then values are those of an independent draw.
     Errors as for `evaluate`; a model that does not ship is trained.
     """
-    first = records[0]
-    options = {"greedy_tail": True} if first.greedy_tail else {}
-    return evaluate(
-        load_model(first.model, seed=first.training_seed),
-        [record.name for record in records],
-        steps=first.steps,
-        num=max(record.n for record in records) or None,
-        seed=first.seed,
-        temperature=first.temperature,
-        top_p=first.top_p,
-        split=first.split,
-        samples=samples,
-        **options,
-    )
+    first, num = records[0], max(record.n for record in records) or None
+    model = load_model(first.model, seed=first.training_seed)
+    options = {"temperature": first.temperature, "top_p": first.top_p, "seed": first.seed}
+    options |= {"greedy_tail": True} if first.greedy_tail else {}
+    shown = [len(record.details.get("samples", ())) for record in records]
+    if samples is None and any(shown):
+        samples = model.sample(num, first.steps, **options)
+    names = [record.name for record in records]
+    found = evaluate(model, names, steps=first.steps, num=num, split=first.split, samples=samples, **options)
+    return [
+        replace(r, details=r.details | {"samples": encode_tokens(samples.tokens[:k])}) if k else r
+        for r, k in zip(found, shown, strict=True)
+    ]
 
 
 @checked

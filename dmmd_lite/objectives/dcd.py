@@ -43,9 +43,9 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dmmd_lite.denoisers.base import Denoiser, to_leave_one_out
+from dmmd_lite.denoisers.base import to_leave_one_out
 from dmmd_lite.denoisers.prediction import map_chunks, predict
 from dmmd_lite.objectives.base import MethodSpec
 from dmmd_lite.objectives.progressive import Progressive, Rounds
@@ -72,7 +72,7 @@ class DCD(Progressive):
     """Discrete consistency distillation: a progressive method that couples uniform to Gaussian noise."""
 
     @checked
-    def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: DCDSettings):
+    def __init__(self, student: nn.Module, teacher: nn.Module, process: Process, settings: DCDSettings):
         METHOD.check_process("DCD", process.name)
         if not process.uniform:
             raise ValueError("process: a random start is not allowed for DCD; choose plain uniform noise")

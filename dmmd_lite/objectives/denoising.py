@@ -3,9 +3,8 @@
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dmmd_lite.denoisers.base import Denoiser
 from dmmd_lite.denoisers.prediction import map_chunks, predict
 from dmmd_lite.objectives.likelihood_bound import bound_at
 from dmmd_lite.objectives.terms import soft_cross_entropy, stratified_times, token_nats
@@ -29,10 +28,10 @@ class DenoisingObjective:
     @checked
     def __init__(
         self,
-        denoiser: Denoiser,
+        denoiser: nn.Module,
         process: Process,
         loss: Loss = "cross_entropy",
-        exact: Denoiser | None = None,
+        exact: nn.Module | None = None,
     ):
         self.players = {"denoiser": denoiser}
         self.process, self.loss, self.exact = process, loss, exact

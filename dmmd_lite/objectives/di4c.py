@@ -48,9 +48,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dmmd_lite.denoisers.base import Denoiser
 from dmmd_lite.denoisers.prediction import predict
 from dmmd_lite.objectives.base import MethodSpec
 from dmmd_lite.objectives.terms import divergence_between, stratified_times
@@ -111,7 +110,7 @@ class Di4C:
     """The method Di4C: player "student", a mixture, distilled from a frozen teacher."""
 
     @checked
-    def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: Di4CSettings):
+    def __init__(self, student: nn.Module, teacher: nn.Module, process: Process, settings: Di4CSettings):
         self.players = {"student": student}
         self.teacher, self.process, self.settings = teacher, process, settings
 

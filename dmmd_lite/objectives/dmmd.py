@@ -27,7 +27,7 @@ from math import pi
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from dmmd_lite.denoisers.base import Denoiser, denoiser_noise, to_leave_one_out
@@ -152,9 +152,9 @@ class DMMD:
     @checked
     def __init__(
         self,
-        generator: Denoiser,
-        auxiliary: Denoiser,
-        teacher: Denoiser,
+        generator: nn.Module,
+        auxiliary: nn.Module,
+        teacher: nn.Module,
         process: Process,
         settings: DMMDSettings,
     ):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dmmd_lite.denoisers.base import Denoiser
 from dmmd_lite.objectives.terms import Divergence, clamped, divergence_between, stratified_times
@@ -53,7 +53,7 @@ class Rounds:
 class Progressive:
     """A method with the player "student", distilled from a frozen teacher and then from copies of itself."""
 
-    def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: Rounds):
+    def __init__(self, student: nn.Module, teacher: nn.Module, process: Process, settings: Rounds):
         self.players = {"student": student}
         self.copies = {"target": copy.deepcopy(student).requires_grad_(False)}
         self.teacher, self.process, self.settings = teacher, process, settings

@@ -45,9 +45,9 @@ from dataclasses import dataclass
 from math import ceil
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dmmd_lite.denoisers.base import Denoiser, sequences_at_once
+from dmmd_lite.denoisers.base import sequences_at_once
 from dmmd_lite.denoisers.prediction import predict
 from dmmd_lite.objectives.base import MethodSpec
 from dmmd_lite.objectives.terms import stratified_times, token_nats
@@ -103,7 +103,7 @@ class ReDi:
     """The method ReDi: player "student". The copy "previous" is the student that draws a round's pairs."""
 
     @checked
-    def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: ReDiSettings):
+    def __init__(self, student: nn.Module, teacher: nn.Module, process: Process, settings: ReDiSettings):
         """Begin before the first round. process: the teacher's process; ValueError for held positions."""
         if process.holding:
             raise ValueError("holds: True is not allowed for ReDi, whose pairs start without data")

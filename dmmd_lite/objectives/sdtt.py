@@ -36,9 +36,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dmmd_lite.denoisers.base import Denoiser
 from dmmd_lite.denoisers.prediction import map_chunks, predict
 from dmmd_lite.objectives.base import MethodSpec
 from dmmd_lite.objectives.progressive import Progressive, Rounds
@@ -75,7 +74,7 @@ class SDTT(Progressive):
     """Self-distillation through time: a progressive method whose targets are defined by revealing."""
 
     @checked
-    def __init__(self, student: Denoiser, teacher: Denoiser, process: Process, settings: SDTTSettings):
+    def __init__(self, student: nn.Module, teacher: nn.Module, process: Process, settings: SDTTSettings):
         METHOD.check_process("SDTT", process.name)
         if not process.absorbing:
             raise ValueError("process: a random start is not allowed for SDTT; choose plain masked noise")

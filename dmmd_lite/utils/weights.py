@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 COMPILED = "_orig_mod."  # what `torch.compile` puts before the names of a module's weights
+OPTIONAL = "num_batches_tracked"  # a counter of batch norms that old files lack and no result depends on
 SHOWN = 3  # weights that an error names
 
 
@@ -18,6 +19,7 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     tensors = {key.replace(COMPILED, ""): value for key, value in tensors.items()}
     tied = {state[names[key]].data_ptr() for key in tensors.keys() & names.keys()}
     missing = [key for key in names if key not in tensors and state[names[key]].data_ptr() not in tied]
+    missing = [key for key in missing if not key.endswith(OPTIONAL)]
     wrong = [f"{key} is missing" for key in missing]
     wrong += [f"{key} is left over" for key in tensors if key not in names]
     for key in [key for key in tensors if key in names]:

@@ -1,8 +1,8 @@
 """Sudoku: exact grids of 4 x 4, and puzzles of 9 x 9 at three levels.
 
-`sudoku4` is exact: its 288 grids are equally likely, and its posteriors are sums over them. The puzzles
-follow the protocol of S-FLM (arXiv 2605.11125): one solution, 40, 35 or 30 clues (easy, medium, hard), 48,000
-puzzles to train on and 2,000 held out. A sequence is the solution; the clues are its held positions.
+`sudoku4` is exact: its 288 grids are equally likely, and its posteriors are sums over them. The puzzles are
+of the kind that published models are measured on: one solution, 40, 35 or 30 clues (easy, medium, hard),
+48,000 puzzles to train on and 2,000 held out. A sequence is the solution; the clues are its held positions.
 
 The 2,000 test puzzles ship with the package. Those to train on are made in the cache when they are first
 needed, some minutes for a level, the same on every machine: chunk i of a level is made from the seed

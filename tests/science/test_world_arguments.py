@@ -73,7 +73,6 @@ TABLES = {
     "float32": torch.eye(2).add(1).div(3),
     "not square": torch.full((2, 3), 1 / 3, dtype=torch.float64),
     "one symbol": torch.ones(1, 1, dtype=torch.float64),
-    "28 symbols": torch.full((28, 28), 1 / 28, dtype=torch.float64),
     "sums of 2": torch.ones(2, 2, dtype=torch.float64),
     "negative": torch.tensor([[1.5, -0.5], [0.5, 0.5]], dtype=torch.float64),
     "not a number": torch.full((2, 2), math.nan, dtype=torch.float64),
