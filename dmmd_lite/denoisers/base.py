@@ -60,7 +60,7 @@ class NetworkDenoiser(Denoiser):
     `draw_noise(batch, generator)` that returns a tensor is called as (z, t, noise). Logits beyond the first V
     classes (a MASK output) are ignored. Logits of -inf get log-probability `LOG_ZERO`, so that losses stay
     finite; those of a `SplitNetwork` have to be finite. Under masked noise, known tokens are carried over.
-    Where positions may be held, a module with an argument `held` is told which are, bool [B, L].
+    Where positions may be held, a module with an argument `held` gets which are, bool [B, L].
     """
 
     @checked

@@ -97,6 +97,8 @@ def evaluate(
     require(*model.world.packages)
     names, steps = list(dict.fromkeys(names)), model.default_steps if steps is None else steps
     num = default_num(model.recipe.scale, names) if num is None else num
+    if num < 2 and needing(names, "denoiser"):
+        raise ValueError(f"num: {num} is not allowed; an interval needs at least 2 sequences")
     check_metrics(names, model.world)
     check_features(names, model.world, num if samples is None else len(samples.tokens), features, device)
     if "held" not in options and (condition := model.world.conditions(num, split)) is not None:

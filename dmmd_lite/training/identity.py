@@ -88,10 +88,11 @@ def _describe(value, depth: int):
 
 
 def _describe_module(module: nn.Module, depth: int) -> dict[str, Any]:
-    """Return digests of the weights and the structure of a module, and the attributes of its parts."""
+    """Return digests of the weights and the structure of a module, and the attributes of its parts that are
+    ours; other modules may keep there what they have computed."""
     found = {"weights": weights_sha256(module)[:DIGITS], "structure": sha256_of(repr(module))[:DIGITS]}
     for name, part in module.named_modules():
-        if not type(part).__module__.startswith("torch."):
+        if type(part).__module__.startswith("dmmd_lite."):
             found[name] = _attributes(part, depth)
     own = found.pop("", {})
     return {**own, **found}

@@ -252,6 +252,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict]:
     """Read the tensors and the header of a checkpoint. ValueError for one that is damaged."""
     with _damaged(path):
         tensors, about = read_tensors(path)
+        if "sha256" not in about:
+            raise ValueError("it has no digest")
         if _digest(tensors, about["state"]) != about["sha256"]:
             raise ValueError("its sha256 is not the recorded one")
         return tensors, json.loads(about["state"])
@@ -264,14 +266,16 @@ def _damaged(path: Path) -> Iterator[None]:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        words = f"is damaged or of another version ({reason}); delete it to start again"
+        words = f"is damaged or was written by another version ({reason}); delete it to start again"
         raise ValueError(f"checkpoint: {path} {words}") from None
 
 
 def _refuse(path: Path, difference: str) -> None:
     """Raise ValueError if a checkpoint's identity differs."""
     if difference:
-        raise ValueError(f"checkpoint: {path} is of another training ({difference}); use another folder")
+        seeds = "; give the start a seed" if ".weights: " in difference else ""
+        words = f"is of another training ({difference}); use another folder{seeds}"
+        raise ValueError(f"checkpoint: {path} {words}")
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -214,7 +214,10 @@ def checked(function: Callable) -> Callable:
 
     @wraps(function)
     def run(*arguments, **keywords):
-        bound, hints = parameters.bind(*arguments, **keywords), _hints(function)
+        try:
+            bound, hints = parameters.bind(*arguments, **keywords), _hints(function)
+        except TypeError as error:
+            raise TypeError(f"{function.__qualname__}(): {error}") from None
         for name, value in bound.arguments.items():
             if name in hints:
                 kind = parameters.parameters[name].kind

@@ -1,5 +1,6 @@
 """Files: written atomically, made once or owned under a lock, and identified by their SHA-256."""
 
+import errno
 import hashlib
 import json
 import os
@@ -7,8 +8,9 @@ import re
 import shutil
 import socket
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,8 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from dmmd_lite.utils.errors import Failure
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of a disk that has none
 
 if TYPE_CHECKING:  # this module is imported where torch is not needed
     from torch import Tensor, nn
@@ -57,17 +61,23 @@ def atomic_files(path: str | Path, last: str) -> Iterator[Path]:
             yield folder
             files = sorted(folder.iterdir(), key=lambda file: file.name == last)
             for file in files:
-                file.chmod(folder.stat().st_mode & 0o666)  # safetensors makes files that nobody else can read
+                with suppress(
+                    OSError
+                ):  # safetensors makes files that nobody else can read; not all disks can
+                    file.chmod(folder.stat().st_mode & 0o666)
                 _flush(file)
             for file in files:
                 os.replace(file, path.with_name(file.name))
-            _flush(path.parent)
+            with suppress(OSError):  # some disks and systems cannot flush a folder
+                _flush(path.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _running(process: int) -> bool:
     """Return whether there is a process of this number on this machine."""
+    if os.name == "nt":  # where signal 0 is another one
+        return True
     try:
         os.kill(process, 0)
     except PermissionError:
@@ -228,12 +238,13 @@ def folder_lock(folder: str | Path, name: str = ".lock", wait: bool = False) -> 
     name: of the file in the folder that is locked, where only a part of the folder is to be owned.
     wait: until the owner has ended, instead of the error.
     Errors: ValueError, at once, for a folder that another process or thread owns, naming the owner, and for
-    one that cannot be made or written.
+    one that cannot be made or written. On a disk without locks, as some network disks are, a warning says
+    that nothing is owned.
     """
     from filelock import FileLock, Timeout
 
     file = Path(os.path.realpath(folder), name)
-    lock = FileLock(file, timeout=0, is_singleton=True)
+    lock = FileLock(file, timeout=0, is_singleton=True, fallback_to_soft=False)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=-1 if wait else 0)
@@ -241,9 +252,14 @@ def folder_lock(folder: str | Path, name: str = ".lock", wait: bool = False) -> 
         owner = file.read_text(encoding="utf-8") or "another process"
         words = f"{owner} is working there; wait until it has ended, or use another folder"
         raise ValueError(f"out: {str(folder)!r} is not allowed now; {words}") from None
-    except OSError as error:
-        words = f"it cannot be made or written ({error.strerror})"
-        raise ValueError(f"out: {str(folder)!r} is not allowed; {words}") from None
+    except (OSError, NotImplementedError) as error:
+        if not isinstance(error, NotImplementedError) and error.errno not in NO_LOCKS:
+            words = f"it cannot be made or written ({error.strerror})"
+            raise ValueError(f"out: {str(folder)!r} is not allowed; {words}") from None
+        words = "its disk has no locks: do not train there twice at the same time"
+        warnings.warn(f"{folder}: {words} ({error})", stacklevel=3)
+        yield
+        return
     try:
         since = datetime.now(UTC).isoformat(" ", "seconds")
         owner = f"process {os.getpid()} of {socket.gethostname()}, since {since},"

@@ -1,5 +1,7 @@
 """Files: a folder has one owner at a time, and files are replaced whole or not at all."""
 
+import errno
+import json
 import os
 import signal
 import socket
@@ -176,3 +178,35 @@ def test_what_a_killed_process_left_is_removed_by_the_next_writer_and_no_other(t
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
         "a1.txt": "other", "a[1].txt": "whole", "b.txt": "whole"
     }  # fmt: skip
+
+
+def test_disks_that_cannot_flush_folders_or_change_modes_are_written(tmp_path, monkeypatch):
+    """As some network disks and memory cards."""
+    flush = os.fsync
+
+    def fsync(file):
+        if os.path.isdir(f"/proc/self/fd/{file}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(file)
+
+    def refused(*arguments, **options):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "chmod", refused)
+    monkeypatch.setattr(Path, "chmod", refused)
+    write_json(tmp_path / "a.json", {"a": 1})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1} and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("number", (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS))
+def test_a_disk_without_locks_is_warned_of(number, tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.warns(UserWarning, match="its disk has no locks"), folder_lock(tmp_path / "run"):
+        (tmp_path / "run" / "file").write_text("written")
+    assert (tmp_path / "run" / "file").is_file()

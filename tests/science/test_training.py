@@ -520,3 +520,36 @@ def test_compiled_layers_train_alike(tmp_path):
     assert keys[0] == keys[1] and len(lines[0]) == len(lines[1])
     for plain, fast in zip(*lines, strict=True):
         assert fast == pytest.approx(plain, rel=1e-4, abs=1e-4)
+
+
+class Caching(torch.nn.Module):
+    """A network that keeps what it has computed, as rotary embeddings do, and counts its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.cached, self.calls = torch.nn.Linear(4, 4), None, 0
+
+    def forward(self, x):
+        self.cached, self.calls = torch.ones(len(x)), self.calls + 1
+        return self.layer(x)
+
+
+def test_what_networks_compute_and_keep_is_no_other_training(tmp_path):
+    """The same call in the same session, after the teacher was used, resumes the run."""
+    torch.manual_seed(0)
+    player, teacher = Caching(), Caching()
+
+    class Method:
+        def __init__(self):
+            self.players, self.teacher = {"net": player}, teacher
+
+        def losses(self, step, x, generator):
+            return {"net": {"loss": (player(x.float()) - teacher(x.float()).detach()).square().mean()}}
+
+    def data(n, generator):
+        return torch.randint(4, (n, 4), generator=generator)
+
+    first = train(Method(), data, TrainingOptions(3, 4, {"net": 1e-2}), tmp_path)
+    teacher(torch.zeros(2, 4))
+    again = train(Method(), data, TrainingOptions(3, 4, {"net": 1e-2}), tmp_path)
+    assert teacher.calls > 3 and again.steps == first.steps == 3
