@@ -291,10 +291,10 @@ DAMAGED = [  # (name, content, words)
     ("a.txt", "words".encode("utf-16-le"), "it holds NUL bytes; text must be UTF-8"),
     ("a.txt", "caf\xe9".encode("latin-1"), "UnicodeDecodeError"),
     ("a.txt.gz", b"words", "BadGzipFile"),
-    ("a.txt.gz", gzip.compress(b"words" * 100)[:-9], "EOFError"),
+    ("a.txt.gz", gzip.compress(b"words" * 100, mtime=0)[:-9], "EOFError"),
     (
         "a.txt.gz",
-        gzip.compress(random.Random(0).randbytes(99))[:-20] + b"0" * 20,
+        gzip.compress(random.Random(0).randbytes(99), mtime=0)[:-20] + b"0" * 20,
         "error: Error -3|UnicodeDecodeError",
     ),
     ("a.parquet", b"PAR1", "ArrowInvalid"),
@@ -315,7 +315,7 @@ def test_flipped_bytes_are_read_or_refused_in_one_line(folder, tmp_path, name):
     write(tmp_path / "whole.parquet", texts)
     rows = "".join(json.dumps({"text": text}) + "\n" for text in texts)
     text = "\n\n".join(texts).encode()
-    whole = {"a.txt": text, "a.jsonl": rows.encode(), "a.txt.gz": gzip.compress(text)}
+    whole = {"a.txt": text, "a.jsonl": rows.encode(), "a.txt.gz": gzip.compress(text, mtime=0)}
     whole["a.parquet"] = (tmp_path / "whole.parquet").read_bytes()
     for _ in range(60):
         content = bytearray(whole[name][: draw.choice([None, draw.randrange(len(whole[name]))])])
