@@ -66,6 +66,7 @@ class World:
     def check_conditions(self, held: Tensor, tokens: Tensor) -> None:
         """Raise ValueError for a condition, [n, L] each, that the world's own rules exclude."""
 
+    @checked
     def parse(self, text: str) -> list[int]:
         """Return the tokens of a text; ValueError for other symbols, and where tokens are no characters."""
         return tokens_of(text, self.symbols, self.name)

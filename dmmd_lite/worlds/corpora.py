@@ -95,6 +95,7 @@ class Corpus(TextWorld):
         """Write tokens [B, L] as one string a sequence."""
         return self.tokenizer.show(tokens)
 
+    @checked
     def parse(self, text: str) -> list[int]:
         """Return the tokens of a text; ValueError for one that is not made of the 27 symbols, if these are
         the tokens."""

@@ -59,6 +59,7 @@ class Markov(ExactWorld):
         """Write tokens [B, L] as one string a sequence."""
         return show_symbols(tokens)
 
+    @checked
     def parse(self, text: str) -> list[int]:
         """Return the tokens of a text of the 27 symbols; ValueError for others."""
         return tokens_of(text, SYMBOLS[: self.vocab_size], self.name)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmmd_lite.utils.checks import checked
 from dmmd_lite.utils.files import sha256_of
 from dmmd_lite.utils.paths import data_dir
 from dmmd_lite.utils.rng import integers
@@ -76,6 +77,7 @@ class Molecules(World):
             rows.append(tokens + [0] * (self.length - len(tokens)))
         return torch.tensor(rows, dtype=torch.long).view(-1, self.length)
 
+    @checked
     def parse(self, text: str) -> list[int]:
         """Return the tokens of a SMILES string or a part of one; ValueError for other symbols."""
         symbols = TOKEN.findall(text)
