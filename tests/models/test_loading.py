@@ -177,15 +177,22 @@ def test_damaged_models_are_refused_in_one_line(spoil, saved, rng):
 def test_a_flipped_bit_in_a_description_is_refused_in_one_line_or_does_no_harm(saved, rng):
     file = saved.with_suffix(".json")
     good, refused = file.read_bytes(), 0
+    whole = load_model(str(saved.parent))
+    expected = whole.sample(4, 2).tokens
     for bit in torch.randint(8 * len(good), (300,), generator=rng).tolist():
         bad = bytearray(good)
         bad[bit // 8] ^= 1 << bit % 8
         file.write_bytes(bad)
         try:
-            load_model(str(saved.parent))
+            model = load_model(str(saved.parent))
         except ValueError as error:
             refused += 1
             assert "\n" not in str(error)
+        else:
+            state = model.denoiser.state_dict()
+            assert all(torch.equal(state[key], v) for key, v in whole.denoiser.state_dict().items())
+            if model.recipe == whole.recipe:
+                assert torch.equal(model.sample(4, 2).tokens, expected)
     assert 100 < refused < 300
 
 
