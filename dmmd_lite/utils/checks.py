@@ -243,13 +243,3 @@ def check_choice(name: str, value, allowed: Iterable) -> None:
 def check_whole(name: str, value, minimum: int = 1, maximum: int = MAXIMUM) -> None:
     """Raise ValueError unless the value is a whole number, no bool, from `minimum` to `maximum`."""
     check(name, value, Annotated[int, Between(minimum, maximum)])
-
-
-def check_number(name: str, value, minimum: float = 0.0) -> None:
-    """Raise ValueError unless the value is a finite number, no bool, of at least `minimum`."""
-    check(name, value, Annotated[float, Between(minimum)])
-
-
-def check_interval(name: str, value, low: float, high: float, ends: str = "[]") -> None:
-    """Raise ValueError unless the value is a finite number between `low` and `high` (see `Between`)."""
-    check(name, value, Annotated[float, Between(low, high, ends)])
