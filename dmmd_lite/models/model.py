@@ -40,6 +40,12 @@ class Model:
             return self.recipe.method.steps
         return self.process.num_noised(self.world.length) if self.process else self.world.length
 
+    @property
+    def replaces(self) -> bool:
+        """Whether held positions replace the model's own at every step, which is approximate
+        (`denoisers.conditioned`)."""
+        return self.process is not None and not (self.process.holding or self.process.absorbing)
+
     @checked
     def sample(
         self,

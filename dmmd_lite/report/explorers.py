@@ -1,4 +1,5 @@
-"""Contents of the pages' explorers: samplers, trajectories, predictions, live training."""
+"""Contents of the pages' explorers: samplers, trajectories, one's own puzzles and beginnings of molecules,
+predictions, live training."""
 
 import html
 import threading
@@ -11,10 +12,13 @@ from torch import Tensor
 
 from dmmd_lite.denoisers.base import Denoiser, denoiser_noise
 from dmmd_lite.metrics.suite import evaluate_samples
+from dmmd_lite.models.conditions import prompt_condition
 from dmmd_lite.models.model import Model
 from dmmd_lite.pages.display import tiles
 from dmmd_lite.pages.widgets import error_html
 from dmmd_lite.recipes.recipe import Recipe
+from dmmd_lite.report.molecules import molecule_grid
+from dmmd_lite.report.sudoku import read_puzzle, sudoku_strips
 from dmmd_lite.studies.trajectories import Probe, monitor
 from dmmd_lite.utils.rng import generator_for
 from dmmd_lite.worlds import get_world
@@ -86,6 +90,42 @@ def trajectory(
         ]
         count = f"{int(changed.sum())} of {changed.numel()} tokens changed here"
         return f"<pre>{chr(10).join(lines)}</pre>t = {1 - after_step / steps:.3f}; {count}"
+
+    return first
+
+
+def own_puzzle(models: dict[str, Model], seed: int = 0) -> Callable[[str, str, int], str]:
+    """Return a function first(puzzle, model, steps) that shows, as HTML, how a model solves a puzzle.
+
+    It takes the puzzle as `report.sudoku.read_puzzle` does, and raises the same errors.
+
+    Args:
+    models: models of one Sudoku world.
+    """
+
+    def first(puzzle: str, model: str, steps: int) -> str:
+        held, tokens, found = read_puzzle(models[model].world, puzzle)
+        runs, solution = {model: (models[model], steps)}, found[0] if len(found) == 1 else None
+        note = "" if len(found) == 1 else f"The puzzle has {len(found)} solutions, and each of them counts."
+        return sudoku_strips(runs, held, tokens, solution, seed=seed) + note
+
+    return first
+
+
+def completions(models: dict[str, Model], num: int = 8, seed: int = 0) -> Callable[[str, str, int], str]:
+    """Return a function first(beginning, model, steps) that shows `num` molecules whose SMILES strings begin
+    as asked, as HTML. An empty beginning asks for any. ValueError for other symbols and too many tokens."""
+
+    def first(beginning: str, model: str, steps: int) -> str:
+        sampled, condition = models[model], {}
+        if beginning:
+            [held], [tokens] = prompt_condition(sampled.world, beginning)
+            condition = {"held": held, "tokens": tokens}
+        drawn = sampled.sample(num, steps, seed=seed, **condition)
+        replaced = bool(beginning) and sampled.replaces
+        note = "; beginning held by replacement, which is approximate" if replaced else ""
+        facts = f"{html.escape(model)}: {steps} steps, {drawn.evaluations:.0f} evaluations{note}"
+        return f"<p>{facts}</p>" + molecule_grid(sampled.world.show(drawn.tokens), beginning)
 
     return first
 

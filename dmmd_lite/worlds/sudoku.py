@@ -12,10 +12,12 @@ needed, some minutes for a level, the same on every machine: chunk i of a level 
 import gzip
 import itertools
 from functools import cached_property
+from math import isqrt
 from random import Random
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from dmmd_lite.utils.checks import check_choice
 from dmmd_lite.utils.files import made_once, sha256_of, write_text
@@ -24,7 +26,7 @@ from dmmd_lite.utils.progress import progress_bar
 from dmmd_lite.utils.rng import integers
 from dmmd_lite.worlds.base import MAX_REFERENCES, World, chosen
 from dmmd_lite.worlds.enumerable import ListedWorld
-from dmmd_lite.worlds.sudoku_puzzles import CELLS, SIDE, UNITS, make_puzzle, solve
+from dmmd_lite.worlds.sudoku_puzzles import CELLS, SIDE, make_puzzle, solve
 
 CLUES = {"easy": 40, "medium": 35, "hard": 30}
 CHUNK = 1000  # puzzles in a file of the cache
@@ -142,15 +144,14 @@ class Sudoku(World):
 
 
 def valid_cells(tokens: Tensor) -> Tensor:
-    """Return which cells differ from all cells of their row, column and box, bool [n, 81].
+    """Return which cells differ from all others of their row, column and box, bool [n, L]; open cells do.
 
     Args:
-    tokens: grids [n, 81] of digits 0 to 8.
+    tokens: grids [n, L] of side² cells: digits are 0 to side - 1, and `side` is an open cell.
     """
-    units = torch.tensor(UNITS)  # [81, 3]
-    counts = torch.zeros(len(tokens), 3 * SIDE, SIDE, dtype=torch.long)
-    for kind in range(3):
-        index = units[:, kind] * SIDE + tokens.cpu()
-        counts.view(len(tokens), -1).scatter_add_(1, index, torch.ones_like(index))
-    alone = [counts.view(len(tokens), -1).gather(1, units[:, k] * SIDE + tokens.cpu()) == 1 for k in range(3)]
-    return torch.stack(alone).all(0)
+    side = isqrt(tokens.shape[1])
+    row, column = torch.arange(len(tokens.T)) // side, torch.arange(len(tokens.T)) % side
+    box = row // isqrt(side) * side + column // isqrt(side)
+    peers = sum(unit[:, None] == unit for unit in (row, column, box)).clamp(max=1).fill_diagonal_(0)
+    digits = one_hot(tokens.cpu(), side + 1)[..., :side].float()
+    return ((peers.float() @ digits) * digits).sum(-1) == 0

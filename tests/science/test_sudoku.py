@@ -137,6 +137,18 @@ def test_cells_that_repeat_a_digit_are_wrong():
     assert wrong[0] and wrong[1] and not wrong.all()
 
 
+def test_open_cells_repeat_nothing_and_grids_may_be_small(rng):
+    """By comparing every two cells."""
+    tokens = torch.randint(5, (200, 16), generator=rng)
+    units = [(k // 4, 4 + k % 4, 8 + k // 8 * 2 + k % 4 // 2) for k in range(16)]
+    for row, found in zip(tokens.tolist(), valid_cells(tokens).tolist(), strict=True):
+        for cell in range(16):
+            others = [k for k in range(16) if k != cell and row[k] == row[cell] < 4]
+            repeated = any(a == b for k in others for a, b in zip(units[k], units[cell], strict=True))
+            assert found[cell] != repeated
+    assert valid_cells(get_world("sudoku4").outcomes).all()
+
+
 def test_levels_and_splits_are_checked():
     with pytest.raises(ValueError, match="level: 'evil' is not allowed"):
         Sudoku("evil")
