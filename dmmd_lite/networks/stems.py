@@ -20,7 +20,8 @@ class Stem(nn.Module):
     def embedded(self, z: Tensor, held: Tensor | None) -> Tensor:
         """Return the vectors [B, L, width] of symbols z [B, L] of which bool [B, L] are held, or the mean
         vectors of distributions [B, L, S] over the first S symbols."""
-        vectors = z @ self.embed.weight[: z.shape[-1]] if z.is_floating_point() else self.embed(z)
+        weight = self.embed.weight
+        vectors = z.to(weight.dtype) @ weight[: z.shape[-1]] if z.is_floating_point() else self.embed(z)
         return vectors if held is None or self.hold is None else vectors + held.unsqueeze(-1) * self.hold
 
 

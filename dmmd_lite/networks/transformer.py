@@ -180,10 +180,10 @@ class Transformer(SplitNetwork):
         return self.stem.draw_noise(batch, generator) if self.noise else None
 
     def _features(self, t: Tensor) -> Tensor:
-        """Compute sinusoids [B, 2 time_width] of numbers [B] in [0, 1]."""
+        """Compute sinusoids [B, 2 time_width] of numbers [B] in [0, 1], in the precision of the weights."""
         frequency = torch.exp(torch.linspace(0, math.log(1000), self.time_width, device=t.device))
         angle = math.pi / 2 * t.float().unsqueeze(-1) * frequency
-        return torch.cat([angle.cos(), angle.sin()], -1)
+        return torch.cat([angle.cos(), angle.sin()], -1).to(self.modulation.weight.dtype)
 
     def _time_vector(self, t: Tensor) -> Tensor:
         return silu(self.time(self._features(t)))
@@ -211,7 +211,7 @@ class Transformer(SplitNetwork):
         if self.mixture:
             noise = self.mixture_embedding(self._features(noise)).unsqueeze(1)
         if self.noise or self.mixture:
-            h = h + self.noise_projection(noise)
+            h = h + self.noise_projection(noise.to(h.dtype))
         time = self._time_vector(t)
         for block in self.blocks:
             h = block(h, time, context)

@@ -4,8 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from dmmd_lite.denoisers.base import Denoiser
 from dmmd_lite.processes.base import Process
+from dmmd_lite.utils.checks import check
+from dmmd_lite.utils.tensors import Tokens, check_tokens
 
 if TYPE_CHECKING:  # the training loop defines what a method is and imports no method
     from dmmd_lite.training.method import Method
@@ -46,3 +50,14 @@ class MethodSpec:
         if process not in self.processes:
             choices = " or ".join(map(repr, self.processes))
             raise ValueError(f"process: {process!r} is not allowed for {method}; choose {choices}")
+
+
+class TokenMethod:
+    """The base of methods that learn from clean tokens of a noise process, `process`."""
+
+    process: Process
+
+    def check_data(self, x: Tensor) -> None:
+        """Raise ValueError unless x is clean tokens of the process, int64 [B, L], held or not."""
+        classes = self.process.classes(check("data", x, Tokens))
+        check_tokens("data", classes, self.process.vocab_size)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dmmd_lite.denoisers.prediction import map_chunks, predict
+from dmmd_lite.objectives.base import TokenMethod
 from dmmd_lite.objectives.likelihood_bound import bound_at
 from dmmd_lite.objectives.terms import soft_cross_entropy, stratified_times, token_nats
 from dmmd_lite.processes.base import Process
@@ -15,7 +16,7 @@ Loss = Literal["cross_entropy", "bound"]
 LOSSES = get_args(Loss)
 
 
-class DenoisingObjective:
+class DenoisingObjective(TokenMethod):
     """The objective of a teacher: player "denoiser", trained on data.
 
     Args:

@@ -51,7 +51,7 @@ import torch
 from torch import Tensor, nn
 
 from dmmd_lite.denoisers.prediction import predict
-from dmmd_lite.objectives.base import MethodSpec
+from dmmd_lite.objectives.base import MethodSpec, TokenMethod
 from dmmd_lite.objectives.terms import divergence_between, stratified_times
 from dmmd_lite.processes.base import Process
 from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, check_fields, checked
@@ -106,7 +106,7 @@ class Di4CDraw:
     log_later: Tensor
 
 
-class Di4C:
+class Di4C(TokenMethod):
     """The method Di4C: player "student", a mixture, distilled from a frozen teacher."""
 
     @checked

@@ -33,7 +33,7 @@ from torch.nn.functional import one_hot
 from dmmd_lite.denoisers.base import Denoiser, denoiser_noise, to_leave_one_out
 from dmmd_lite.denoisers.prediction import Prediction, map_chunks, predict, weighted
 from dmmd_lite.denoisers.sharpening import Sharpened
-from dmmd_lite.objectives.base import MethodSpec
+from dmmd_lite.objectives.base import MethodSpec, TokenMethod
 from dmmd_lite.objectives.terms import EARLIEST, cross_entropy, soft_cross_entropy
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.gaussian_coupling import signal_of
@@ -146,7 +146,7 @@ class DMMDDraw:
     z_s: Tensor
 
 
-class DMMD:
+class DMMD(TokenMethod):
     """The method D-MMD: players "generator" and "auxiliary", distilled from a frozen teacher."""
 
     @checked

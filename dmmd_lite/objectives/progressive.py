@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dmmd_lite.denoisers.base import Denoiser
+from dmmd_lite.objectives.base import TokenMethod
 from dmmd_lite.objectives.terms import Divergence, clamped, divergence_between, stratified_times
 from dmmd_lite.processes.base import Process
 from dmmd_lite.utils.checks import Between, Count, check_fields
@@ -50,7 +51,7 @@ class Rounds:
         return 2.0 ** (self.number(step) - self.rounds + 1) / self.steps
 
 
-class Progressive:
+class Progressive(TokenMethod):
     """A method with the player "student", distilled from a frozen teacher and then from copies of itself."""
 
     def __init__(self, student: nn.Module, teacher: nn.Module, process: Process, settings: Rounds):

@@ -49,7 +49,7 @@ from torch import Tensor, nn
 
 from dmmd_lite.denoisers.base import sequences_at_once
 from dmmd_lite.denoisers.prediction import predict
-from dmmd_lite.objectives.base import MethodSpec
+from dmmd_lite.objectives.base import MethodSpec, TokenMethod
 from dmmd_lite.objectives.terms import stratified_times, token_nats
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.random_start import RandomStart
@@ -99,7 +99,7 @@ class ReDiSettings:
         return 0 if process.absorbing and self.masked < 1 else 1
 
 
-class ReDi:
+class ReDi(TokenMethod):
     """The method ReDi: player "student". The copy "previous" is the student that draws a round's pairs."""
 
     @checked

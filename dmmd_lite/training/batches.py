@@ -47,7 +47,7 @@ class DataStream:
     def find_first(self, rank: int) -> None:
         """Set `first` where a training resumes: draw its first batch, that of process 0, once more."""
         generator = generator_for("cpu", DATA_SEED_OFFSET + self.seed - rank)
-        self.first = tensors_sha256({"": self.data(self.size, generator)})
+        self.first = tensors_sha256({"": self._sequences(generator)})
 
     def resume_from(self, state: Tensor) -> None:
         """Continue from a saved `state`. Call this before the first batch."""
@@ -55,7 +55,7 @@ class DataStream:
         self.state = state
 
     def next(self) -> Tensor:
-        """Return the next batch. Errors: those of `data`."""
+        """Return the next batch. Errors: those of `data`, and ValueError for another number of sequences."""
         if self.executor is None:
             x, self.state = self._draw()
         else:
@@ -63,8 +63,16 @@ class DataStream:
             self.next_batch = self.executor.submit(self._draw)
         return x.to(self.device, non_blocking=self.device.type == "cuda")
 
+    def _sequences(self, generator: torch.Generator) -> Tensor:
+        """Draw a batch. ValueError unless it is a tensor of `size` rows."""
+        x = check("data", self.data(self.size, generator), Tensor)
+        if x.ndim < 2 or len(x) != self.size:
+            words = f"shape {list(x.shape)} is not allowed; the function must give [{self.size}, L]"
+            raise ValueError(f"data: {words}")
+        return x
+
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Draw a batch and return it with the state of the generator after it."""
-        x = check("data", self.data(self.size, self.generator), Tensor)
+        x = self._sequences(self.generator)
         self.first = self.first or tensors_sha256({"": x})
         return x.pin_memory() if self.device.type == "cuda" else x, self.generator.get_state()

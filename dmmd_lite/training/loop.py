@@ -73,7 +73,8 @@ def train(
     identity: what else decides the result, as JSON values by name or as a text. Options, the settings of the
         method, first weights and data count without it (`training.identity`).
     Errors: ValueError for players of half precision, for a checkpoint that is damaged or of another training,
-    and for a folder that another process trains in; NonFiniteLoss; Interrupted.
+    for a folder that another process trains in, and for data of another shape or that the method refuses;
+    NonFiniteLoss; Interrupted.
     """
     device = torch.device(device)
     rank, size = rank_and_size()
@@ -126,6 +127,8 @@ def _train(
             step, logged = run.step, {}
             for _ in range(options.accumulation):
                 x = batches.next()
+                if step == 0 and hasattr(method, "check_data"):
+                    method.check_data(x)
                 with autocast:
                     terms = method.losses(step, x, run.generator)
                 total = sum(value for parts in terms.values() for value in parts.values())

@@ -27,6 +27,9 @@ class Method(Protocol):
     checkpoint. `losses` changes them, and only as `step` and the players determine, because it may be called
     several times per step (accumulation).
 
+    A method may have a function `check_data(x)`, which the loop calls with the batches of the first step. It
+    raises ValueError for what is not tokens that the method can learn from.
+
     Public attributes of a method and of its networks are settings, which make its training another one
     (`training.identity`); what changes while it trains has a private name, `_pool`.
     """

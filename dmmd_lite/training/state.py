@@ -273,8 +273,9 @@ def _damaged(path: Path) -> Iterator[None]:
 def _refuse(path: Path, difference: str) -> None:
     """Raise ValueError if a checkpoint's identity differs."""
     if difference:
-        seeds = "; give the start a seed" if ".weights: " in difference else ""
-        words = f"is of another training ({difference}); use another folder{seeds}"
+        words = f"is of another training ({difference}); use another folder"
+        if ".weights: " in difference:
+            words += "; to resume, make the networks anew with the seed they had, as training changes them"
         raise ValueError(f"checkpoint: {path} {words}")
 
 

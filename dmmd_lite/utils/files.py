@@ -41,21 +41,21 @@ def atomic_files(path: str | Path, last: str) -> Iterator[Path]:
     """Yield an empty hidden folder beside `path`, whose files move out beside `path` at the end.
 
     They are flushed to the disk before they replace others, so a power cut leaves no half file. If the writer
-    fails, none has moved and nothing is left behind. What killed processes left for the same path is removed
-    first. Folders are made as needed.
+    fails, none has moved and nothing is left behind. What killed processes of this machine left for the same
+    path is removed first. Folders are made as needed.
 
     Args:
     last: name of the file that moves last, which tells readers that the others are complete.
     Errors: Failure, in one line, where the system cannot write, for instance on a full disk.
     """
-    path = Path(path)
+    path, host = Path(path), sha256_of(socket.gethostname())[:8]  # a short name without dots
     with _named_failures(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.iterdir():
-            match = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.part", left.name)
+            match = re.fullmatch(rf"\.{re.escape(path.name)}\.{host}\.(\d+)\.part", left.name)
             if match and not _running(int(match[1])):
                 shutil.rmtree(left, ignore_errors=True)
-        folder = path.with_name(f".{path.name}.{os.getpid()}.part")
+        folder = path.with_name(f".{path.name}.{host}.{os.getpid()}.part")
         folder.mkdir(exist_ok=True)  # a process of the same number may have left one
         try:
             yield folder

@@ -221,7 +221,8 @@ def text_world(
         .txt (blank lines separate documents), text and JSON also compressed (.txt.gz); or the name of a data
         set on the hub with such a column. Files in a folder, or parts of a set, are "train", "valid" or
         "test" by a whole word in their names: train; valid, validation, val or dev; test. If one file of a
-        folder has such a word, every file must have that of one split; if none has, all are "train".
+        folder has such a word, every file must have that of one split; if none has, all are "train", and a
+        warning names them.
     symbols, length, max_documents: see `Corpus`.
     """
     check_own_name(name)

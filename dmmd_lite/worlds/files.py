@@ -13,6 +13,7 @@ from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.files import sha256_of
 
 SPLIT_WORDS = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
+ALL_WORDS = ", ".join("|".join(words) for words in SPLIT_WORDS.values())
 FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".txt": "text"}
 COMPRESSED = ".gz"  # may follow the ending of text and JSON
 TEXT_COLUMN = "text"
@@ -43,8 +44,8 @@ def by_split(what: str, names: Iterable[str]) -> dict[str, list[str]]:
     names = list(names)
     unclear = [name for name in names if len(split_words(name)) != 1]
     if unclear:
-        known = ", ".join("|".join(words) for words in SPLIT_WORDS.values())
-        raise ValueError(f"{what} {unclear} are not allowed; each must have a word of one split: {known}")
+        words = f"each must have a word of one split: {ALL_WORDS}"
+        raise ValueError(f"{what} {unclear} are not allowed; {words}")
     parts = {split: [name for name in names if split in split_words(name)] for split in SPLIT_WORDS}
     if not parts["train"]:
         raise ValueError(f"{what} {names} are not allowed; one must be 'train'")
@@ -60,9 +61,10 @@ def splits_in_words(names: dict[str, list[str]]) -> str:
 def files_by_split(path: Path) -> dict[str, list[Path]]:
     """Find a file, or all data files directly in a folder, by split.
 
-    A single file is "train", and so are all files of a folder where no name has the word of a split. Hidden
-    files are ignored; a warning names everything else in the folder that is no data file. Errors: ValueError
-    for no file or several formats, for what cannot be read as a file, and as for `by_split`.
+    A single file is "train", and so are all files of a folder where no name has the word of a split; a
+    warning names them if they are several. Hidden files are ignored; a warning names everything else in the
+    folder that is no data file. Errors: ValueError for no file or several formats, for what cannot be read as
+    a file, and as for `by_split`.
     """
     where, entries = f"path: {str(path)!r}", [path]
     if path.is_dir():
@@ -78,9 +80,13 @@ def files_by_split(path: Path) -> dict[str, list[Path]]:
         raise ValueError(f"{where} holds {broken}, which cannot be read as files")
     if others := [entry.name for entry in entries if entry not in files]:
         warn_unread(where, others)
-    if entries == [path] or not any(split_words(file.name) for file in files):
+    names = [file.name for file in files]
+    if entries == [path] or not any(map(split_words, names)):
+        if len(files) > 1:
+            words = f"{names} are all training data, as no name has the word of a split: {ALL_WORDS}"
+            warnings.warn(f"{where}: {words}", stacklevel=2)
         return {"train": files}
-    names = by_split(f"{where}: the files", [file.name for file in files])
+    names = by_split(f"{where}: the files", names)
     return {split: [path / name for name in chosen] for split, chosen in names.items()}
 
 

@@ -240,6 +240,15 @@ def test_students_of_half_precision_networks_are_float32(dtype, world, tmp_path,
     assert same_model(student, from_pretrained(folder, Adapter(Theirs())), rng)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_our_networks_of_half_precision_teach_and_sample(dtype, teacher, tmp_path):
+    teacher.denoiser.to(dtype)
+    student = distil(teacher, tmp_path / "run", 1, updates=2, batch_size=8)
+    assert {value.dtype for value in student.denoiser.state_dict().values()} == {torch.float32}
+    student.denoiser.to(dtype)  # it reads noise
+    assert all(model.sample(5, 2).tokens.shape == (5, 2) for model in (teacher, student))
+
+
 @pytest.mark.parametrize("kind", ["a table", "ours", "a table under uniform noise", "with noise"])
 def test_a_student_of_masked_noise_without_noise_input_is_warned_of(kind, world, teacher, tmp_path):
     if kind != "ours":

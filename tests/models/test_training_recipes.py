@@ -92,6 +92,28 @@ def test_a_killed_run_resumes_to_the_same_bits(name, killed, tmp_path):
     assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []
 
 
+@pytest.mark.parametrize("name", [*COINS, "coins-masked-teacher", "docstrings-ar-judge"])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda x, vocab_size: x.float(), "tensor.* is not allowed; it must be int64 tokens"),
+        (lambda x, vocab_size: x - 1, "tokens -1 to .* are not allowed; they must be 0 to"),
+        (lambda x, vocab_size: x.clamp(max=0) + vocab_size, "tokens .* are not allowed"),
+    ],
+    ids=["floats", "negative", "V"],
+)
+def test_data_that_are_no_tokens_are_refused_before_the_first_step(name, change, words, tmp_path):
+    recipe = get_recipe(name, "smoke")
+    (method, _), world = method_of(task_of(recipe)), get_world(recipe.world)
+
+    def data(batch, generator):
+        return change(torch.zeros(batch, world.length, dtype=torch.long), world.vocab_size)
+
+    with pytest.raises(ValueError, match=f"^data: {words}"):
+        train(method, data, recipe.training, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
 @pytest.mark.parametrize("role", [role for role in METHODS if role != "dmmd"])
 def test_every_method_has_the_budget_of_dmmd(role):
     """Students evaluate as many sequences as D-MMD's, within a tenth; their networks differ in inputs."""

@@ -180,6 +180,19 @@ def test_what_a_killed_process_left_is_removed_by_the_next_writer_and_no_other(t
     }  # fmt: skip
 
 
+def test_part_files_of_another_host_are_left_alone(tmp_path, monkeypatch):
+    """Its processes have the same numbers."""
+    with monkeypatch.context() as there:
+        there.setattr(socket, "gethostname", lambda: "another")
+        writer = atomic_write(tmp_path / "a.txt")
+        writer.__enter__().write_text("theirs")
+    monkeypatch.setattr(os, "kill", lambda process, signal: (_ for _ in ()).throw(ProcessLookupError))
+    write_text(tmp_path / "a.txt", "ours")
+    assert (tmp_path / "a.txt").read_text() == "ours"
+    writer.__exit__(None, None, None)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a.txt": "theirs"}
+
+
 def test_disks_that_cannot_flush_folders_or_change_modes_are_written(tmp_path, monkeypatch):
     """As some network disks and memory cards."""
     flush = os.fsync

@@ -182,7 +182,6 @@ SPLIT_NAMES = [  # names of files alpha, beta …; the files of train, valid and
     (["TRAIN.TXT", "Dev.txt", "my-test.v2.txt"], "alpha", "beta", "gamma"),
     (["latest_train.txt", "latest_valid.txt", "latest_test.txt"], "alpha", "beta", "gamma"),
     (["train-00000-of-2.txt", "train1.txt", "validation.txt", "test.txt"], "alpha beta", "gamma", "delta"),
-    (["constrained.txt", "latest.txt"], "alpha beta", "", ""),
     (["train.txt", "test.txt"], "alpha", "", "beta"),
     (["train.txt", "valid.txt"], "alpha", "beta", ""),
     (["train.txt"], "alpha", "", ""),
@@ -224,6 +223,18 @@ def test_what_is_not_read_is_named(folder, tmp_path):
     (path / "test.txt").symlink_to("test.txt")
     with pytest.raises(ValueError, match=r"holds \['test.txt'\], which cannot be read as files$"):
         text_world("many", path).stream("train")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["testing.txt", "training.txt"], ["eval.txt", "held-out.txt"], ["constrained.txt", "latest.txt"]],
+)
+def test_files_that_are_pooled_are_named(folder, tmp_path, names):
+    path = folder_of(tmp_path, *names)
+    with pytest.warns(
+        UserWarning, match=re.escape(f"{names} are all training data, as no name has the word")
+    ):
+        assert marks(text_world("many", path, length=8), "train") == ["alpha", "beta"]
 
 
 @pytest.mark.parametrize("symbols", ["letters", "gpt2"])
@@ -468,7 +479,7 @@ def test_what_is_missing_is_said_at_once(folder, tmp_path, monkeypatch):
         ValueError, match="^tokenizer: no gpt2_tokenizer/.*set DMMD_DOWNLOAD=1 .* openai-community"
     ):
         openwebtext().stream("train")
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 5  # nothing waits for a network; torch loads parts of itself once
     monkeypatch.setenv("DMMD_DATA_DIR", "")
     with pytest.raises(ValueError, match="because DMMD_DATA_DIR is not set; point DMMD_DATA_DIR at .*"):
         books27().stream("train")

@@ -220,6 +220,23 @@ def test_players_of_half_precision_are_refused(dtype, part, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "x, words",
+    [
+        (None, "None is not allowed; it must be of type Tensor"),
+        ([[0.0, 0.0]] * 4, ".* is not allowed; it must be of type Tensor"),
+        (torch.zeros(4), r"shape \[4\] is not allowed; the function must give \[4, L\]"),
+        (torch.zeros(3, 2), r"shape \[3, 2\] is not allowed; the function must give \[4, L\]"),
+    ],
+)
+@pytest.mark.parametrize("resumed", [False, True])
+def test_data_of_another_shape_are_refused(x, words, resumed, tmp_path):
+    if resumed:
+        train(Toy(), draw, options(), tmp_path)
+    with pytest.raises(ValueError, match=f"^data: {words}$"):
+        train(Toy(), lambda batch, generator: x, options(), tmp_path)
+
+
 class Chaser:
     """A regression on a copy of itself, which is renewed every fourth step."""
 
@@ -391,6 +408,18 @@ def test_another_training_is_refused_and_the_difference_named(finished, changes,
     with pytest.raises(ValueError, match=rf"{CHECKPOINT} is of another training \({words}.*; use") as error:
         teach(tmp_path, **changes)
     assert "\n" not in str(error.value) and contents(tmp_path).items() >= before.items()
+
+
+def test_networks_that_an_error_left_changed_are_to_be_made_anew(tmp_path):
+    """Their weights are neither the first ones nor those of the checkpoint."""
+    whole, method = teach(tmp_path / "whole"), Taught()
+    with pytest.raises(Killed):
+        teach(tmp_path / "run", method, kill_after(3, draw))
+    with pytest.raises(
+        ValueError, match="student.weights: .*; to resume, make the networks anew with the seed"
+    ):
+        teach(tmp_path / "run", method)
+    assert torch.equal(whole[0].weight, teach(tmp_path / "run")[0].weight)
 
 
 def test_what_changes_no_result_may_change(tmp_path):
