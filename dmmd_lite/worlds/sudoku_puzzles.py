@@ -16,6 +16,7 @@ def _unit_of(cell: int) -> tuple[int, int, int]:
 
 
 UNITS = [_unit_of(cell) for cell in range(CELLS)]
+CELLS_OF = [[cell for cell in range(CELLS) if unit in UNITS[cell]] for unit in range(3 * SIDE)]
 PEERS = [
     sorted({other for other in range(CELLS) if other != cell and set(UNITS[other]) & set(UNITS[cell])})
     for cell in range(CELLS)
@@ -50,13 +51,40 @@ def _solutions(masks: list[int], random: Random | None = None) -> Iterator[list[
     fewest = min(masks[cell].bit_count() for cell in open_cells)
     cells = [cell for cell in open_cells if masks[cell].bit_count() == fewest]
     cell = cells[0] if random is None else random.choice(cells)
-    bits = [1 << d for d in range(SIDE) if masks[cell] >> d & 1]
+    choices = [(cell, 1 << d) for d in range(SIDE) if masks[cell] >> d & 1]
     if random is not None:
-        random.shuffle(bits)
-    for bit in bits:
+        random.shuffle(choices)
+    else:
+        choices = _fewer(choices, masks)
+    for cell, bit in choices:
         tried = masks.copy()
         if _assign(tried, cell, bit):
             yield from _solutions(tried, random)
+
+
+def _fewer(choices: list[tuple[int, int]], masks: list[int]) -> list[tuple[int, int]]:
+    """Return the cells that a digit can stand in, each with that digit, where a unit leaves it fewer of them
+    than there are choices: one or two; or none for a contradiction.
+
+    With the digits of cells as the only choices it takes minutes to see that some puzzles have no solution.
+    """
+    for cells in CELLS_OF:
+        once = twice = more = 0  # digits that have at least one, two, three cells
+        for cell in cells:
+            more |= twice & masks[cell]
+            twice |= once & masks[cell]
+            once |= masks[cell]
+        if once != ALL:
+            return []
+        for cell in cells:
+            alone = masks[cell] & ~twice
+            if alone and alone != masks[cell]:
+                return [(cell, alone)] if alone.bit_count() == 1 else []
+        pair = twice & ~more
+        if pair and len(choices) > 2:
+            bit = pair & -pair
+            choices = [(cell, bit) for cell in cells if masks[cell] & bit]
+    return choices
 
 
 def _masks_of(puzzle: Sequence[int]) -> list[int] | None:

@@ -1,6 +1,7 @@
 """Sudoku: exact grids of 4 x 4, puzzles of one solution, splits that are the same everywhere."""
 
 import math
+import time
 from random import Random
 
 import pytest
@@ -78,9 +79,25 @@ def test_the_solver_agrees_with_plain_backtracking():
         grid = random_grid(random)
         puzzle = [digit if random.random() < 0.42 else 0 for digit in grid]
         found = solve(puzzle)
-        assert len(found) == min(2, brute_force(puzzle)) and grid in solve(puzzle, most=500)
+        assert len(found) == min(2, brute_force(puzzle)) and grid in solve(puzzle, most=5000)
         assert all(valid_cells(torch.tensor([s]) - 1).all() for s in found)
     assert solve([1, 1] + [0] * 79) == []
+
+
+@pytest.mark.parametrize(
+    "puzzle, number",
+    [
+        (".....5.8....6.1.43..........1.5........1.6...3.......553.....61........4.........", 0),
+        ("8..........36......7..9.2...5...7.......457.....1...3...1....68..85...1..9....4..", 1),
+        ("..............3.85..1.2.......5.7.....4...1...9.......5......73..2.1........4...9", 1),
+        ("4.....8.5.3..........7......2.....6.....8.4......1.......6.3.7.5..2.....1.4......", 1),
+    ],
+)
+def test_the_solver_is_quick_for_hard_puzzles(puzzle, number):
+    """Of processor time; a search that branches on the digits of cells alone takes minutes for the first."""
+    start = time.process_time()
+    assert len(solve([int(cell.replace(".", "0")) for cell in puzzle])) == number
+    assert time.process_time() - start < 10
 
 
 def test_digging_leaves_one_solution_or_says_that_it_cannot():
