@@ -4,6 +4,9 @@ An interval covers the expectation of its metric at the same number of samples, 
 in 95 % of repetitions. What few units are behind is met by quantiles of Student's t distribution. Errors are
 estimated without resampling: a bootstrap set contains only 63 % of the distinct samples, which distorts every
 statistic of their union, such as `coverage`.
+
+Intervals of shares always have a width. That of another mean has none where all n values are equal: without
+bounds, nothing is known of values that were not drawn but that they have a probability below 3 / n.
 """
 
 from math import comb, inf, sqrt

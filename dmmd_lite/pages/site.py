@@ -144,8 +144,8 @@ def build_site(scale: str, root: Path) -> Path:
         if site.exists():
             os.replace(site, stage / "replaced")
         os.replace(stage / "_build" / "html", site)
-        write_text(stamp, mark)
         shutil.rmtree(stage / "replaced", ignore_errors=True)
+        write_text(stamp, mark)
     print(f"open {(site / 'index.html').as_uri()}")
     return site
 

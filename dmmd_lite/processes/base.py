@@ -49,7 +49,11 @@ class Process:
         self.schedule = SCHEDULES[schedule]()
 
     def alpha(self, t: Tensor) -> Tensor:
-        """Return the kept fraction alpha(t), shaped [B, 1] to meet tokens [B, L]."""
+        """Return the kept fraction alpha(t), shaped [B, 1] to meet tokens [B, L]; one time may stand
+        for all. ValueError for times of another shape, which would be broadcast with tokens."""
+        if t.ndim > 1 or not t.is_floating_point():
+            found = f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)}"
+            raise ValueError(f"t: {found} is not allowed; times must be floating-point numbers [B]")
         return self.schedule.alpha(t).unsqueeze(-1)
 
     def loss_weight(self, t: Tensor) -> Tensor:

@@ -266,3 +266,21 @@ def test_the_posterior_is_a_distribution_at_all_times(process_name, dtype, sched
                 torch.testing.assert_close(posterior.argmax(-1), z[:, 0])
             elif s == 0 and t >= 1e-20:
                 torch.testing.assert_close(posterior.argmax(-1)[noisy[:, 0]], x[noisy])
+
+
+@every_process
+@pytest.mark.parametrize("t", [torch.rand(2, 1), torch.ones(2).long()], ids=["columns", "whole numbers"])
+def test_times_of_another_shape_or_type_are_refused_and_not_broadcast(process_name, t, rng):
+    process, x = get_process(process_name, V), torch.zeros(2, 3, dtype=torch.long)
+    calls = [
+        lambda: process.alpha(t),
+        lambda: process.corrupt(x, t, rng),
+        lambda: process.likelihood(x, t),
+        lambda: process.posterior(x, x, torch.zeros(2), t),
+        lambda: process.step(x, x, torch.zeros(2), t, rng),
+    ]
+    for call in calls:
+        with pytest.raises(
+            ValueError, match=r"^t: .* is not allowed; times must be floating-point numbers \[B"
+        ):
+            call()
