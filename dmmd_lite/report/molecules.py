@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dmmd_lite.metrics.molecules import canonical
 from dmmd_lite.utils.checks import checked
 
-WIDTH, HEIGHT = 150, 112  # pixels of a picture
+WIDTH, HEIGHT = 144, 110  # pixels of a picture
 COLOURS = {7: (0.25, 0.5, 0.95), 8: (0.9, 0.27, 0.25), 9: (0.13, 0.6, 0.33)}  # of N, O, F on light and dark
 TILE = "flex:0 0 {width}px;text-align:center;position:relative"
 GREY = "background:rgba(128,128,128,.25);border:1px solid rgba(128,128,128,.6);border-radius:4px"

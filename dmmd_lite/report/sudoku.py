@@ -77,7 +77,8 @@ def sudoku_grid(
     return (
         f'<svg role="img" aria-label="Sudoku of {side} by {side} cells: {counts}" '
         f'viewBox="-1 -1 {size} {size}" font-size="{0.68 * CELL:g}" font-family="sans-serif" '
-        f'text-anchor="middle" style="width:{cell * side}px;max-width:100%">{"".join(parts)}</svg>'
+        f'text-anchor="middle" style="display:block;width:{cell * side}px;max-width:100%">'
+        f"{''.join(parts)}</svg>"
     )
 
 
@@ -95,7 +96,7 @@ def sudoku_strips(
     solution: Tensor | None = None,
     *,
     seed: Seed = 0,
-    most: Count = 9,
+    most: Count = 8,
 ) -> str:
     """Return the states of samplers step by step as HTML, one row of grids for each, one sample each.
 
@@ -121,7 +122,7 @@ def _strip(name, model: Model, steps: int, held, tokens, solution, seed: int, mo
     at = torch.linspace(steps, 0, min(most, steps + 1)).round().int().flip(0).tolist()
     cell = 16 if path.shape[1] > 16 else 22
     frames = "".join(
-        f"<div>{sudoku_grid(path[k], fixed, solution, path[j], cell)}<br/><small>"
+        f"<div>{sudoku_grid(path[k], fixed, solution, path[j], cell)}<small>"
         f"{f'after step {k}' if k else 'start'}</small></div>"
         for j, k in zip([at[0], *at], at, strict=False)
     )
