@@ -161,7 +161,7 @@ def _train(
                 bar.set(run.step, values)
             if validates:
                 run.set_training(False)
-                value = validate(run.averaged())
+                value = float(validate(run.averaged()))
                 run.set_training(True)
                 run.keep_if_best(value)
                 write({"step": run.step, "validation": value})

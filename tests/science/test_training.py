@@ -100,8 +100,8 @@ def test_rate(decay):
 
 
 def test_the_best_average_is_kept(tmp_path):
-    """The validation of step 4 is the best; one that is not a number is ignored."""
-    values, seen = iter([math.nan, 2.0, 3.0]), []
+    """The validation of step 4 is the best; NaN is ignored, and tensors are numbers."""
+    values, seen = iter([math.nan, torch.tensor(2.0), 3.0]), []
 
     def validate(players):
         seen.append({name: player.weight.clone() for name, player in players.items()})
