@@ -60,7 +60,9 @@ methods.loc[[row for row in methods.index if row[1] in ("teacher", "D-MMD", "Di4
 # The teacher at many steps, for comparison:
 
 # %%
-many = select(over_draws(load_results("table1_steps_images")), name="frechet", model=lambda name: "teacher" in name)
+many = select(
+    over_draws(load_results("table1_steps_images")), name="frechet", model=lambda name: "teacher" in name
+)
 table(many, ["model"], columns="steps", digits=2)
 
 # %% [markdown]

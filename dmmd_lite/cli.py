@@ -18,6 +18,7 @@ from dmmd_lite.utils.extras import EXTRAS, missing, require
 from dmmd_lite.utils.files import atomic_write, check_folder, write_text
 from dmmd_lite.utils.signals import Interrupted
 
+RECIPE_SCALE = "smoke, laptop, desk, gpu or paper; default: that of the models that ship, laptop or desk"
 SAMPLE_ENDINGS = (".npz", ".png", ".txt")
 OPTIONS = {  # what the options of all commands may be
     "out": str | Path,
@@ -113,13 +114,13 @@ def make_parser() -> argparse.ArgumentParser:
 
     p = command("recipes", _recipes, "list recipes, or print one with its configuration and cost")
     p.add_argument("name", nargs="?", help="a recipe's name; without it all are listed")
-    p.add_argument("--scale", default="laptop")
+    p.add_argument("--scale", help=RECIPE_SCALE)
     p.add_argument("--json", action="store_true")
 
     p = command("train", _train, "train a recipe in a folder; run again to resume")
     p.add_argument("recipe")
     p.add_argument("--out", required=True, help="folder of the run")
-    p.add_argument("--scale", default="laptop")
+    p.add_argument("--scale", help=RECIPE_SCALE)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     change = "change the recipe, e.g. training.steps=100"
@@ -173,7 +174,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_sampling(p: argparse.ArgumentParser) -> None:
     """Add the arguments of commands that sample a model."""
     p.add_argument("model", help="a recipe's name, or a folder written by `train`")
-    p.add_argument("--scale", default="laptop", help="scale of a recipe's name")
+    p.add_argument("--scale", help=RECIPE_SCALE)
     p.add_argument("--train-seed", type=int, default=0, help="training seed of a recipe's name")
     p.add_argument("--steps", type=int, help="denoising steps; default: the number a student is made for")
     p.add_argument("--num", type=int, help="samples; default: 1000, 50000 for FID at scale paper")

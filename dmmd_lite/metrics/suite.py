@@ -46,6 +46,7 @@ class Metric:
     function: computes the record; of exact distributions ("law") the values, of which a record is made.
     default: False for a metric that is measured only where it is named.
     packages: modules of `utils.extras` that it needs.
+    more_is_better: whether models with more of it win comparisons; else those with less do.
     """
 
     name: str
@@ -54,9 +55,15 @@ class Metric:
     function: Callable
     default: bool = True
     packages: tuple[str, ...] = ()
+    more_is_better: bool = False
 
     def __post_init__(self):
         check_choice("needs", self.needs, NEEDS)
+
+    @property
+    def sign(self) -> int:
+        """The factor that makes less of the value better: -1 where more is, else 1."""
+        return -1 if self.more_is_better else 1
 
     @property
     def of_samples(self) -> bool:
@@ -79,6 +86,11 @@ def _of_molecules(metric: Callable) -> Callable:
 
 
 MOLECULES = (molecules.valid, molecules.unique, molecules.valid_unique, molecules.novel)
+PUZZLES = {
+    "solved": lambda x, world, _, split: puzzles.solved(x, world, split),
+    "valid_cells": lambda x, *_: puzzles.valid_cells(x),
+    "valid_grids": lambda x, *_: puzzles.valid_grids(x),
+}
 METRICS = {
     metric.name: metric
     for metric in (
@@ -95,7 +107,7 @@ METRICS = {
         Metric("frechet", "features", "images", distances.frechet),
         Metric("frechet_floor", "training", "images", distances.frechet_floor),
         Metric("kernel_distance", "features", "features", distances.kernel_distance),
-        Metric("coverage", "features", "features", distances.coverage),
+        Metric("coverage", "features", "features", distances.coverage, more_is_better=True),
         Metric("density", "features", "features", distances.density),
         Metric("class_histogram", "classes", "images", distances.class_histogram),
         Metric("nearest_training", "tokens", "finite", _nearest_training),
@@ -107,12 +119,15 @@ METRICS = {
         Metric("duplicates", "tokens", "text", _against_real(diversity.duplicates)),
         Metric("repetition", "tokens", "text", _against_real(diversity.repetition)),
         *(
-            Metric(f.__name__, "tokens", "molecules", _of_molecules(f), packages=("rdkit",))
+            Metric(
+                f.__name__, "tokens", "molecules", _of_molecules(f), packages=("rdkit",), more_is_better=True
+            )
             for f in MOLECULES
         ),
-        Metric("solved", "tokens", "puzzles", lambda x, world, _, split: puzzles.solved(x, world, split)),
-        Metric("valid_cells", "tokens", "puzzles", lambda x, *_: puzzles.valid_cells(x)),
-        Metric("valid_grids", "tokens", "puzzles", lambda x, *_: puzzles.valid_grids(x)),
+        *(
+            Metric(name, "tokens", "puzzles", function, more_is_better=True)
+            for name, function in PUZZLES.items()
+        ),
         Metric("output_entropy", "denoiser", "any", entropy.output_entropy),
         Metric("sample_entropy", "tokens", "any", lambda x, *_: entropy.sample_entropy(x)),
     )

@@ -7,7 +7,7 @@ they are missing, by one process at a time.
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -47,11 +47,12 @@ from dmmd_lite.worlds.base import World
 
 
 @checked
-def load_model(name: str, scale: str = "laptop", seed: Seed = 0, device: Device = "cpu") -> Model:
+def load_model(name: str, scale: str | None = None, seed: Seed = 0, device: Device = "cpu") -> Model:
     """Load the model of a recipe's name, or of a folder that `train_recipe` wrote.
 
-    A recipe's model comes from `data/models/` (laptop scale, seed 0), else from the cache, else it is trained
-    into the cache now. ValueError for an unknown name or a damaged file.
+    A recipe's model comes from `data/models/` (seed 0), else from the cache, else it is trained into the
+    cache now. scale: of a recipe's name; None: that of the models that ship. ValueError for an unknown name
+    or a damaged file.
     """
     recipe = recipe_of(name, scale)
     folder = _folder_of(name)
@@ -81,7 +82,7 @@ def model_of(recipe: Recipe, seed: Seed = 0, device: Device = "cpu") -> Model:
 
 
 @checked
-def recipe_of(name: str, scale: str = "laptop") -> Recipe:
+def recipe_of(name: str, scale: str | None = None) -> Recipe:
     """Return the recipe of what `load_model` would load, without loading or training anything."""
     folder = _folder_of(name)
     if folder is None:
@@ -114,11 +115,14 @@ def load_judge(name: str | None, world: World, scale: str = "laptop", device: De
 
 
 def released_path(recipe: Recipe, seed: int) -> Path | None:
-    """Return the path (without ending) of the released model of exactly this recipe and seed, or None."""
+    """Return the path (without ending) of the released model of this recipe and seed, compiled or not; None
+    where there is none."""
     path = data_dir() / "models" / recipe.name
-    if seed != 0 or not path.with_suffix(".json").is_file():
+    if seed != 0 or recipe.training is None or not path.with_suffix(".json").is_file():
         return None
-    return path if read_facts(path)["recipe"] == recipe else None
+    released = read_facts(path)["recipe"]
+    compiled = replace(recipe.training, compile=released.training.compile)
+    return path if released == replace(recipe, training=compiled) else None
 
 
 def cached_folder(recipe: Recipe, seed: int) -> Path:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from dmmd_lite.metrics.suite import METRICS
 from dmmd_lite.models.building import build_denoiser
 from dmmd_lite.models.model import Model
 from dmmd_lite.models.task import Task, task_of
@@ -34,12 +35,15 @@ PROVENANCE = ("sha256", "training", "provenance", "parameters")  # what records 
 
 def training_facts(recipe: Recipe, result: TrainingResult) -> dict:
     """Return the numbers of a training that a model's provenance holds."""
+    best = result.best_value
+    if best is not None and recipe.validation in METRICS:
+        best *= METRICS[recipe.validation].sign  # training minimises
     return {
         "steps": result.steps,
         "seconds": round(result.seconds, 1),
         "best_step": result.best_step,
         "validation": recipe.validation,
-        "best_value": result.best_value,
+        "best_value": best,
     }
 
 

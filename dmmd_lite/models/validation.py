@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dmmd_lite.denoisers.base import sequences_at_once
 from dmmd_lite.metrics.judges import Judge
-from dmmd_lite.metrics.suite import evaluate_samples
+from dmmd_lite.metrics.suite import METRICS, evaluate_samples
 from dmmd_lite.models.task import Task
 from dmmd_lite.objectives import METHODS
 from dmmd_lite.objectives.likelihood_bound import likelihood_bound
@@ -18,8 +18,9 @@ from dmmd_lite.worlds.base import World
 
 Players = dict[str, nn.Module]
 JUDGED = "gradient_moment"  # the validation that needs a judge
-SAMPLED = ("frechet", "ngram_divergence", JUDGED)  # metrics of a student's samples
+SAMPLED = ("frechet", "ngram_divergence", JUDGED, "valid_unique", "solved")  # metrics of samples
 SEED = 1_000_003  # of the samples and of the noise on validation data
+PUZZLES = 500  # of the validation split, for a student that solves them
 SAMPLES, JUDGED_SAMPLES, SMOKE_SAMPLES, SMOKE_JUDGED_SAMPLES = 2000, 500, 128, 64
 LAPTOP_TOKENS = 2**19  # the maximum number of sampled tokens at scale "laptop"
 IMAGES, IMAGE_TOKENS, SMOKE_IMAGE_TOKENS = 512, 2**20, 2**15  # maxima for the bound on images
@@ -59,12 +60,16 @@ def _validate_likelihood(task: Task, players: Players) -> float:
 
 
 def _validate_samples(task: Task, judge: Judge | None, players: Players) -> float:
-    """Measure samples of the averaged student in its own number of steps by the recipe's metric."""
+    """Measure samples of the averaged student in its own number of steps by the recipe's metric, whose sign
+    is changed where more is better."""
     student, world, recipe = players[METHODS[task.recipe.role].student], task.world, task.recipe
     num, device = validation_num(recipe.scale, world, recipe.validation), next(student.parameters()).device
     options = {"generator": _generator(student), "device": device}
+    if (condition := world.conditions(num, "valid")) is not None:
+        options["held"], options["tokens"] = (part.to(device) for part in condition)
     tokens = sample(student, task.process, num, world.length, recipe.method.steps, **options).tokens
-    return evaluate_samples(tokens, world, [recipe.validation], split="valid", judge=judge)[0].value
+    (record,) = evaluate_samples(tokens, world, [recipe.validation], split="valid", judge=judge)
+    return METRICS[recipe.validation].sign * record.value
 
 
 VALIDATIONS = {
@@ -94,6 +99,8 @@ def validation_num(scale: str, world: World, metric: str = "") -> int:
         return SMOKE_JUDGED_SAMPLES if scale == "smoke" else JUDGED_SAMPLES
     if scale == "smoke":
         return SMOKE_SAMPLES
+    if "puzzles" in world.traits:
+        return PUZZLES
     return min(SAMPLES, LAPTOP_TOKENS // world.length) if scale == "laptop" else SAMPLES
 
 

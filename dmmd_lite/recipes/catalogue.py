@@ -26,12 +26,14 @@ BEFORE_TUNING: dict[str, Callable[[str], Recipe]] = {}  # students as they were 
 
 
 @checked
-def get_recipe(name: str, scale: str = "laptop", changes: dict[str, Any] | None = None) -> Recipe:
-    """Return the recipe called `name` at a scale, with dotted keys changed; ValueError names a fault."""
+def get_recipe(name: str, scale: str | None = None, changes: dict[str, Any] | None = None) -> Recipe:
+    """Return the recipe called `name` at a scale (None: that of the models that ship, `shown_at`), with
+    dotted keys changed; ValueError names a fault."""
     if name not in RECIPES:
         raise ValueError(
             f"recipe: {name!r} is not allowed; `dmmd-lite recipes` lists the {len(RECIPES)} names"
         )
+    scale = settings_of(name.split("-")[0]).shown_at if scale is None else scale
     check_choice("scale", scale, SCALES)
     recipe = RECIPES[name](scale)
     return recipe.with_changes(changes) if changes else recipe

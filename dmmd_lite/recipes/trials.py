@@ -3,7 +3,7 @@
 Trials are a method's recipe as it is first written down, the same with half and with twice its learning
 rates, and with another value of one of the method's settings (`StudentPlan.knob`). All of them take equal
 work. What was best for training seed 0 on validation data (on the digits, four steps) is set for all students
-of that method, noise and world at laptop scale (`StudentPlan.best`).
+of that method, noise and world at the scale of the models that ship (`StudentPlan.best`).
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import Any
 
 from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.recipes.students import plan_of
+from dmmd_lite.recipes.world_settings import settings_of
 
 RATES = {"the recipe": 1.0, "rates x 1/2": 0.5, "rates x 2": 2.0}
 
@@ -30,4 +31,5 @@ def tuned(make: Callable[[str], Recipe], scale: str) -> Recipe:
     """Return a student's recipe with the best of its trials."""
     recipe = make(scale)
     trial = plan_of(recipe.role).best.get((recipe.world, recipe.process))
-    return recipe.with_changes(trials_of(recipe)[trial]) if trial and scale == "laptop" else recipe
+    shown = settings_of(recipe.world).shown_at
+    return recipe.with_changes(trials_of(recipe)[trial]) if trial and scale == shown else recipe

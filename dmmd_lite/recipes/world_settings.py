@@ -58,7 +58,7 @@ class WorldSettings:
     where the teacher's probability vanishes, so on tiny worlds a far smaller floor than 1e-3 lets the
     repulsion from impossible pairs win over everything.
     validation: the metric that students' checkpoints are chosen by; "" keeps the last one.
-    judged_by: metrics of comparisons. The first decides, less is better; the others say what was given up.
+    judged_by: metrics of comparisons. The first decides; the others say what was given up.
     samples: samples per cell of a comparison, where a metric draws them.
     compared: whether all methods are compared on this world, and not D-MMD alone trained.
     baseline: whether an autoregressive baseline and an autoregressive judge are trained.
@@ -91,6 +91,11 @@ class WorldSettings:
     def exact(self) -> bool:
         """Whether the posterior is known: it is the students' teacher, and networks are fitted to it."""
         return self.kind in ("tiny", "listed", "chain")
+
+    @property
+    def shown_at(self) -> str:
+        """The scale of the models that ship and are shown: "desk" where the world has it, else "laptop"."""
+        return "desk" if "desk" in self.scales else "laptop"
 
     def at(self, scale: str) -> ScaleSettings:
         """Return the numbers of a scale; ValueError for one that the world does not have."""
@@ -162,6 +167,8 @@ SUDOKU = WorldSettings(
     },
     (4, 16),
     noise_channels=8,
+    validation="solved",
+    judged_by=("solved", "valid_cells"),
     holds="clues",
 )
 WORLD_SETTINGS: dict[str, WorldSettings] = {
@@ -182,6 +189,9 @@ WORLD_SETTINGS: dict[str, WorldSettings] = {
         },
         (1, 2, 4),
         noise_channels=8,
+        noise_std=0.5,
+        judged_by=("total_variation", "invalid_mass"),
+        compared=True,
     ),
     "sudoku": SUDOKU,
     "sudoku_medium": SUDOKU,
@@ -271,6 +281,10 @@ WORLD_SETTINGS: dict[str, WorldSettings] = {
         },
         (1, 2, 4),
         noise_channels=8,
+        validation="valid_unique",
+        judged_by=("valid_unique", "valid", "unique", "novel"),
+        samples=1024,
+        compared=True,
     ),
     "books27": WorldSettings(
         "text",

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
+from dmmd_lite.metrics.suite import METRICS
 from dmmd_lite.recipes.trials import RATES
 from dmmd_lite.report.plots import MARKERS, PALETTE, grid, series_style
 from dmmd_lite.studies.theory.limits import one_step_sdtt
@@ -53,7 +54,7 @@ def trials_table(records: Iterable[Record]) -> DataFrame:
         trial, cell = r.details["trial"], r.text(3)
         column, cell = (trial, cell) if trial in RATES else ("own knob", f"{trial}: {cell}")
         lines.setdefault(r.model, {})[column] = cell
-        best[r.model] = min(best.get(r.model, r), r, key=lambda trial: trial.value)
+        best[r.model] = min(best.get(r.model, r), r, key=lambda trial: METRICS[trial.name].sign * trial.value)
     rows = [{**line, "best": best[model].details["trial"]} for model, line in lines.items()]
     index, columns = pd.Index(list(lines), name="student"), [*RATES, "own knob", "best"]
     return pd.DataFrame(rows, index=index, columns=columns, dtype=object).fillna("")

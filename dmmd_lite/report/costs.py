@@ -19,7 +19,7 @@ from dmmd_lite.utils.records import Record, read_records, select
 HIDDEN_SETTINGS = ("ratio", "threads", "device")  # settings that a benchmark's name and machine already tell
 
 
-def costs(records: Iterable[Record], world: str, steps: int, scale: str = "laptop") -> DataFrame:
+def costs(records: Iterable[Record], world: str, steps: int, scale: str | None = None) -> DataFrame:
     """Return what the methods take on a world; one-step methods are listed with their one-step students.
 
     Counted are updates, evaluated sequences, networks beside student and teacher, and operations; measured

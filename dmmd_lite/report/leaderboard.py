@@ -99,11 +99,11 @@ def _missing(role: str, process: str, steps: int) -> str:
 
 
 def winners_table(records: list[Record], worlds: Iterable[str], steps: Iterable[int] = STEPS) -> DataFrame:
-    """Return the best and the second best of methods and teacher, by minimum mean over training seeds.
+    """Return the best and the second best of methods and teacher, by mean over training seeds.
 
     There is one row for each world and noise, one column for each number of steps. "in every seed" means that
-    the worst seed of the best is below the best seed of the second, both having several; exact teachers and
-    those of the digits and the text have one by nature. Cells of fewer than two methods stay empty.
+    the worst seed of the best is better than the best seed of the second, both having several; teachers have
+    one by nature. Cells of fewer than two methods stay empty.
     """
     steps, rows = list(steps), {}
     for world, process in product(worlds, PROCESSES):
@@ -112,17 +112,18 @@ def winners_table(records: list[Record], worlds: Iterable[str], steps: Iterable[
             names = {label: name for label, name in _entrants(world, process, k).items() if name}
             found = {label: values_by_seed(records, name, k, metric) for label, name in names.items()}
             found = {label: values for label, values in found.items() if values}
-            line.append(_first_two(found) if len(found.keys() - {"teacher"}) > 1 else "")
+            enough = len(found.keys() - {"teacher"}) > 1
+            line.append(_first_two(found, METRICS[metric].sign) if enough else "")
         rows[world, process] = line
     return by_steps(rows, steps, ["world", "noise"])
 
 
-def _first_two(found: dict[str, list[float]]) -> str:
-    """Return the best and the second best of values by seed, in words."""
+def _first_two(found: dict[str, list[float]], sign: int) -> str:
+    """Return the best and the second best of values by seed, in words. sign: -1 where more is better."""
     means = {label: sum(values) / len(values) for label, values in found.items()}
-    best, then = sorted(means, key=means.get)[:2]
+    best, then = sorted(means, key=lambda label: sign * means[label])[:2]
     fewest = min(len(found[label]) for label in (best, then) if label != "teacher")
-    apart = max(found[best]) < min(found[then])
+    apart = max(sign * v for v in found[best]) < min(sign * v for v in found[then])
     how = "one seed" if fewest == 1 else "in every seed" if apart else "on average"
     return f"{best} {means[best]:.3g}, then {then} {means[then]:.3g} ({how})"
 
@@ -145,7 +146,8 @@ def as_recommended(records: list[Record], world: str, metric: str) -> DataFrame:
         row = {"noise": process, "method": plan.label, "recommended steps": published, "steps": steps}
         row |= {"student": value_cell(records, name, steps, metric), "teacher": "not measured", "as good": ""}
         if rival:
-            wins = sum(value <= rival[0] for value in values)
+            sign = METRICS[metric].sign
+            wins = sum(sign * value <= sign * rival[0] for value in values)
             row |= {"teacher": f"{rival[0]:.3f}", "as good": f"{wins} of {len(values)} seeds"}
         rows.append(row | {"checkpoint": checkpoint_cell(records, name, steps, metric)})
     return pd.DataFrame(rows)

@@ -52,7 +52,7 @@ def try_out(name: str, trial: str, *, num: int = 2000, seed: int = 1) -> Record:
     num: samples, where the metric draws any.
     seed: of the samples.
     """
-    recipe = BEFORE_TUNING[name]("laptop")
+    recipe = BEFORE_TUNING[name](settings_of(name.split("-")[0]).shown_at)
     changes = trials_of(recipe)
     check_choice("trial", trial, changes)
     model = model_of(recipe.with_changes(changes[trial]))
