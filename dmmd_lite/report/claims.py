@@ -7,7 +7,9 @@ without a change here. The claims of the paper are in `report.paper`.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 
+from dmmd_lite.metrics.suite import METRICS
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe, scales_of
 from dmmd_lite.recipes.cost import cost
@@ -147,14 +149,21 @@ def _separated(low: Record, high: Record) -> bool:
     return low.interval[1] < high.interval[0]
 
 
-def _less(where: str, mine: Series, other: Series, names: tuple[str, str]) -> Finding:
-    """Compare two series seed by seed; the last record of `other` stands for seeds that it lacks."""
+def _better(one: Record, other: Record) -> bool:
+    """Return whether a record is better than another of the same metric: less, or more where more is."""
+    sign = METRICS[one.name].sign
+    return sign * one.value < sign * other.value
+
+
+def _ahead(where: str, mine: Series, other: Series, names: tuple[str, str]) -> Finding:
+    """Count in how many seeds a series is better than another. The last record of `other` stands for seeds
+    that it lacks."""
     last = list(other.values())[-1]
     pairs = [(r, other.get(seed, last)) for seed, r in mine.items()]
-    below = [(r, rival) for r, rival in pairs if r.value < rival.value]
+    better = [(r, rival) for r, rival in pairs if _better(r, rival)]
     numbers = f"{names[0]} {_spread(mine)}, {names[1]} {_spread(other)}"
-    apart = sum(_separated(*pair) for pair in below)
-    return Finding(where, numbers, len(below), apart, len(mine), _scale(mine.values()))
+    apart = sum(_separated(*sorted(pair, key=lambda r: r.value)) for pair in better)
+    return Finding(where, numbers, len(better), apart, len(mine), _scale(mine.values()))
 
 
 def _one(where: str, numbers: str, agree: bool, apart: bool, record: Record) -> Finding:
@@ -163,9 +172,9 @@ def _one(where: str, numbers: str, agree: bool, apart: bool, record: Record) -> 
 
 
 def against_teacher(
-    metric: str, most: bool, at_least: int = 1, blocks: bool = False, role: str = "dmmd"
+    *metrics: str, most: bool, at_least: int = 1, blocks: bool = False, role: str = "dmmd"
 ) -> Check:
-    """Check that students are below their teacher.
+    """Check that students are better than their teacher.
 
     A teacher sampled at the student's top-p is preferred to the same teacher at another.
 
@@ -178,29 +187,29 @@ def against_teacher(
     """
 
     def check(records):
-        mine = _of_role(_tested(records, metric), role)
-        mine = [r for r in mine if bool(get_recipe(r.model).block) == blocks]
-        for (model, steps, top_p), series in _series(mine, "model", "steps", "top_p").items():
-            teachers = _tested(records, metric, model=get_recipe(model).teacher)
-            teachers = select(teachers, top_p=top_p) or teachers
-            tried = {r.steps for r in teachers}
-            many = max(tried, default=0) if most else steps
-            if steps >= at_least and many in tried and (not most or many >= MANY_TIMES * steps):
-                where = f"{model}, {steps} steps" + (f", top-p {top_p:g}" if top_p < 1 else "")
-                yield _less(
-                    where, series, by_seed(select(teachers, steps=many)), ("student", f"teacher at {many}")
-                )
+        for metric in metrics:
+            tested = _tested(records, metric)
+            mine = [r for r in _of_role(tested, role) if bool(get_recipe(r.model).block) == blocks]
+            for (model, steps, top_p), series in _series(mine, "model", "steps", "top_p").items():
+                teachers = select(tested, model=get_recipe(model).teacher)
+                teachers = select(teachers, top_p=top_p) or teachers
+                tried = {r.steps for r in teachers}
+                many = max(tried, default=0) if most else steps
+                if steps >= at_least and many in tried and (not most or many >= MANY_TIMES * steps):
+                    where = f"{model}, {steps} steps" + (f", top-p {top_p:g}" if top_p < 1 else "")
+                    names = ("student", f"teacher at {many}")
+                    yield _ahead(where, series, by_seed(select(teachers, steps=many)), names)
 
     return check
 
 
-def against_method(metric: str, role: str) -> Check:
-    """Check that D-MMD is below another method's students of the same world, noise, steps and top-p."""
+def against_method(*metrics: str, role: str) -> Check:
+    """Check that D-MMD is better than another method's students of the same world, noise, steps and top-p."""
 
     def check(records):
-        found = _tested(records, metric)
-        recipes = {r.model: get_recipe(r.model) for r in found}
-        for process in PROCESSES:
+        for metric, process in product(metrics, PROCESSES):
+            found = _tested(records, metric)
+            recipes = {r.model: get_recipe(r.model) for r in found}
             theirs = [
                 r for r in found if (recipes[r.model].role, recipes[r.model].process) == (role, process)
             ]
@@ -208,7 +217,7 @@ def against_method(metric: str, role: str) -> Check:
                 mine = select(found, model=f"{world}-{process}-dmmd-{steps}", steps=steps, top_p=top_p)
                 if mine:
                     where = f"{world}, {process}, {steps} steps"
-                    yield _less(where, by_seed(mine), rival, ("D-MMD", NAMES[role]))
+                    yield _ahead(where, by_seed(mine), rival, ("D-MMD", NAMES[role]))
 
     return check
 
@@ -223,7 +232,7 @@ def noise_input(*metrics: str) -> Check:
                 plain = model.removesuffix("-nonoise")
                 if plain != model and get_recipe(model).process == "masked" and (plain, steps) in found:
                     where, names = f"{plain}, {steps} steps", ("with noise input", "without")
-                    yield _less(where, found[plain, steps], without, names)
+                    yield _ahead(where, found[plain, steps], without, names)
 
     return check
 
@@ -247,7 +256,7 @@ def between_noises(metric: str, better: str, of_steps: Callable[[int], bool]) ->
         for (world, process), by_steps in found.items():
             for k, series in by_steps.items() if process == better else ():
                 if of_steps(k) and (rival := found.get((world, worse), {}).get(k)):
-                    yield _less(f"{world}, {k} steps", series, rival, (better, worse))
+                    yield _ahead(f"{world}, {k} steps", series, rival, (better, worse))
 
     return check
 
@@ -260,7 +269,7 @@ def falls_with_fewer_steps(metric: str) -> Check:
             few, many = min(by_steps), max(by_steps)
             if few < many:
                 names = (f"{few} steps", f"{many} steps")
-                yield _less(f"{world}, {process}", by_steps[few], by_steps[many], names)
+                yield _ahead(f"{world}, {process}", by_steps[few], by_steps[many], names)
 
     return check
 

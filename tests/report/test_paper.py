@@ -98,11 +98,21 @@ def test_variants_are_told_apart():
     assert not list(against_teacher("frechet", most=True)(records))
 
 
+def test_more_is_better_where_the_metric_says_so():
+    teacher = record("molecules-masked-teacher", 4, 0.5, name="valid_unique")
+    above, below, near = (
+        record("molecules-masked-dmmd-4", 4, value, seed, name="valid_unique")
+        for seed, value in enumerate((0.9, 0.2, 0.55))
+    )
+    check = against_teacher("frechet", "valid_unique", most=False)
+    assert counts(check([teacher, above, below, near])) == [(2, 1, 3)]
+
+
 def test_methods_meet_in_one_world_noise_and_number_of_steps():
     mine = [record("digits-masked-dmmd-4", 4, value, s) for s, value in enumerate((1.0, 3.0))]
     theirs = [record(student_for("di4c", "digits", "masked", 4), 4, 2.0, s) for s in range(2)]
     elsewhere = [record("digits-uniform-dmmd-4", 4, 1.0), record("digits-masked-dmmd-8", 8, 1.0)]
-    check = against_method("frechet", "di4c")
+    check = against_method("frechet", role="di4c")
     assert counts(check(mine + theirs + elsewhere)) == [(1, 1, 2)]
     assert not list(check(mine)) and not list(check(theirs + elsewhere))
 
