@@ -182,7 +182,7 @@ WORLD_SETTINGS: dict[str, WorldSettings] = {
             "smoke": ScaleSettings(TINY, 32, 20, 3e-3, 32, 20, (1e-3, 1e-3), 0.9),
             "laptop": ScaleSettings(GRID, 128, 3000, 3e-3, 128, 1500, (1e-3, 1e-3), 0.995),
             "desk": ScaleSettings(
-                {**GRID, "width": 64, "depth": 3}, 128, 6000, 2e-3, 128, 2000, (1e-3, 1e-3), 0.998
+                {**GRID, "width": 64, "depth": 3}, 128, 6000, 2e-3, 128, 6000, (1e-3, 1e-3), 0.998
             ),
             "gpu": ScaleSettings(GPU, 1024, 10_000, 5e-4, 1024, 10_000, (2e-4, 4e-4), 0.999),
             "paper": ScaleSettings(PAPER, 512, 50_000, 3e-4, 512, 50_000, (3e-5, 6e-5), 0.9999),
