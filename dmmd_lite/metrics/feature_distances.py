@@ -62,12 +62,11 @@ def extrapolated(samples: np.ndarray, fixed: tuple[np.ndarray, np.ndarray], valu
     return float(np.polyfit(1 / sizes, [*found, value], 1)[1])
 
 
-def check_number(images: int, dim: int) -> None:
-    """Raise ValueError for fewer images than features, which are too few for a Fréchet distance."""
-    if images < dim:
+def check_number(num: int, dim: int) -> None:
+    """Raise ValueError for fewer samples than features, which are too few for a Fréchet distance."""
+    if num < dim:
         raise ValueError(
-            f"samples: {images} images are not allowed; a Fréchet distance on {dim} features needs {dim} or"
-            " more"
+            f"samples: {num} are not allowed; a Fréchet distance on {dim} features needs {dim} or more"
         )
 
 

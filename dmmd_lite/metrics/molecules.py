@@ -2,12 +2,18 @@
 
 A sample is valid if rdkit reads its SMILES string and the molecule has an atom. Valid samples are compared as
 canonical SMILES. Published runs count valid ones among 1,024 samples (UDLM, arXiv 2412.10193); a collapsed
-model is valid too, so `valid_unique` is the number to compare models by.
+model is valid too, so `valid_unique` is the number to compare models by. Only `fcd` asks a network, one that
+others have trained and published.
 """
+
+import warnings
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from torch import Tensor
 
+from dmmd_lite.metrics.feature_distances import frechet
 from dmmd_lite.metrics.intervals import mean_share, share_interval, union_error
 from dmmd_lite.utils.extras import require
 from dmmd_lite.utils.records import Record
@@ -40,6 +46,30 @@ def novel(tokens: Tensor, world: Molecules) -> Record:
     new = np.array([smiles not in known for smiles in sorted(different)], dtype=float)
     value = mean_share(new) if len(new) > 1 else (0.0, 0.0, 1.0)
     return Record("novel", *value, len(new), "the training molecules")
+
+
+def fcd(tokens: Tensor, world: Molecules, split: str) -> Record:
+    """Compute the Fréchet ChemNet distance of the valid samples to the molecules of a split.
+
+    The features are the 512 of the network in the package `fcd` (K. Preuer and others, 2018); the formula is
+    that of `feature_distances.frechet`, with its interval and extrapolation. ValueError for fewer than 512
+    valid samples.
+    """
+    require("fcd")
+    found = tuple(smiles for smiles in canonical(world.show(tokens)) if smiles is not None)
+    record = frechet(_chemnet(found), _chemnet(tuple(world.smiles[split])))
+    reference = f"{len(world.smiles[split])} molecules of the {split} split"
+    return replace(record, name="fcd", reference=reference, details=record.details | {"split": split})
+
+
+@cache
+def _chemnet(smiles: tuple[str, ...]) -> np.ndarray:
+    """Compute ChemNet's features of SMILES strings, [n, 512] in double precision."""
+    from fcd import get_predictions, load_ref_model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package calls a function of NumPy by its old name
+        return get_predictions(load_ref_model(), list(smiles), n_jobs=0, device="cpu").astype(float)
 
 
 def canonical(smiles: list[str]) -> list[str | None]:

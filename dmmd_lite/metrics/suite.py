@@ -124,6 +124,14 @@ METRICS = {
             )
             for f in MOLECULES
         ),
+        Metric(
+            "fcd",
+            "tokens",
+            "molecules",
+            lambda x, world, _, split: molecules.fcd(x, world, split),
+            default=False,
+            packages=("rdkit", "fcd"),
+        ),
         *(
             Metric(name, "tokens", "puzzles", function, more_is_better=True)
             for name, function in PUZZLES.items()

@@ -24,7 +24,8 @@ from dmmd_lite.studies.comparison import STEPS, teacher
 from dmmd_lite.utils.records import Record, best_top_p, load_results, select
 
 NAMES = {role: plan.label for role, plan in PLANS.items()}
-PAGES = ("leaderboard", "coins", "table1_steps_images", "fig1_steps_text")  # with records
+# Pages with records:
+PAGES = ("leaderboard", "coins", "table1_steps_images", "fig1_steps_text", "molecules", "sudoku")
 
 
 def committed_records() -> list[Record]:
@@ -210,6 +211,7 @@ def methods_against_steps(
     metrics: list[str],
     logarithmic: tuple[str, ...] = (),
     truth: dict[str, float] | None = None,
+    steps: Iterable[int] = STEPS,
 ) -> Figure:
     """Draw every method and the teacher against sampling steps: means over training seeds with their range.
 
@@ -217,26 +219,30 @@ def methods_against_steps(
     metrics: one row each; there is one column for each noise.
     logarithmic: metrics on a logarithmic axis.
     truth: metric -> the value of exact samples, a dotted line.
+    steps: numbers of steps to show; beyond those of students there is the teacher alone.
     """
+    steps = list(steps)
     fig, axes = grid(len(metrics), len(PROCESSES), (5, 3.4), sharex=True, sharey="row")
     for row, metric in zip(axes, metrics, strict=True):
         for ax, process in zip(row, PROCESSES, strict=True):
-            _against_steps(ax, records, world, process, metric)
+            _against_steps(ax, records, world, process, metric, steps)
             ax.set_yscale("log" if metric in logarithmic else "linear")
             if truth and metric in truth:
                 ax.axhline(truth[metric], color="black", linestyle=":")
     return fig
 
 
-def _against_steps(ax: Axes, records: list[Record], world: str, process: str, metric: str) -> None:
+def _against_steps(
+    ax: Axes, records: list[Record], world: str, process: str, metric: str, steps: list[int]
+) -> None:
     """Draw one panel of `methods_against_steps`."""
-    entrants = {k: _entrants(world, process, k) for k in STEPS}
+    entrants = {k: _entrants(world, process, k) for k in steps}
     for place, label in enumerate(("teacher", *NAMES.values())):
         names = {k: found[label] for k, found in entrants.items() if found[label]}
         values = {k: values_by_seed(records, name, k, metric) for k, name in names.items()}
         if any(values.values()):
             seeds_line(ax, values, label, place)
-    log_steps(ax, STEPS)
+    log_steps(ax, steps)
     ax.set_ylabel(metric.replace("_", " "))
     ax.set_title(f"{world}, {process}", fontsize=10)
     if ax.get_legend_handles_labels()[0]:

@@ -7,6 +7,7 @@ EXTRAS = {  # module -> (its package, the extra of dmmd-lite that installs it, "
     "PIL": ("pillow", "book"),
     "datasets": ("datasets", "book"),
     "distributed": ("distributed", "cluster"),
+    "fcd": ("fcd", "chem"),
     "huggingface_hub": ("huggingface-hub", "book"),
     "ipywidgets": ("ipywidgets", "book"),
     "jupyter_book": ("jupyter-book", "book"),

@@ -297,7 +297,7 @@ REFUSED = [
     ),
     (["evaluate", "images", "--features", "resnet20:nowhere"], "features: 'nowhere' is not a file"),
     (["evaluate", "images", "--features", "glyphs-classifier"], "it reads images of 16x16x1, not 8x8x1"),
-    (["evaluate", "images", "--num", "31"], "samples: 31 images are not allowed; .* 32 features needs 32"),
+    (["evaluate", "images", "--num", "31"], "samples: 31 are not allowed; .* 32 features needs 32"),
     ([*EVALUATE, "--features", "resnet20"], "features: 'resnet20' is not allowed; none of the metrics"),
     (
         [*TRAIN, "--set", "world=glyphs@1"],

@@ -229,7 +229,7 @@ def test_samples_that_are_not_the_worlds_are_refused(rng):
         ValueError, match="^samples: levels 0 to 255 are not allowed; those of glyphs are 0 to 15$"
     ):
         evaluate_samples(get_world("glyphs256").stored("test")[:100], world, ["frechet"])
-    few = "^samples: 63 images are not allowed; a Fréchet distance on 64 features needs 64 or more$"
+    few = "^samples: 63 are not allowed; a Fréchet distance on 64 features needs 64 or more$"
     with pytest.raises(ValueError, match=few):
         evaluate_samples(world.sample(63, rng), world, ["coverage", "frechet"])
     assert evaluate_samples(world.sample(63, rng), world, ["class_histogram"])[0].n == 63
@@ -335,7 +335,7 @@ def test_fid_compares_with_the_whole_training_set(library, numbers, monkeypatch,
     by_hand = feature_distances.frechet(extract(flipped), extract(numbers.stored("train")))
     assert (record.value, record.low, record.high) == (by_hand.value, by_hand.low, by_hand.high)
     assert record.value > 0.01
-    with pytest.raises(ValueError, match="^samples: 11 images are not allowed; .* on 12 features needs 12"):
+    with pytest.raises(ValueError, match="^samples: 11 are not allowed; .* on 12 features needs 12"):
         evaluate_samples(flipped[:11], numbers, ["fid"])
 
 

@@ -1,8 +1,10 @@
 """The world of molecules: symbols, splits, round trips."""
 
+import numpy as np
 import pytest
 import torch
 
+from dmmd_lite.metrics import molecules
 from dmmd_lite.metrics.molecules import _distinct, canonical
 from dmmd_lite.metrics.suite import evaluate_samples
 from dmmd_lite.worlds import get_world
@@ -96,3 +98,31 @@ def test_intervals_of_different_molecules_cover(rng):
         record = _distinct("valid_unique", [str(int(x)) for x in drawn], n, "")
         covered += record.low <= expected <= record.high
     assert 0.92 <= covered / 400 <= 0.985
+
+
+def test_chemnet_gives_every_molecule_features(world):
+    pytest.importorskip("fcd")
+    features = molecules._chemnet(tuple(world.smiles["test"][:3]))
+    assert features.shape == (3, 512) and np.isfinite(features).all()
+    assert len(np.unique(features.round(4), axis=0)) == 3
+
+
+def test_the_chemnet_distance_is_that_of_valid_samples_to_the_split(world, monkeypatch):
+    """With counts of symbols as features: real molecules are near, molecules without nitrogen are far."""
+    pytest.importorskip("fcd")
+    counts = lambda smiles: np.array([[s.count(c) for c in "CNO="] for s in smiles], float)  # noqa: E731
+    monkeypatch.setattr(molecules, "_chemnet", counts)
+    drawn = world.parts["valid"][:1000].long()
+    without = drawn[(drawn != SYMBOLS.index("N")).all(1)]
+    near, far = (evaluate_samples(x, world, ["fcd"], split="test")[0] for x in (drawn, without))
+    assert 0 <= near.low <= near.value <= near.high < far.low
+    assert near.reference == "6537 molecules of the test split" and near.n == 1000
+    broken = torch.cat([drawn, torch.full((50, 24), SYMBOLS.index("="))])  # no molecules
+    assert evaluate_samples(broken, world, ["fcd"], split="test")[0].value == near.value
+
+
+def test_too_few_molecules_have_no_chemnet_distance(world, monkeypatch):
+    pytest.importorskip("fcd")
+    monkeypatch.setattr(molecules, "_chemnet", lambda smiles: np.zeros((len(smiles), 512)))
+    with pytest.raises(ValueError, match="samples: 300 are not allowed"):
+        evaluate_samples(world.parts["valid"][:300], world, ["fcd"])
