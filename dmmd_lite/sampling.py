@@ -34,7 +34,7 @@ from dmmd_lite.processes.holding import Holding
 from dmmd_lite.processes.schedules import time_grid
 from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, checked
 from dmmd_lite.utils.rng import uniform
-from dmmd_lite.utils.tensors import Device, Times, Tokens
+from dmmd_lite.utils.tensors import Device, Times, Tokens, check_noisy
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,8 @@ def denoise(
 
     Every sequence is evaluated in every step, so that the cost is known beforehand.
     """
+
+    check_noisy(z, t, process.num_symbols)
 
     def draw(z: Tensor, t: Tensor, where: Tensor) -> Tensor:
         prediction = predict(denoiser, process, z, t.float().to(z.device), generator)

@@ -19,7 +19,7 @@ from dmmd_lite.denoisers.sharpening import sharpen
 from dmmd_lite.processes.base import Process
 from dmmd_lite.utils.checks import checked
 from dmmd_lite.utils.rng import TWO_STAGE_CLASSES, pick, uniform
-from dmmd_lite.utils.tensors import Times
+from dmmd_lite.utils.tensors import Times, check_noisy
 
 MAX_ELEMENTS = 2**24  # the largest log_x that is made in one chunk, in elements; 64 MB in float32
 MIN_CHUNKS = 32  # for a larger log_x, so that the dozen tensors that a loss makes of a chunk stay below it
@@ -120,6 +120,7 @@ def predict(
     denoiser: Denoiser, process: Process, z: Tensor, t: Times, generator: torch.Generator
 ) -> Prediction:
     """Predict x from z [B, L] and t [B], with fresh input noise where the denoiser takes any."""
+    check_noisy(z, t, process.num_symbols)
     noise = denoiser_noise(denoiser, len(z), generator, z.device)
     return Prediction(denoiser, process, denoiser.hidden(z, t, noise), z, t, torch.is_grad_enabled())
 

@@ -157,7 +157,8 @@ def _is_finite(value: Real) -> bool:
 
 
 def _path(name: str, value: str | os.PathLike) -> Path:
-    """Return a path with `~` as the home folder; ValueError for an empty or impossible one."""
+    """Return a path with `~` as the home folder; ValueError for one that is empty, impossible or not one
+    line."""
     try:
         path = Path(value).expanduser()
         names = [os.fsencode(part) for part in path.parts]
@@ -167,7 +168,8 @@ def _path(name: str, value: str | os.PathLike) -> Path:
         UnicodeError,
     ):  # an unknown user, bytes, characters that no name can have
         refuse(name, value, Path)
-    if not os.fspath(value) or any(len(part) > 255 or b"\0" in part for part in names):
+    in_lines = os.fspath(value).splitlines() != [os.fspath(value)]
+    if in_lines or any(len(part) > 255 or b"\0" in part for part in names):
         refuse(name, value, Path)
     return path
 

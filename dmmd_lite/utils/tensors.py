@@ -48,3 +48,14 @@ def check_tokens(name: str, x, symbols: int) -> None:
     if not x.numel() or x.min() < 0 or x.max() >= symbols:
         found = f"{int(x.min())} to {int(x.max())}" if x.numel() else "none"
         raise ValueError(f"{name}: tokens {found} are not allowed; they must be 0 to {symbols - 1}")
+
+
+def check_noisy(z: Tensor, t: Tensor, symbols: int) -> None:
+    """Raise ValueError unless z is tokens [B, L] from 0 to symbols - 1, or distributions [B, L, S] of them,
+    and t is times [B]. Tokens on a GPU are not looked at, because that would wait for them."""
+    soft = z.is_floating_point()
+    if z.ndim != 2 + soft or len(t) != len(z):
+        words = f"shape {list(z.shape)} with t of {list(t.shape)} is not allowed; they must be [B, L] and [B]"
+        raise ValueError(f"z: {words}")
+    if not soft and z.device.type == "cpu":
+        check_tokens("z", z, symbols)

@@ -99,6 +99,8 @@ REFUSED = [
     ("x", Count | None, "it must be a whole number of at least 1 and at most .* or None"),
     ("", str | Path, "it must be a path"),
     ("a\0b", str | Path, "it must be a path"),
+    ("a\nb", str | Path, "it must be a path"),
+    (Path("a\n"), str | Path, "it must be a path"),
     ("\ud800", str | Path, "it must be a path"),
     ("~nobody-of-this-name/x", str | Path, "it must be a path"),
     ("x" * 256, str | Path, "it must be a path"),

@@ -17,6 +17,7 @@ from helpers import (
 )
 
 from dmmd_lite.denoisers.base import NetworkDenoiser, NonFinitePrediction
+from dmmd_lite.denoisers.prediction import predict
 from dmmd_lite.denoisers.sharpening import Sharpened
 from dmmd_lite.metrics.exact_laws import exact_law
 from dmmd_lite.processes import get_process
@@ -256,3 +257,27 @@ def test_a_prediction_that_is_no_distribution_ends_sampling_at_its_step(process_
     with pytest.raises(NonFinitePrediction, match=r"^step (4|5|6) of 6: the prediction is no distribution"):
         sample(denoiser, process, 200, 3, 6, generator=rng, **sharpening)
     assert (sample(denoiser, process, 20, 3, 2, generator=rng, **sharpening).tokens < 3).all()
+
+
+@pytest.mark.parametrize(
+    "z, t, words",
+    [
+        (torch.full((2, 3), -5), torch.ones(2), "z: tokens -5 to -5 are not allowed; they must be 0 to"),
+        (torch.full((2, 3), 9), torch.ones(2), "z: tokens 9 to 9 are not allowed"),
+        (torch.zeros(2, 3).long(), torch.ones(0), r"z: shape \[2, 3\] with t of \[0\] is not allowed"),
+        (torch.zeros(2, 3).long(), torch.ones(1), r"z: shape \[2, 3\] with t of \[1\] is not allowed"),
+        (torch.full((2,), math.nan), torch.ones(2), "z: .* is not allowed"),
+        (torch.zeros(2, 3, dtype=torch.complex64), torch.ones(2), "z: .* is not allowed"),
+    ],
+)
+@every_process
+def test_what_is_no_noisy_sequence_is_refused_in_one_line(process_name, z, t, words, rng):
+    process, denoiser = table(process_name, rng)
+    calls = [
+        lambda: denoise(denoiser, process, z, t, 2, rng),
+        lambda: predict(denoiser, process, z, t, rng),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=f"^{words}") as error:
+            call()
+        assert "\n" not in str(error.value)
