@@ -160,8 +160,8 @@ def register() -> None:
             for name in (f"{world}-{process}-{role}" for role in roles if settings.blocks):
                 RECIPES[f"{name}-block{BLOCK}"] = partial(_blocked, RECIPES[name])
     for role, plan in PLANS.items():
-        for process, world in product(plan.processes, compared_worlds() if role != "dmmd" else ()):
-            for steps in plan.trained_for(world):
+        for process, world in product(plan.processes, compared_worlds()):
+            for steps in plan.trained_for(world) if role in settings_of(world).compared else ():
                 _add_student(role, world, process, steps)
     for role, (world, settings) in product(("baseline", "judge"), WORLD_SETTINGS.items()):
         if settings.baseline:

@@ -25,7 +25,7 @@ STEPS = (1, 4, 16)
 
 def teacher(world: str, process: str) -> str | None:
     """Return the recipe from which a world's students under a noise are distilled; None without students."""
-    student = f"{world}-{process}-dmmd-1"
+    student = f"{world}-{process}-dmmd-{settings_of(world).student_steps[0]}"
     return get_recipe(student).teacher if student in RECIPES else None
 
 
