@@ -17,12 +17,19 @@ ENDINGS = (".txt", ".npz")
 def prompt_condition(world: World, text: str) -> tuple[Tensor, Tensor]:
     """Return which positions a prompt holds, bool [1, L], and their tokens [1, L].
 
-    Errors: ValueError for symbols that the world does not have, nothing, or more than L tokens.
+    Errors: ValueError for symbols that the world does not have, nothing, more than L tokens, and what no
+    sequence of the world begins with, where that is known.
     """
-    tokens = world.parse(check("prompt", text, str))
+    check("prompt", text, str)
+    try:
+        tokens = world.parse(text)
+    except ValueError as error:
+        raise ValueError(f"prompt: {error}") from None
     if not tokens:
         raise ValueError(f"prompt: {text!r} is not allowed; it must have at least one token")
-    return _padded(world, [tokens], "prompt")
+    held, tokens = _padded(world, [tokens], "prompt")
+    world.check_conditions(held, tokens, "prompt")
+    return held, tokens
 
 
 def file_condition(world: World, path: str | Path) -> tuple[Tensor, Tensor]:
@@ -30,13 +37,13 @@ def file_condition(world: World, path: str | Path) -> tuple[Tensor, Tensor]:
 
     A line of text (.txt) is a sequence in which every `BLANK` is one position to be filled, and so is what
     is missing at its end; a file of arrays (.npz) has `held` and `tokens`, [n, L] each. Errors: ValueError
-    for a file without conditions or with others, naming the line; and what the world says of puzzles.
+    for a file without conditions or with others, naming the line; and what the world's own rules exclude.
     """
     path = check("infill", path, str | Path)
     if path.suffix not in ENDINGS or not path.is_file():
         raise ValueError(f"infill: {str(path)!r} is not allowed; it must be a file that ends in {ENDINGS}")
     held, tokens = (_arrays if path.suffix == ".npz" else _lines)(world, path)
-    world.check_conditions(held, tokens)
+    world.check_conditions(held, tokens, "infill")
     return held, tokens
 
 

@@ -63,8 +63,9 @@ class World:
         None for worlds whose samples begin with nothing, as most do."""
         return None
 
-    def check_conditions(self, held: Tensor, tokens: Tensor) -> None:
-        """Raise ValueError for a condition, [n, L] each, that the world's own rules exclude."""
+    def check_conditions(self, held: Tensor, tokens: Tensor, name: str) -> None:
+        """Raise ValueError for a condition, [n, L] each, that the world's own rules exclude. name: of the
+        field in the message."""
 
     @checked
     def parse(self, text: str) -> list[int]:

@@ -26,6 +26,14 @@ class ListedWorld(ExactWorld):
         log_p = self.probs.log().to(generator.device).expand(num, -1)
         return self.outcomes.to(generator.device)[categorical(log_p, generator)]
 
+    def check_conditions(self, held: Tensor, tokens: Tensor, name: str) -> None:
+        """Raise ValueError for held tokens, [n, L] each, that no outcome has."""
+        outcomes = self.outcomes[self.probs > 0]
+        for number, (known, row) in enumerate(zip(held, tokens, strict=True), 1):
+            if not (outcomes == row)[:, known].all(1).any():
+                words = f"no outcome of {self.name} has these tokens"
+                raise ValueError(f"{name}: sequence {number} is not allowed; {words}")
+
     def entropy(self) -> float:
         """Compute the entropy of the whole sequence in nats."""
         return float(-(self.probs * self.probs.log()).sum())

@@ -130,13 +130,13 @@ class Sudoku(World):
             )
         return held[:num], x[:num]
 
-    def check_conditions(self, held: Tensor, tokens: Tensor) -> None:
+    def check_conditions(self, held: Tensor, tokens: Tensor, name: str) -> None:
         """Raise ValueError for clues, [n, 81] each, that have no or several solutions."""
         for number, puzzle in enumerate(torch.where(held, tokens + 1, 0).tolist(), 1):
             found = len(solve(puzzle))
             if found != 1:
                 words = ("no solution", "", "several solutions")[found]
-                raise ValueError(f"infill: puzzle {number} is not allowed; it has {words}, it must have one")
+                raise ValueError(f"{name}: puzzle {number} is not allowed; it has {words}, it must have one")
 
     def reference(self, split: str, num: int = MAX_REFERENCES) -> Tensor:
         """Return `num` solutions of a split in random order; always the same ones."""

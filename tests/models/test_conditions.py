@@ -68,6 +68,8 @@ def test_worlds_read_their_own_texts():
         ("markov", "a\n" + "b" * 65, "infill: 65 tokens in line 2 are not allowed; it must have at most 64"),
         ("molecules", "CC_Br", "infill: line 1: smiles: 'Br' is not allowed; 'Br' is none of"),
         ("sudoku", "11" + "_" * 79, "infill: puzzle 1 is not allowed; it has no solution"),
+        ("sudoku4", "12\n11__", "infill: sequence 2 is not allowed; no outcome of sudoku4 has these tokens"),
+        ("coins", "H_\nHT", "infill: sequence 2 is not allowed; no outcome of coins"),
         ("sudoku", "_" * 81, "infill: puzzle 1 is not allowed; it has several solutions, it must have one"),
     ],
 )
@@ -121,3 +123,20 @@ def test_an_autoregressive_model_holds_nothing():
     model = load_model("docstrings-ar-judge")
     with pytest.raises(ValueError, match="held: not allowed for an autoregressive model"):
         model.sample(1, held=torch.ones(128, dtype=torch.bool), tokens=torch.zeros(128, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    "world, text, words",
+    [
+        ("coins", "", "prompt: '' is not allowed; it must have at least one token"),
+        ("coins", "HX", "prompt: text: 'HX' is not allowed for coins; 'X' is none of"),
+        ("coins", "HHH", "prompt: 3 tokens in line 1 are not allowed; it must have at most 2"),
+        ("coins", "HT", "prompt: sequence 1 is not allowed; no outcome of coins has these tokens"),
+        ("sudoku4", "1231", "prompt: sequence 1 is not allowed; no outcome of sudoku4 has these tokens"),
+        ("molecules", "CX", "prompt: smiles: 'CX' is not allowed; 'X' is none of"),
+    ],
+)
+def test_prompts_that_nothing_begins_with_are_refused(world, text, words):
+    with pytest.raises(ValueError, match=words) as error:
+        prompt_condition(get_world(world), text)
+    assert "\n" not in str(error.value)
