@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the public names, which `lazy` loads when they are first as
         evaluate,
         fit_teacher,
         from_pretrained,
+        from_public,
         load_model,
         save_pretrained,
     )

@@ -173,7 +173,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_sampling(p: argparse.ArgumentParser) -> None:
     """Add the arguments of commands that sample a model."""
-    p.add_argument("model", help="a recipe's name, or a folder written by `train`")
+    p.add_argument(
+        "model",
+        help="a recipe's name, or a folder: of `train`, `distil`, `save_pretrained`, or a published one",
+    )
     p.add_argument("--scale", help=RECIPE_SCALE)
     p.add_argument("--train-seed", type=int, default=0, help="training seed of a recipe's name")
     p.add_argument("--steps", type=int, help="denoising steps; default: the number a student is made for")
@@ -246,11 +249,10 @@ def _load_model(arguments, check_world):
     Args:
     check_world: raises ValueError if the model's world does not suit the command.
     """
-    from dmmd_lite.models.loading import load_model, recipe_of
-    from dmmd_lite.worlds import get_world
+    from dmmd_lite.models.loading import load_model, world_of
 
     arguments.device = pick_device(arguments.device)
-    check_world(get_world(recipe_of(arguments.model, arguments.scale).world))
+    check_world(world_of(arguments.model, arguments.scale))
     model = load_model(arguments.model, arguments.scale, arguments.train_seed, device=arguments.device)
     if arguments.compile:
         _compile(model, arguments.device)
@@ -338,12 +340,11 @@ def _write_samples(out: Path, world, tokens, about: dict) -> None:
 def _evaluate(arguments) -> None:
     from dmmd_lite.metrics.suite import METRICS, check_features, metrics_for
     from dmmd_lite.models.evaluation import check_metrics, default_num, evaluate, judge_for
-    from dmmd_lite.models.loading import recipe_of
-    from dmmd_lite.worlds import get_world
+    from dmmd_lite.models.loading import recipe_of, world_of
 
-    recipe = recipe_of(arguments.model, arguments.scale)
+    recipe, world = recipe_of(arguments.model, arguments.scale), world_of(arguments.model, arguments.scale)
     if arguments.metrics is None:
-        names = [name for name in metrics_for(get_world(recipe.world)) if METRICS[name].default]
+        names = [name for name in metrics_for(world) if METRICS[name].default]
     else:
         names = arguments.metrics.split(",")
     arguments.num = default_num(recipe.scale, names) if arguments.num is None else arguments.num

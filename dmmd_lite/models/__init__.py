@@ -10,5 +10,6 @@ if TYPE_CHECKING:  # the public names, which `lazy` loads when they are first as
     from dmmd_lite.models.loading import load_judge, load_model, train_recipe
     from dmmd_lite.models.model import Model
     from dmmd_lite.models.pretrained import from_pretrained, save_pretrained
+    from dmmd_lite.models.public import from_public
 
 __getattr__, __dir__, __all__ = lazy(__name__, __file__)

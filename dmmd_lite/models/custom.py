@@ -4,9 +4,9 @@
                   a network ──▶ adapt ──▶ distil ──▶ evaluate, save_pretrained
 
 These are short ways through what the recipes use: `NetworkDenoiser`, `DenoisingObjective`, `DMMD` and the one
-training loop. Every call that trains takes a folder, resumes there where it stopped, and refuses the folder
-of another training. Models are named after what they are, with a digest of what made them. Where the few
-arguments here are not enough, call `training.train` itself.
+training loop. Every call that trains takes a folder, resumes there where it stopped, refuses the folder of
+another training, and leaves the model there, as `save_pretrained` does. Models are named after what they are,
+with a digest of what made them. Where the few arguments here are not enough, call `training.train` itself.
 """
 
 import copy
@@ -23,6 +23,7 @@ from torch import nn
 from dmmd_lite.denoisers.base import NetworkDenoiser
 from dmmd_lite.denoisers.conditioned import Conditioned
 from dmmd_lite.models.model import Model
+from dmmd_lite.models.pretrained import save_pretrained
 from dmmd_lite.models.store import training_facts
 from dmmd_lite.models.task import Task, task_of
 from dmmd_lite.models.validation import validate_bound
@@ -243,7 +244,8 @@ def _train(
     origin: dict | None = None,
     validate: Callable | None = None,
 ) -> Model:
-    """Train a method on a task's data and return the averaged `player` as a model. origin: of its weights."""
+    """Train a method on a task's data and return the averaged `player` as a model, which is saved in the
+    folder as by `save_pretrained`. origin: of its weights."""
     origin, recipe, world = origin or {}, task.recipe, task.world
     world.prepare({"train", "valid"} if validate else {"train"})
     made = machine(device)
@@ -267,7 +269,9 @@ def _train(
         "training": training_facts(recipe, result),
         "provenance": {**made, **world.provenance},
     }
-    return _as_model(task, denoiser, about)
+    model = _as_model(task, denoiser, about)
+    save_pretrained(model, Path(out))
+    return model
 
 
 def _as_model(task: Task, denoiser: NetworkDenoiser, about: dict) -> Model:

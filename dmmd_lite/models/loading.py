@@ -29,6 +29,8 @@ from dmmd_lite.metrics.judges import (
 from dmmd_lite.models.building import build_method, training_data
 from dmmd_lite.models.judging import check_autoregressive, default_judge, model_judge
 from dmmd_lite.models.model import Model
+from dmmd_lite.models.pretrained import CONFIG, from_pretrained
+from dmmd_lite.models.public import from_public
 from dmmd_lite.models.store import MODEL, read_facts, read_model, save_model
 from dmmd_lite.models.task import Task, task_of
 from dmmd_lite.models.validation import JUDGED, validator
@@ -38,7 +40,7 @@ from dmmd_lite.training.loop import train
 from dmmd_lite.training.method import Method
 from dmmd_lite.training.state import check_checkpoint, rank_and_size
 from dmmd_lite.utils.checks import Seed, check, checked
-from dmmd_lite.utils.files import check_folder, folder_lock, sha256_of_json
+from dmmd_lite.utils.files import check_folder, folder_lock, read_json, sha256_of_json
 from dmmd_lite.utils.paths import cache_dir, data_dir
 from dmmd_lite.utils.provenance import machine
 from dmmd_lite.utils.tensors import Device
@@ -48,15 +50,15 @@ from dmmd_lite.worlds.base import World
 
 @checked
 def load_model(name: str, scale: str | None = None, seed: Seed = 0, device: Device = "cpu") -> Model:
-    """Load the model of a recipe's name, or of a folder that `train_recipe` wrote.
+    """Load the model of a recipe's name, or of a folder: of `train`, of `distil` or `fit_teacher`, of
+    `save_pretrained`, or of a published checkpoint (`from_public`).
 
     A recipe's model comes from `data/models/` (seed 0), else from the cache, else it is trained into the
     cache now. scale: of a recipe's name; None: that of the models that ship. ValueError for an unknown name
     or a damaged file.
     """
-    recipe = recipe_of(name, scale)
     folder = _folder_of(name)
-    return read_model(folder / MODEL, device) if folder else model_of(recipe, seed, device)
+    return _read_folder(folder, device) if folder else model_of(recipe_of(name, scale), seed, device)
 
 
 @checked
@@ -88,9 +90,18 @@ def recipe_of(name: str, scale: str | None = None) -> Recipe:
     if folder is None:
         return get_recipe(name, scale)
     path = folder / MODEL
-    if not path.with_suffix(".json").is_file():
-        raise ValueError(f"model: {name!r} is not allowed; the folder holds no {MODEL}.json")
-    return read_facts(path)["recipe"]
+    if path.with_suffix(".json").is_file():
+        return read_facts(path)["recipe"]
+    return _read_folder(folder, "cpu").recipe
+
+
+@checked
+def world_of(name: str, scale: str | None = None) -> World:
+    """Return the world of what `load_model` would load; of a recipe without loading or training anything."""
+    folder = _folder_of(name)
+    if folder is None or (folder / f"{MODEL}.json").is_file():
+        return get_world(recipe_of(name, scale).world)
+    return _read_folder(folder, "cpu").world
 
 
 @checked
@@ -206,6 +217,20 @@ def train_recipe(
     if processes > 1:
         dist.barrier()
     return out / MODEL
+
+
+def _read_folder(folder: Path, device: torch.device | str) -> Model:
+    """Load the model of a folder, whoever wrote it. ValueError for a folder without one."""
+    if (folder / f"{MODEL}.json").is_file():
+        return read_model(folder / MODEL, device)
+    if not (folder / CONFIG).is_file():
+        words = f"the folder holds neither {MODEL}.json nor {CONFIG}"
+        raise ValueError(f"model: {str(folder)!r} is not allowed; {words}")
+    config = read_json(folder / CONFIG)
+    if isinstance(config, dict) and "library" in config:
+        return from_pretrained(folder, device=device)
+    model = from_public(folder)
+    return replace(model, denoiser=model.denoiser.to(device))
 
 
 def _folder_of(name: str) -> Path | None:

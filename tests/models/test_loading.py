@@ -199,7 +199,7 @@ def test_a_flipped_bit_in_a_description_is_refused_in_one_line_or_does_no_harm(s
 def test_unknown_models_are_refused(tmp_path):
     with pytest.raises(ValueError, match="recipe: 'coins-masked' is not allowed"):
         load_model("coins-masked")
-    with pytest.raises(ValueError, match="the folder holds no model.json"):
+    with pytest.raises(ValueError, match="the folder holds neither model.json nor config.json"):
         load_model(str(tmp_path))
     with pytest.raises(ValueError, match="it has nothing to train"):
         train_recipe(get_recipe("coins-masked-exact"), tmp_path / "run")

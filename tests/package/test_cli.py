@@ -278,11 +278,11 @@ REFUSED = [
     ([*SAMPLE, "--out", "a.npz", "--device", "cuda:99"], "device: 'cuda:99' is not allowed; choose one of"),
     (
         ["sample", "./nowhere", "--out", "a.npz"],
-        "model: './nowhere' is not allowed; the folder holds no model.json",
+        "model: './nowhere' is not allowed; the folder holds neither model.json nor config.json",
     ),
     (
         ["sample", "damaged", "--out", "a.npz"],
-        "model: 'damaged' is not allowed; the folder holds no model.json",
+        "model: 'damaged' is not allowed; the folder holds neither model.json nor config.json",
     ),
     (["sample", "broken", "--out", "a.npz"], "truncated or altered"),
     ([*EVALUATE, "--metrics", "beauty"], "metrics: 'beauty' is not a metric for coins; choose from"),

@@ -14,9 +14,9 @@ BlockAutoregressive BlockTransformer CosineSchedule DCD DCDSettings DMMD DMMDSet
 DenoisingObjective Di4C Di4CSettings ExactDenoiser Hybrid LinearSchedule Masked Method Model NetworkDenoiser
 RandomStart ReDi ReDiSettings Recipe Record SDTT SDTTSettings Samples Sharpened SplitNetwork TrainingOptions
 TrainingResult Transformer Uniform World
-adapt denoise dimo distil evaluate evaluate_samples fit_teacher from_pretrained generator_for get_process
-get_recipe get_world idlm likelihood_bound load_model metrics_for sample save_pretrained sharpen text_world
-tokens_world train
+adapt denoise dimo distil evaluate evaluate_samples fit_teacher from_pretrained from_public generator_for
+get_process get_recipe get_world idlm likelihood_bound load_model metrics_for sample save_pretrained sharpen
+text_world tokens_world train
 """.split()
 
 MOVED = {  # paths that the README of version 0.1 showed -> where the objects are now
