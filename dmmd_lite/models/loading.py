@@ -58,7 +58,7 @@ def load_model(name: str, scale: str | None = None, seed: Seed = 0, device: Devi
     or a damaged file.
     """
     folder = _folder_of(name)
-    return _read_folder(folder, device) if folder else model_of(recipe_of(name, scale), seed, device)
+    return _read_folder(name, folder, device) if folder else model_of(recipe_of(name, scale), seed, device)
 
 
 @checked
@@ -92,7 +92,7 @@ def recipe_of(name: str, scale: str | None = None) -> Recipe:
     path = folder / MODEL
     if path.with_suffix(".json").is_file():
         return read_facts(path)["recipe"]
-    return _read_folder(folder, "cpu").recipe
+    return _read_folder(name, folder, "cpu").recipe
 
 
 @checked
@@ -101,7 +101,7 @@ def world_of(name: str, scale: str | None = None) -> World:
     folder = _folder_of(name)
     if folder is None or (folder / f"{MODEL}.json").is_file():
         return get_world(recipe_of(name, scale).world)
-    return _read_folder(folder, "cpu").world
+    return _read_folder(name, folder, "cpu").world
 
 
 @checked
@@ -219,13 +219,13 @@ def train_recipe(
     return out / MODEL
 
 
-def _read_folder(folder: Path, device: torch.device | str) -> Model:
-    """Load the model of a folder, whoever wrote it. ValueError for a folder without one."""
+def _read_folder(name: str, folder: Path, device: torch.device | str) -> Model:
+    """Load the model of a folder, whoever wrote it. ValueError, with its `name`, for one without a model."""
     if (folder / f"{MODEL}.json").is_file():
         return read_model(folder / MODEL, device)
     if not (folder / CONFIG).is_file():
         words = f"the folder holds neither {MODEL}.json nor {CONFIG}"
-        raise ValueError(f"model: {str(folder)!r} is not allowed; {words}")
+        raise ValueError(f"model: {str(name)!r} is not allowed; {words}")
     config = read_json(folder / CONFIG)
     if isinstance(config, dict) and "library" in config:
         return from_pretrained(folder, device=device)

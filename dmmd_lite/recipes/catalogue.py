@@ -161,7 +161,7 @@ def register() -> None:
                 RECIPES[f"{name}-block{BLOCK}"] = partial(_blocked, RECIPES[name])
     for role, plan in PLANS.items():
         for process, world in product(plan.processes, compared_worlds()):
-            for steps in plan.trained_for(world) if role in settings_of(world).compared else ():
+            for steps in plan.trained_for(world) if settings_of(world).compares(role) else ():
                 _add_student(role, world, process, steps)
     for role, (world, settings) in product(("baseline", "judge"), WORLD_SETTINGS.items()):
         if settings.baseline:

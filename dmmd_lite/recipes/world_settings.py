@@ -18,7 +18,6 @@ NOISES = (
     "masked",
     "uniform",
 )  # noise processes the catalogue has recipes for, names of `processes.PROCESSES`
-OTHERS = ("sdtt", "dcd", "di4c", "idlm", "dimo", "redi")  # all methods beside D-MMD
 BLOCK = 32  # tokens per block in the block-autoregressive variants
 
 
@@ -61,7 +60,7 @@ class WorldSettings:
     validation: the metric that students' checkpoints are chosen by; "" keeps the last one.
     judged_by: metrics of comparisons. The first decides; the others say what was given up.
     samples: samples per cell of a comparison, where a metric draws them.
-    compared: methods that have students on this world beside D-MMD.
+    compared: whether all methods have students on this world, or the names of those beside D-MMD that have.
     baseline: whether an autoregressive baseline and an autoregressive judge are trained.
     blocks: whether there are block-autoregressive variants of teacher and D-MMD.
     holds: which positions of training sequences are held (`worlds.holds.HOLDS`).
@@ -78,7 +77,7 @@ class WorldSettings:
     validation: str = ""
     judged_by: tuple[str, ...] = ()
     samples: int = 2000
-    compared: tuple[str, ...] = ()
+    compared: bool | tuple[str, ...] = False
     baseline: bool = False
     blocks: bool = False
     holds: str = ""
@@ -97,6 +96,10 @@ class WorldSettings:
     def shown_at(self) -> str:
         """The scale of the models that ship and are shown: "desk" where the world has it, else "laptop"."""
         return "desk" if "desk" in self.scales else "laptop"
+
+    def compares(self, role: str) -> bool:
+        """Return whether a method beside D-MMD has students on this world; D-MMD has some on every one."""
+        return role != "dmmd" and (self.compared is True or role in (self.compared or ()))
 
     def at(self, scale: str) -> ScaleSettings:
         """Return the numbers of a scale; ValueError for one that the world does not have."""
@@ -128,7 +131,7 @@ TINY_WORLD = WorldSettings(
     (1, 2, 4),
     noise_channels=4,
     judged_by=("total_variation", "invalid_mass"),
-    compared=OTHERS,
+    compared=True,
 )
 # An auxiliary 4 times as fast as the student was better on validation images than one 2 times as fast.
 GLYPHS = WorldSettings(
@@ -193,7 +196,7 @@ WORLD_SETTINGS: dict[str, WorldSettings] = {
         noise_channels=8,
         noise_std=0.5,
         judged_by=("total_variation", "invalid_mass"),
-        compared=OTHERS,
+        compared=True,
     ),
     "sudoku": SUDOKU,
     "sudoku_medium": SUDOKU,
@@ -210,7 +213,7 @@ WORLD_SETTINGS: dict[str, WorldSettings] = {
         (1, 4, 8, 16),
         floor=1e-6,
         judged_by=("ngram_divergence", "log_likelihood"),
-        compared=OTHERS,
+        compared=True,
         overrides={
             "masked-8": {"laptop": {"dmmd_steps": 1200, "dmmd_ema": 0.998}, "validation": "ngram_divergence"}
         },
@@ -227,7 +230,7 @@ WORLD_SETTINGS: dict[str, WorldSettings] = {
         (1, 4, 8, 16),
         validation="frechet",
         judged_by=("frechet", "coverage", "class_histogram"),
-        compared=OTHERS,
+        compared=True,
         overrides={"masked": {"laptop": {"dmmd_steps": 1000, "dmmd_lr": (1e-3, 2e-3), "dmmd_ema": 0.998}}},
     ),
     "glyphs": GLYPHS,
@@ -268,7 +271,7 @@ WORLD_SETTINGS: dict[str, WorldSettings] = {
         validation="gradient_moment",
         judged_by=("gradient_moment", "perplexity", "distinct_4grams"),
         samples=512,
-        compared=OTHERS,
+        compared=True,
         baseline=True,
         blocks=True,
     ),
@@ -286,7 +289,7 @@ WORLD_SETTINGS: dict[str, WorldSettings] = {
         validation="valid_unique",
         judged_by=("valid_unique", "valid", "unique", "novel"),
         samples=1024,
-        compared=OTHERS,
+        compared=True,
     ),
     "books27": WorldSettings(
         "text",

@@ -24,8 +24,7 @@ from dmmd_lite.studies.comparison import STEPS, teacher
 from dmmd_lite.utils.records import Record, best_top_p, load_results, select
 
 NAMES = {role: plan.label for role, plan in PLANS.items()}
-# Pages with records:
-PAGES = ("leaderboard", "coins", "table1_steps_images", "fig1_steps_text", "molecules", "sudoku")
+PAGES = ("leaderboard", "coins", "table1_steps_images", "fig1_steps_text")  # with records
 
 
 def committed_records() -> list[Record]:

@@ -106,6 +106,14 @@ def check_likelihood(likelihood: Tensor, classes: int) -> None:
         raise ValueError(f"likelihood: {found} is not allowed; it must be {words}")
 
 
+def check_shapes(world: World, held: Tensor, tokens: Tensor, name: str) -> None:
+    """Raise ValueError unless a condition is bool [n, L] and tokens of the same shape. name: of the field."""
+    shapes = tuple(held.shape), tuple(tokens.shape)
+    if held.dtype != torch.bool or shapes[0] != shapes[1] or shapes[0][1:] != (world.length,):
+        found = f"held, {held.dtype} {shapes[0]}, and tokens {shapes[1]}"
+        raise ValueError(f"{name}: {found} are not allowed; they must be bool and tokens [n, {world.length}]")
+
+
 def check_own_name(name: str) -> None:
     """Raise ValueError if a world of one's own has a name that the package uses."""
     if name.partition("@")[0] in RESERVED:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.rng import categorical
-from dmmd_lite.worlds.base import ExactWorld, check_likelihood
+from dmmd_lite.utils.tensors import Integers
+from dmmd_lite.worlds.base import ExactWorld, check_likelihood, check_shapes
 
 
 class ListedWorld(ExactWorld):
@@ -26,8 +27,10 @@ class ListedWorld(ExactWorld):
         log_p = self.probs.log().to(generator.device).expand(num, -1)
         return self.outcomes.to(generator.device)[categorical(log_p, generator)]
 
-    def check_conditions(self, held: Tensor, tokens: Tensor, name: str) -> None:
+    @checked
+    def check_conditions(self, held: Tensor, tokens: Integers, name: str) -> None:
         """Raise ValueError for held tokens, [n, L] each, that no outcome has."""
+        check_shapes(self, held, tokens, name)
         outcomes = self.outcomes[self.probs > 0]
         for number, (known, row) in enumerate(zip(held, tokens, strict=True), 1):
             if not (outcomes == row)[:, known].all(1).any():

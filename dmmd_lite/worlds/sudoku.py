@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dmmd_lite.utils.checks import check_choice
+from dmmd_lite.utils.checks import check_choice, checked
 from dmmd_lite.utils.files import made_once, sha256_of, write_text
 from dmmd_lite.utils.paths import cache_dir, data_dir
 from dmmd_lite.utils.progress import progress_bar
 from dmmd_lite.utils.rng import integers
-from dmmd_lite.worlds.base import MAX_REFERENCES, World, chosen
+from dmmd_lite.utils.tensors import Integers
+from dmmd_lite.worlds.base import MAX_REFERENCES, World, check_shapes, chosen
 from dmmd_lite.worlds.enumerable import ListedWorld
 from dmmd_lite.worlds.sudoku_puzzles import CELLS, SIDE, make_puzzle, solve
 
@@ -130,8 +131,10 @@ class Sudoku(World):
             )
         return held[:num], x[:num]
 
-    def check_conditions(self, held: Tensor, tokens: Tensor, name: str) -> None:
+    @checked
+    def check_conditions(self, held: Tensor, tokens: Integers, name: str) -> None:
         """Raise ValueError for clues, [n, 81] each, that have no or several solutions."""
+        check_shapes(self, held, tokens, name)
         for number, puzzle in enumerate(torch.where(held, tokens + 1, 0).tolist(), 1):
             found = len(solve(puzzle))
             if found != 1:
