@@ -503,8 +503,10 @@ def test_a_reader_that_leaves_is_no_traceback():
 
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.6, 1.0])
 def test_an_interrupt_at_any_moment_is_one_line(delay, folder):
-    """The command line is imported, PyTorch is, a model is read, samples are drawn."""
-    script = "import sys, dmmd_lite.__main__ as door; print(flush=True); sys.exit(door.main())"
+    """From the moment that the handler is there: the command line is imported, PyTorch is, a model is read,
+    samples are drawn."""
+    script = "import signal, sys, dmmd_lite.__main__ as door; install = signal.signal\n"
+    script += "signal.signal = lambda *given: (install(*given), print(flush=True))\nsys.exit(door.main())"
     arguments = ["sample", "student", "--num", "2000000", "--steps", "2", "--out", "a.npz"]
     command = [sys.executable, "-c", script, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
