@@ -243,17 +243,24 @@ def _train(arguments) -> None:
         torch.distributed.destroy_process_group()
 
 
-def _load_model(arguments, check_world):
-    """Return the model and the number of steps, checking all arguments before anything is trained or loaded.
+def _load_model(arguments, check_model):
+    """Return the model and the number of steps, checking all arguments before anything is trained.
 
     Args:
-    check_world: raises ValueError if the model's world does not suit the command.
+    check_model: function (recipe, world) that raises ValueError if they do not suit the command.
     """
-    from dmmd_lite.models.loading import load_model, world_of
+    from dmmd_lite.models.loading import is_folder, load_model, recipe_of
+    from dmmd_lite.worlds import get_world
 
     arguments.device = pick_device(arguments.device)
-    check_world(world_of(arguments.model, arguments.scale))
-    model = load_model(arguments.model, arguments.scale, arguments.train_seed, device=arguments.device)
+    given = arguments.model, arguments.scale, arguments.train_seed
+    if is_folder(arguments.model):
+        model = load_model(*given, device=arguments.device)
+        check_model(model.recipe, model.world)
+    else:
+        recipe = recipe_of(arguments.model, arguments.scale)
+        check_model(recipe, get_world(recipe.world))
+        model = load_model(*given, device=arguments.device)
     if arguments.compile:
         _compile(model, arguments.device)
     return model, model.default_steps if arguments.steps is None else arguments.steps
@@ -293,7 +300,7 @@ def _sample(arguments) -> None:
     if ending == ".png":
         require("matplotlib", "seaborn", "IPython", "PIL")
 
-    def check(world):
+    def check(recipe, world):
         if ending == ".png" and world.image_shape is None:
             raise ValueError(f"out: {out!r} is not allowed; {world.name} is text")
         if arguments.prompt is not None:
@@ -340,16 +347,14 @@ def _write_samples(out: Path, world, tokens, about: dict) -> None:
 def _evaluate(arguments) -> None:
     from dmmd_lite.metrics.suite import METRICS, check_features, metrics_for
     from dmmd_lite.models.evaluation import check_metrics, default_num, evaluate, judge_for
-    from dmmd_lite.models.loading import recipe_of, world_of
 
-    recipe, world = recipe_of(arguments.model, arguments.scale), world_of(arguments.model, arguments.scale)
-    if arguments.metrics is None:
-        names = [name for name in metrics_for(world) if METRICS[name].default]
-    else:
-        names = arguments.metrics.split(",")
-    arguments.num = default_num(recipe.scale, names) if arguments.num is None else arguments.num
+    names: list[str] = []
 
-    def check(world):
+    def check(recipe, world):
+        known = [name for name in metrics_for(world) if METRICS[name].default]
+        names.extend(known if arguments.metrics is None else arguments.metrics.split(","))
+        if arguments.num is None:
+            arguments.num = default_num(recipe.scale, names)
         require(*world.packages)
         check_metrics(names, world)
         check_features(names, world, arguments.num, arguments.features, arguments.device)

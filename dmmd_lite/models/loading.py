@@ -96,15 +96,6 @@ def recipe_of(name: str, scale: str | None = None) -> Recipe:
 
 
 @checked
-def world_of(name: str, scale: str | None = None) -> World:
-    """Return the world of what `load_model` would load; of a recipe without loading or training anything."""
-    folder = _folder_of(name)
-    if folder is None or (folder / f"{MODEL}.json").is_file():
-        return get_world(recipe_of(name, scale).world)
-    return _read_folder(name, folder, "cpu").world
-
-
-@checked
 def load_judge(name: str | None, world: World, scale: str = "laptop", device: Device = "cpu") -> Judge:
     """Load the judge called `name` (None: the world's own) for samples of `world`.
 
@@ -231,6 +222,11 @@ def _read_folder(name: str, folder: Path, device: torch.device | str) -> Model:
         return from_pretrained(folder, device=device)
     model = from_public(folder)
     return replace(model, denoiser=model.denoiser.to(device))
+
+
+def is_folder(name: str) -> bool:
+    """Return whether a model's name stands for a folder, which nothing is trained for."""
+    return _folder_of(name) is not None
 
 
 def _folder_of(name: str) -> Path | None:

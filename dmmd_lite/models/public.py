@@ -35,7 +35,7 @@ from dmmd_lite.worlds.tokens import TokensWorld
 
 CONFIG = "config.json"
 EMBEDDING = "vocab_embed.embedding"  # its place gives the prefix of all names
-FREQUENCIES = "rotary_emb.inv_freq"  # they follow from the sizes, and need not be there
+ROTARY = "rotary_emb.inv_freq"  # they follow from the sizes, and need not be there
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 LENGTHS = ("model_length", "length", "max_length")  # names of the length in configurations
 HEADS, HEAD = ("n_heads", "num_heads", "heads"), 64  # names of the number of heads; its width by default
@@ -175,15 +175,15 @@ def _network(tensors: dict[str, Tensor], config: dict, folder: Path) -> DiT:
     num_symbols, width = tensors[EMBEDDING].shape
     depth = 1 + max((int(key.split(".")[1]) for key in tensors if key.startswith("blocks.")), default=0)
     heads = next((config[key] for key in HEADS if isinstance(config.get(key), int)), None)
-    if heads is None and FREQUENCIES in tensors:
-        heads = width // (2 * len(tensors[FREQUENCIES]))
+    if heads is None and ROTARY in tensors:
+        heads = width // (2 * len(tensors[ROTARY]))
     sizes = {
         "condition": len(tensors.get("sigma_map.mlp.2.bias", [0])),
         "mlp_ratio": len(tensors.get("blocks.0.mlp.0.bias", [0] * width)) // width,
     }
     try:
         network = DiT(num_symbols, width=width, depth=depth, heads=heads or width // HEAD, **sizes)
-        load_weights(network, {FREQUENCIES: network.rotary_emb.inv_freq} | tensors)
+        load_weights(network, {ROTARY: network.rotary_emb.inv_freq} | tensors)
     except ValueError as error:
         raise ValueError(f"source: the weights of {str(folder)!r} are not allowed ({error})") from None
     return network

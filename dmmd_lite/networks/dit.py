@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention, silu
 
 from dmmd_lite.networks.base import SplitNetwork
-from dmmd_lite.networks.transformer import rotate
+from dmmd_lite.networks.transformer import check_width, rotate
 from dmmd_lite.utils.checks import Count, checked
 
 FREQUENCIES = 128  # of the sinusoids of the conditioning number
@@ -134,10 +134,7 @@ class DiT(SplitNetwork):
         mlp_ratio: Count = 4,
     ):
         super().__init__()
-        if width % (2 * heads):
-            raise ValueError(
-                f"width: {width!r} is not allowed; it must be a multiple of 2 * heads = {2 * heads}"
-            )
+        check_width(width, heads)
         self.vocab_embed = Embedding(num_symbols, width)
         self.sigma_map = Conditioning(condition)
         self.rotary_emb = Rotary(width // heads)

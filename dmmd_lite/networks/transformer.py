@@ -30,6 +30,12 @@ def rotate(x: Tensor, base: int) -> Tensor:
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
 
+def check_width(width: int, heads: int) -> None:
+    """Raise ValueError unless every head has an even number of features, which `rotate` needs."""
+    if width % (2 * heads):
+        raise ValueError(f"width: {width!r} is not allowed; it must be a multiple of 2 * heads = {2 * heads}")
+
+
 class Block(nn.Module):
     """A layer of attention and MLP, each with an adaptive norm and a gate that starts at zero."""
 
@@ -138,10 +144,7 @@ class Transformer(SplitNetwork):
         hold: bool = False,
     ):
         super().__init__()
-        if width % (2 * heads):
-            raise ValueError(
-                f"width: {width!r} is not allowed; it must be a multiple of 2 * heads = {2 * heads}"
-            )
+        check_width(width, heads)
         if local % 2 == 0 and local:
             raise ValueError(f"local: {local!r} is not allowed; it must be odd, or 0 for none")
         if positions and image_shape is not None:

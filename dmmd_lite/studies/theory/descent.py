@@ -25,7 +25,7 @@ from dmmd_lite.denoisers.base import to_leave_one_out
 from dmmd_lite.denoisers.exact import log_posterior
 from dmmd_lite.processes.base import Process
 from dmmd_lite.processes.masked import Masked
-from dmmd_lite.studies.theory.reverse_kernels import all_states, times
+from dmmd_lite.studies.theory.reverse_kernels import all_states, noise_table, times
 from dmmd_lite.worlds.enumerable import EnumerableWorld
 
 TINY = 1e-300  # the floor of posteriors, which changes no digit and keeps logarithms finite
@@ -102,8 +102,9 @@ def masked_loss(log_p: Tensor, world: EnumerableWorld, weights: Tensor) -> Tenso
 
 def noisy_divergence(log_p: Tensor, world: EnumerableWorld, process: Process, s: float) -> Tensor:
     """Compute KL(p_g(z_s) | p_theta(z_s)) of sequences with uniform noise."""
-    noisy = [_noisy(p, world, process, s) for p in (student_law(log_p, world), world.law())]
-    return (noisy[0] * (noisy[0] / noisy[1]).log()).sum()
+    table = noise_table(world, process, s)
+    student, teacher = table @ student_law(log_p, world), table @ world.law()
+    return (student * (student / teacher).log()).sum()
 
 
 def uniform_loss(
@@ -122,7 +123,7 @@ def uniform_loss(
     if form == "exact":
         v = [to_leave_one_out(log_x, z, at, process).exp() for log_x in logs]
         logs, factor = [(alpha * p + (1 - alpha) / world.vocab_size).log() for p in v], alpha
-    per_noise = torch.stack([_noisy(_product(p, world), world, process, s) for p in log_p.detach()])
+    per_noise = _each(log_p.detach(), world.all_sequences()).exp() @ noise_table(world, process, s).T
     terms = torch.einsum("nlc,zlc->nz", log_p.exp(), factor * (logs[0] - logs[1]))
     return (per_noise * terms).sum() / len(log_p)
 
@@ -135,16 +136,3 @@ def _world(world: EnumerableWorld, law: Tensor) -> EnumerableWorld:
 def _each(log_p: Tensor, x: Tensor) -> Tensor:
     """Return the log-probability of every sequence x [S, L] under every product distribution, [N, S]."""
     return sum(log_p[:, place, x[:, place]] for place in range(x.shape[1]))
-
-
-def _product(log_p: Tensor, world: EnumerableWorld) -> Tensor:
-    """Return the distribution [V^L] of one product distribution [L, V]."""
-    return _each(log_p[None], world.all_sequences())[0].exp()
-
-
-def _noisy(law: Tensor, world: EnumerableWorld, process: Process, s: float) -> Tensor:
-    """Return the distribution of z_s for one of x, [V^L] each."""
-    z, x = all_states(process, world.length), world.all_sequences()
-    q = process.likelihood(z, times(s, z))  # [Z, L, V]
-    table = torch.stack([q[:, place, x[:, place]] for place in range(world.length)]).prod(0)  # [Z, X]
-    return table @ law

@@ -26,12 +26,17 @@ def noisy_law(world: EnumerableWorld, process: Process, t: float) -> Tensor:
     return _noisy(world, process, t).sum(1)
 
 
-def _noisy(world: EnumerableWorld, process: Process, t: float) -> Tensor:
-    """Return p(x) q(z_t | x) for every state and outcome, [S, N]."""
+def noise_table(world: EnumerableWorld, process: Process, t: float) -> Tensor:
+    """Return q(z_t | x) for every state and outcome, [S, N]."""
     z = all_states(process, world.length)
     likelihood = process.likelihood(z, times(t, z))  # [S, L, V]
     per_token = one_hot(world.outcomes, world.vocab_size).double()  # [N, L, V]
-    return world.probs * torch.einsum("slv,nlv->snl", likelihood, per_token).prod(-1)
+    return torch.einsum("slv,nlv->snl", likelihood, per_token).prod(-1)
+
+
+def _noisy(world: EnumerableWorld, process: Process, t: float) -> Tensor:
+    """Return p(x) q(z_t | x) for every state and outcome, [S, N]."""
+    return world.probs * noise_table(world, process, t)
 
 
 def true_kernel(world: EnumerableWorld, process: Process, s: float, t: float) -> Tensor:
