@@ -35,6 +35,7 @@ from dmmd_lite.recipes.world_settings import LAPTOP, TEXT_LAYERS
 from dmmd_lite.training.loop import train
 from dmmd_lite.training.method import Method
 from dmmd_lite.training.options import TrainingOptions
+from dmmd_lite.training.state import rank_and_size
 from dmmd_lite.utils.checks import Count, CountOrZero, PositiveOrZero, Seed, checked
 from dmmd_lite.utils.files import sha256_of_json, weights_sha256
 from dmmd_lite.utils.provenance import machine
@@ -270,7 +271,8 @@ def _train(
         "provenance": {**made, **world.provenance},
     }
     model = _as_model(task, denoiser, about)
-    save_pretrained(model, Path(out))
+    if rank_and_size()[0] == 0:  # under torchrun all processes come here
+        save_pretrained(model, Path(out))
     return model
 
 
