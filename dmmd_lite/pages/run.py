@@ -20,7 +20,7 @@ from dmmd_lite.pages.source import page_path, read_page, resolve_parameters
 from dmmd_lite.utils.checks import Between, checked
 from dmmd_lite.utils.errors import Failure
 from dmmd_lite.utils.extras import require
-from dmmd_lite.utils.files import atomic_files, folder_lock, sha256_of, sha256_of_json
+from dmmd_lite.utils.files import atomic_files, folder_lock, remove_leftovers, sha256_of, sha256_of_json
 from dmmd_lite.utils.paths import PACKAGE, data_dir, external_data_dir
 from dmmd_lite.utils.records import RESULTS_READ
 from dmmd_lite.utils.signals import Interrupted, collect_signals
@@ -102,6 +102,7 @@ def run_page(
     out = Path(os.path.abspath(out))
     target, failed = out / f"{path.stem}.ipynb", out / f"{path.stem}.failed.ipynb"
     if reuse and carries(target, mark):
+        remove_leftovers(out / path.stem)  # of a process that was killed when all was written
         return target
 
     import nbformat

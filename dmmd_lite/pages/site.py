@@ -25,7 +25,7 @@ from dmmd_lite.pages.footer import closing_section
 from dmmd_lite.pages.jupyter import completed
 from dmmd_lite.pages.run import PACKAGES, PageError, run_page, up_to_date
 from dmmd_lite.utils.extras import require
-from dmmd_lite.utils.files import folder_lock, sha256_of, sha256_of_json, write_text
+from dmmd_lite.utils.files import folder_lock, remove_leftovers, sha256_of, sha256_of_json, write_text
 from dmmd_lite.utils.paths import PACKAGE, data_dir, source_root
 from dmmd_lite.utils.scales import check_scale
 from dmmd_lite.utils.signals import Interrupted, collect_signals
@@ -83,6 +83,7 @@ def run_pages(scale: str, root: Path | None = None) -> dict[str, str | None]:
     print(f"pages at {scale} scale", flush=True)
     for source in sources:
         if source not in stale:
+            remove_leftovers(out / source.stem)
             print(f"  {source.stem:32s} unchanged", flush=True)
     # Small pages run two at a time; larger ones would fill one accelerator together.
     workers = 2 if scale in ("smoke", "laptop") else 1

@@ -38,7 +38,7 @@ from dmmd_lite.pages.run import (
 from dmmd_lite.pages.source import page_path, resolve_parameters
 from dmmd_lite.utils.checks import Count, checked
 from dmmd_lite.utils.extras import require
-from dmmd_lite.utils.files import atomic_write, folder_lock, sha256_of_json
+from dmmd_lite.utils.files import atomic_write, folder_lock, remove_leftovers, sha256_of_json
 from dmmd_lite.utils.signals import Interrupted, collect_signals
 
 CONNECT_SECONDS = 10  # how long to wait for a Dask scheduler
@@ -106,6 +106,9 @@ def sweep(
     folder, target = runs[0].folder.parent, Path(out) / f"{runs[0].page.stem}.parquet"
     with collect_signals() as asked, _executor(jobs, cluster, threads) as pool, folder_lock(folder):
         todo, failures = [run for run in runs if not run.done], []
+        for run in runs:
+            if run not in todo:
+                remove_leftovers(run.folder / run.page.stem)
         print(f"{runs[0].page.stem}: {len(runs)} runs, {len(runs) - len(todo)} done before", flush=True)
         if todo:
             failures = _run_all(pool, todo, threads, asked)

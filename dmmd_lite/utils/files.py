@@ -48,14 +48,11 @@ def atomic_files(path: str | Path, last: str) -> Iterator[Path]:
     last: name of the file that moves last, which tells readers that the others are complete.
     Errors: Failure, in one line, where the system cannot write, for instance on a full disk.
     """
-    path, host = Path(path), sha256_of(socket.gethostname())[:8]  # a short name without dots
+    path = Path(path)
     with _named_failures(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.iterdir():
-            match = re.fullmatch(rf"\.{re.escape(path.name)}\.{host}\.(\d+)\.part", left.name)
-            if match and not _running(int(match[1])):
-                shutil.rmtree(left, ignore_errors=True)
-        folder = path.with_name(f".{path.name}.{host}.{os.getpid()}.part")
+        remove_leftovers(path)
+        folder = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.part")
         folder.mkdir(exist_ok=True)  # a process of the same number may have left one
         try:
             yield folder
@@ -72,6 +69,19 @@ def atomic_files(path: str | Path, last: str) -> Iterator[Path]:
                 _flush(path.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes of this machine left beside `path`, half written (`atomic_files`)."""
+    for left in path.parent.iterdir():
+        match = re.fullmatch(rf"\.{re.escape(path.name)}\.{_host()}\.(\d+)\.part", left.name)
+        if match and not _running(int(match[1])):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _host() -> str:
+    """Return a short name of this machine, without dots."""
+    return sha256_of(socket.gethostname())[:8]
 
 
 def _running(process: int) -> bool:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -211,6 +213,19 @@ def test_a_sweep_resumes_after_it_was_killed_and_interrupted(page, tmp_path, cap
         (n, k) for n in range(6) for k in (1, 2)
     ]
     assert not list(out.rglob("*.part")), "a killed run left its folder"
+
+
+def test_what_a_killed_process_left_beside_a_run_that_is_done_goes(page, tmp_path):
+    """It was killed when all files had moved, so that no later run writes there."""
+    arguments = ["sweep", str(page), "--out", str(tmp_path / "out"), "-p", "number", "1"]
+    assert main(arguments) == 0
+    before, [run] = notebooks(tmp_path / "out"), (tmp_path / "out" / "tiny").glob("number*")
+    script = "import os, sys; from dmmd_lite.utils.files import atomic_files\n"
+    script += "with atomic_files(sys.argv[1], 'tiny.ipynb'): os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", script, str(run / "tiny")]).returncode == 9
+    assert len(list(run.glob(".tiny.*.part"))) == 1
+    assert main(arguments) == 0
+    assert not list(run.glob(".tiny.*.part")) and notebooks(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("command, lock", [("page", "out/.tiny.lock"), ("sweep", "out/tiny/.lock")])
