@@ -16,6 +16,7 @@ from dmmd_lite.utils.checks import Count, PositiveFraction, PositiveOrZero, Seed
 from dmmd_lite.utils.errors import Failure, memory_ran_out
 from dmmd_lite.utils.extras import EXTRAS, missing, require
 from dmmd_lite.utils.files import atomic_write, check_folder, write_text
+from dmmd_lite.utils.scales import SCALES
 from dmmd_lite.utils.signals import Interrupted
 
 RECIPE_SCALE = "smoke, laptop, desk, gpu or paper; default: that of the models that ship, laptop or desk"
@@ -112,7 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    p = command("recipes", _recipes, "list recipes, or print one with its configuration and cost")
+    p = command("recipes", _recipes, "list recipes, those of a scale with what they take, or print one whole")
     p.add_argument("name", nargs="?", help="a recipe's name; without it all are listed")
     p.add_argument("--scale", help=RECIPE_SCALE)
     p.add_argument("--json", action="store_true")
@@ -202,13 +203,25 @@ def pick_device(name: str):
 
 
 def _recipes(arguments) -> None:
-    from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
+    from dmmd_lite.recipes.catalogue import RECIPES, get_recipe, scales_of
 
-    if arguments.name is None:
+    if arguments.name is None and arguments.scale is None:
         print(json.dumps(sorted(RECIPES)) if arguments.json else "\n".join(sorted(RECIPES)))
         return
     from dmmd_lite.recipes.cost import cost  # imports torch
 
+    if arguments.name is None:
+        check_choice("scale", arguments.scale, SCALES)
+        names = sorted(name for name in RECIPES if arguments.scale in scales_of(name))
+        trained = [r for r in (get_recipe(name, arguments.scale) for name in names) if r.training]
+        costs = {recipe.name: {"updates": recipe.training.steps} | cost(recipe) for recipe in trained}
+        lines = [
+            f"{name:44s} {found['updates']:9,d} {found['parameters']:12,d} {found['core_hours']:9.2g}"
+            for name, found in costs.items()
+        ]
+        title = f"{'recipe':44s} {'updates':>9s} {'parameters':>12s} hours of one core"
+        print(json.dumps(costs) if arguments.json else "\n".join([title, *lines]))
+        return
     recipe = get_recipe(arguments.name, arguments.scale)
     content = {"recipe": recipe.to_dict(), "cost": cost(recipe)}
     print(json.dumps(content, indent=None if arguments.json else 1))

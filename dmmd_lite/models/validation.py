@@ -22,7 +22,7 @@ SAMPLED = ("frechet", "ngram_divergence", JUDGED, "valid_unique", "solved")  # m
 SEED = 1_000_003  # of the samples and of the noise on validation data
 PUZZLES = 500  # of the validation split, for a student that solves them
 SAMPLES, JUDGED_SAMPLES, SMOKE_SAMPLES, SMOKE_JUDGED_SAMPLES = 2000, 500, 128, 64
-LAPTOP_TOKENS = 2**19  # the maximum number of sampled tokens at scale "laptop"
+CORE_TOKENS = 2**19  # the maximum number of sampled tokens at the scales of CPUs, "laptop" and "desk"
 IMAGES, IMAGE_TOKENS, SMOKE_IMAGE_TOKENS = 512, 2**20, 2**15  # maxima for the bound on images
 SEQUENCES = 256  # validation sequences for the bound, other than images
 
@@ -101,7 +101,7 @@ def validation_num(scale: str, world: World, metric: str = "") -> int:
         return SMOKE_SAMPLES
     if "puzzles" in world.traits:
         return PUZZLES
-    return min(SAMPLES, LAPTOP_TOKENS // world.length) if scale == "laptop" else SAMPLES
+    return min(SAMPLES, CORE_TOKENS // world.length) if scale in ("laptop", "desk") else SAMPLES
 
 
 def _batches(x: Tensor, world: World) -> tuple[Tensor, ...]:

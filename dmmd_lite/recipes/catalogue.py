@@ -3,8 +3,10 @@
 Names are WORLD-PROCESS-ROLE[-STEPS][-VARIANT]: `digits-masked-teacher`, `digits-uniform-dmmd-8`,
 `coins-masked-dmmd-1-nonoise`. Role "exact" is an exact world's posterior and needs no training. The process
 of autoregressive models is called "ar", their roles "baseline" and "judge". Variant "block32" diffuses blocks
-of 32 tokens, one after the other. The scales, and the numbers at each, are in `world_settings`; how every
-method's students are made of them, in `students`.
+of 32 tokens, one after the other; students "p85" and "p95" have a teacher of that top-p, students "nonoise"
+no noise input; other variants are teachers of another strength (`WorldSettings.strengths`) and students of
+them. The scales, and the numbers at each, are in `world_settings`; how every method's students are made of
+them, in `students`.
 """
 
 from collections.abc import Callable
@@ -16,12 +18,21 @@ from typing import Any
 from dmmd_lite.recipes.recipe import AUTOREGRESSIVE, Recipe
 from dmmd_lite.recipes.students import PLANS
 from dmmd_lite.recipes.trials import tuned
-from dmmd_lite.recipes.world_settings import BLOCK, NOISES, WORLD_SETTINGS, compared_worlds, settings_of
+from dmmd_lite.recipes.world_settings import (
+    BLOCK,
+    NOISES,
+    STRENGTH_STEPS,
+    WORLD_SETTINGS,
+    Strength,
+    compared_worlds,
+    settings_of,
+)
 from dmmd_lite.training.options import TrainingOptions
 from dmmd_lite.utils.checks import check_choice, checked
 from dmmd_lite.utils.scales import SCALES
 
 RECIPES: dict[str, Callable[[str], Recipe]] = {}
+SHARPENED = (85, 95)  # top-p of sharpened teachers of text, in per cent
 BEFORE_TUNING: dict[str, Callable[[str], Recipe]] = {}  # students as they were before their trials (`trials`)
 
 
@@ -85,12 +96,16 @@ def _autoregressive(world: str, role: str, scale: str) -> Recipe:
     """Make the recipe of a baseline, which learns from the teachers' text, or of a judge, which learns from
     text that no generator saw.
 
-    They train for three quarters of a teacher's steps, since every position is scored in every step. They
-    have no convolution, since the symbol before is always there to attend to.
+    They train for three quarters of a teacher's steps, since every position is scored in every step; a judge
+    may have settings of its own (`ScaleSettings.judge`). They have no convolution, since the symbol before is
+    always there to attend to.
     """
     teacher = _teacher(world, AUTOREGRESSIVE, scale)
     network = {key: value for key, value in teacher.network.items() if key != "local"}
     steps = max(1, 3 * teacher.training.steps // 4)
+    judge = settings_of(world).at(scale).judge
+    if role == "judge" and judge is not None:
+        network, steps = network | judge[0], judge[1]
     training = replace(
         teacher.training,
         steps=steps,
@@ -128,10 +143,29 @@ def _blocked(make: Callable[[str], Recipe], scale: str) -> Recipe:
     )
 
 
-def _sharpened(make: Callable[[str], Recipe], scale: str) -> Recipe:
-    """Make the variant distilled from a teacher whose top-p is 0.85 (paper, section 3.3; delta = 2)."""
+def _sharpened(make: Callable[[str], Recipe], percent: int, scale: str) -> Recipe:
+    """Make the variant distilled from a teacher with a top-p in per cent (paper, section 3.3; delta = 2)."""
     recipe = make(scale)
-    return replace(recipe, name=f"{recipe.name}-p85", method=replace(recipe.method, top_p=0.85))
+    method = replace(recipe.method, top_p=percent / 100)
+    return replace(recipe, name=f"{recipe.name}-p{percent}", method=method)
+
+
+def _of_strength(make: Callable[[str], Recipe], suffix: str, strength: Strength, scale: str) -> Recipe:
+    """Make the variant of a teacher with other training, or of a student that starts from such a teacher."""
+    recipe, variant = make(scale), f"-{suffix}"
+    factors = {key: strength.width * recipe.network[key] for key in ("width", "heads")}
+    training = recipe.training
+    if recipe.role == "teacher":
+        steps = max(1, round(strength.updates * training.steps))
+        training = replace(training, steps=steps, validate_every=max(1, steps // 10))
+    return replace(
+        recipe,
+        name=recipe.name + variant,
+        start=recipe.start and recipe.start + variant,
+        teacher=recipe.teacher and recipe.teacher + variant,
+        network=recipe.network | factors,
+        training=training,
+    )
 
 
 def _add_student(role: str, world: str, process: str, steps: int) -> str:
@@ -140,6 +174,13 @@ def _add_student(role: str, world: str, process: str, steps: int) -> str:
     BEFORE_TUNING[name] = partial(PLANS[role].recipe, world, process, steps)
     RECIPES[name] = partial(tuned, BEFORE_TUNING[name])
     return name
+
+
+def roles_of_strength(kind: str) -> list[str]:
+    """Return what there is of every strength of a teacher, as in names: the teacher and its students."""
+    student = f"dmmd-{STRENGTH_STEPS}"
+    sharpened = [f"{student}-p{percent}" for percent in SHARPENED] if kind == "text" else []
+    return ["teacher", student, *sharpened]
 
 
 def register() -> None:
@@ -153,12 +194,15 @@ def register() -> None:
             for steps in settings.student_steps:
                 name = _add_student("dmmd", world, process, steps)
                 RECIPES[f"{name}-nonoise"] = partial(BEFORE_TUNING[name], variant="-nonoise")
-                if settings.kind == "text":
-                    RECIPES[f"{name}-p85"] = partial(_sharpened, RECIPES[name])
+                for percent in SHARPENED if settings.kind == "text" else ():
+                    RECIPES[f"{name}-p{percent}"] = partial(_sharpened, RECIPES[name], percent)
         for world, settings in WORLD_SETTINGS.items():
             roles = ("teacher", *(f"dmmd-{steps}" for steps in settings.student_steps))
             for name in (f"{world}-{process}-{role}" for role in roles if settings.blocks):
                 RECIPES[f"{name}-block{BLOCK}"] = partial(_blocked, RECIPES[name])
+            for suffix, strength in settings.strengths.items():
+                for name in (f"{world}-{process}-{role}" for role in roles_of_strength(settings.kind)):
+                    RECIPES[f"{name}-{suffix}"] = partial(_of_strength, RECIPES[name], suffix, strength)
     for role, plan in PLANS.items():
         for process, world in product(plan.processes, compared_worlds()):
             for steps in plan.trained_for(world) if settings_of(world).compares(role) else ():

@@ -12,6 +12,9 @@ from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.utils.checks import check_choice
 from dmmd_lite.worlds import get_world
 
+COSTS = ("parameters", "tokens", "flop", "hours_at_400_tflops", "core_hours", "memory_gb")
+CORE_RATE = 4e10  # operations a second of one CPU core in training, measured at half a million parameters
+
 
 def cost(recipe: Recipe) -> dict[str, float]:
     """Count what training takes: parameters of one network, tokens seen, operations, hours and memory.
@@ -23,13 +26,14 @@ def cost(recipe: Recipe) -> dict[str, float]:
     sample is drawn. Validation is left out.
 
     "hours_at_400_tflops" is at 4e14 operations per second, two fifths of an H200's dense bfloat16 peak, which
-    only wide networks reach; other devices are in proportion. "memory_gb" is for one process in float32: four
-    copies of every trained network (weights, gradient, two moments), one of every other network kept, and a
-    rough estimate of activations (measured on a CPU): 30 values per channel, block and position and 4 per
-    logit for each network that keeps a gradient, and for distillation 3 more per logit.
+    only wide networks reach; other devices are in proportion. "core_hours" is at `CORE_RATE`, which networks
+    of two million parameters surpass by a half. "memory_gb" is for one process in float32: four copies of
+    every trained network (weights, gradient, two moments), one of every other network kept, and a rough
+    estimate of activations (measured on a CPU): 30 values per channel, block and position and 4 per logit for
+    each network that keeps a gradient, and for distillation 3 more per logit.
     """
     if recipe.role == "exact":
-        return dict.fromkeys(("parameters", "tokens", "flop", "hours_at_400_tflops", "memory_gb"), 0)
+        return dict.fromkeys(COSTS, 0)
     world = get_world(recipe.world)
     with torch.device("meta"):  # shapes without memory
         network = recipe.make_network()
@@ -61,6 +65,7 @@ def cost(recipe: Recipe) -> dict[str, float]:
         "tokens": int(sequences * length),
         "flop": flop,
         "hours_at_400_tflops": flop / 4e14 / 3600,
+        "core_hours": flop / CORE_RATE / 3600,
         "memory_gb": 4 * (copies * parameters + activations) / 1e9,
     }
 

@@ -18,6 +18,7 @@ NOISES = (
     "masked",
     "uniform",
 )  # noise processes the catalogue has recipes for, names of `processes.PROCESSES`
+STRENGTH_STEPS = 16  # sampling steps of the students of teachers of other strengths
 BLOCK = 32  # tokens per block in the block-autoregressive variants
 
 
@@ -30,6 +31,7 @@ class ScaleSettings:
     dmmd_lr: peak learning rates of generator and auxiliary.
     dmmd_ema: decay of the averaged student.
     accumulation: parts a batch is split into, for the teacher and for D-MMD.
+    judge: changes to the network of the autoregressive judge, and its updates; None: as the baseline.
     """
 
     network: dict
@@ -41,6 +43,16 @@ class ScaleSettings:
     dmmd_lr: tuple[float, float]
     dmmd_ema: float
     accumulation: tuple[int, int] = (1, 1)
+    judge: tuple[dict, int] | None = None
+
+
+@dataclass(frozen=True)
+class Strength:
+    """A teacher that is weaker or stronger than its world's: factors of its updates, and of the width and
+    the heads of its network and its students' networks."""
+
+    updates: float
+    width: int = 1
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,7 @@ class WorldSettings:
     baseline: whether an autoregressive baseline and an autoregressive judge are trained.
     blocks: whether there are block-autoregressive variants of teacher and D-MMD.
     holds: which positions of training sequences are held (`worlds.holds.HOLDS`).
+    strengths: suffix of names -> teachers of other strengths, each with D-MMD students of 16 steps.
     overrides: "PROCESS" or "PROCESS-STEPS" -> {field: value} and {scale: {field of its settings: value}},
     for students, or all models, of one noise.
     """
@@ -81,6 +94,7 @@ class WorldSettings:
     baseline: bool = False
     blocks: bool = False
     holds: str = ""
+    strengths: dict[str, Strength] = field(default_factory=dict)
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -110,6 +124,7 @@ class WorldSettings:
 TINY = {"width": 32, "depth": 2, "heads": 2, "time_width": 16}
 LAPTOP = {"width": 96, "depth": 3, "heads": 4}
 COARSE = {"width": 96, "depth": 4, "heads": 4, "patch": 4}  # 16 positions for 16 x 16 pixels
+PIXELS = {"width": 160, "depth": 6, "heads": 5, "patch": 4}  # 49 positions for 28 x 28 pixels
 GPU = {"width": 512, "depth": 8, "heads": 8, "mlp_ratio": 4, "time_width": 128}
 PAPER = {"width": 768, "depth": 12, "heads": 12, "mlp_ratio": 4, "time_width": 128}
 # Text networks: short rotary wavelengths and a width-5 convolution, so that neighbours are easy to attend to.
@@ -152,11 +167,14 @@ FASHION_MNIST = WorldSettings(
     {
         "smoke": ScaleSettings(TINY, 4, 5, 2e-3, 4, 5, (1e-4, 2e-4), 0.9),
         "laptop": ScaleSettings(LAPTOP, 32, 3000, 2e-3, 32, 300, (1e-3, 2e-3), 0.995),
+        "desk": ScaleSettings(PIXELS, 32, 32_000, 1e-3, 32, 1200, (5e-4, 2e-3), 0.998),
         "gpu": ScaleSettings(GPU, 256, 12_000, 5e-4, 256, 3000, (2e-4, 4e-4), 0.998),
         "paper": ScaleSettings(PAPER, 256, 1_000_000, 2e-4, 256, 200_000, (1e-5, 2e-5), 0.9999, (1, 2)),
     },
     (4, 8, 16, 32),
     validation="frechet",
+    judged_by=("frechet", "coverage", "class_histogram"),
+    strengths={"weak16": Strength(1 / 16), "weak4": Strength(1 / 4)},
 )
 SUDOKU = WorldSettings(
     "puzzles",
@@ -274,6 +292,7 @@ WORLD_SETTINGS: dict[str, WorldSettings] = {
         compared=True,
         baseline=True,
         blocks=True,
+        strengths={"x3": Strength(3), "x9": Strength(9), "wide": Strength(3.6, 2)},
     ),
     "molecules": WorldSettings(
         "strings",
@@ -296,13 +315,22 @@ WORLD_SETTINGS: dict[str, WorldSettings] = {
         {
             "smoke": ScaleSettings(TINY, 8, 10, 2e-3, 8, 10, (1e-4, 2e-4), 0.9),
             "laptop": ScaleSettings(TEXT, 32, 4000, 3e-3, 32, 400, (1e-3, 2e-3), 0.995),
+            "desk": ScaleSettings(
+                TEXT,
+                *(16, 36_000, 2e-3),
+                *(16, 1600, (1e-3, 2e-3), 0.998),
+                judge=({"width": 256, "depth": 4}, 14_000),
+            ),
             "gpu": ScaleSettings(GPU, 256, 10_000, 5e-4, 256, 5000, (2e-4, 4e-4), 0.999),
             "paper": ScaleSettings(PAPER, 512, 1_000_000, 3e-4, 512, 50_000, (1e-5, 2e-5), 0.9999, (4, 8)),
         },
-        (8, 16, 32),
+        (4, 8, 16, 32),
         noise_channels=8,
         validation="gradient_moment",
+        judged_by=("gradient_moment", "perplexity", "sample_entropy", "distinct_4grams"),
+        samples=1000,
         baseline=True,
+        strengths={"weak9": Strength(1 / 9), "weak3": Strength(1 / 3), "wide": Strength(0.4, 2)},
     ),
     "books": WorldSettings(
         "text",

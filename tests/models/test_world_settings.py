@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from dmmd_lite.objectives import METHODS
 from dmmd_lite.processes import PROCESSES
 from dmmd_lite.recipes import catalogue
 from dmmd_lite.recipes.catalogue import RECIPES, get_recipe
+from dmmd_lite.recipes.cost import cost
 from dmmd_lite.recipes.recipe import Recipe
 from dmmd_lite.recipes.students import PLANS, plan_of, student_for
 from dmmd_lite.recipes.world_settings import NOISES, TINY, WORLD_SETTINGS, ScaleSettings, WorldSettings
@@ -36,6 +38,37 @@ def test_the_rows_are_those_of_worlds_noises_and_methods():
         assert plan.processes == METHODS[role].processes
         assert {*plan.processes, *plan.why_not} == set(NOISES) and not set(plan.processes) & set(plan.why_not)
         assert plan.recommended[0] and plan.label
+
+
+STRENGTHS = [(world, suffix) for world, row in WORLD_SETTINGS.items() for suffix in row.strengths]
+
+
+@pytest.mark.parametrize("process", NOISES)
+@pytest.mark.parametrize("world, suffix", STRENGTHS)
+def test_teachers_of_another_strength_are_recipes_with_students(world, suffix, process):
+    row, shown = settings(world), settings(world).shown_at
+    strength, plain = row.strengths[suffix], get_recipe(f"{world}-{process}-teacher")
+    teacher = get_recipe(f"{world}-{process}-teacher-{suffix}")
+    assert teacher.training.steps == round(strength.updates * plain.training.steps)
+    assert teacher.training.validate_every == teacher.training.steps // 10
+    same = {"steps": 1, "validate_every": 0}
+    assert replace(teacher.training, **same) == replace(plain.training, **same)
+    assert teacher.network["width"] == strength.width * plain.network["width"]
+    students = {n for n in RECIPES if n.startswith(f"{world}-{process}-dmmd") and n.endswith(f"-{suffix}")}
+    assert len(students) == (3 if row.kind == "text" else 1)
+    for name in students:
+        student, same = get_recipe(name), get_recipe(name.removesuffix(f"-{suffix}"))
+        assert student.start == student.teacher == teacher.name and student.scale == shown
+        assert (student.training, student.method) == (same.training, same.method)
+        assert all(student.network[key] == value for key, value in teacher.network.items())
+    if row.kind == "text":
+        assert {get_recipe(name).method.top_p for name in students} == {1.0, 0.85, 0.95}
+
+
+def test_judges_may_be_larger_than_their_generators():
+    judge, baseline = (get_recipe(f"books27-ar-{role}") for role in ("judge", "baseline"))
+    assert cost(judge)["parameters"] > 2e6 > cost(baseline)["parameters"]
+    assert get_recipe("docstrings-ar-judge").network == get_recipe("docstrings-ar-baseline").network
 
 
 def test_a_row_is_found_by_name_noise_and_steps():

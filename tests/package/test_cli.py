@@ -19,11 +19,12 @@ import dmmd_lite
 from dmmd_lite.cli import main
 from dmmd_lite.recipes.catalogue import RECIPES
 from dmmd_lite.recipes.recipe import Recipe
+from dmmd_lite.recipes.world_settings import WORLD_SETTINGS
 from dmmd_lite.training.state import CHECKPOINT
 from dmmd_lite.utils.extras import EXTRAS
 from dmmd_lite.utils.records import Record
 
-COST = {"parameters", "tokens", "flop", "hours_at_400_tflops", "memory_gb"}
+COST = {"parameters", "tokens", "flop", "hours_at_400_tflops", "core_hours", "memory_gb"}
 COMMANDS = ["recipes", "train", "sample", "evaluate", "page", "doctor"]
 
 
@@ -79,6 +80,19 @@ def test_recipes(capsys):
     assert capsys.readouterr().out.split() == sorted(RECIPES)
     assert run("recipes", "--json") == 0
     assert json.loads(capsys.readouterr().out) == sorted(RECIPES)
+
+
+def test_the_recipes_of_a_scale_say_their_hours(capsys):
+    assert run("recipes", "--scale", "desk", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {name.split("-")[0] for name in found} == {
+        w for w, row in WORLD_SETTINGS.items() if "desk" in row.scales
+    }
+    teacher = found["books27-masked-teacher"]
+    assert set(teacher) == COST | {"updates"} and teacher["updates"] == 36_000
+    assert run("recipes", "--scale", "desk") == 0
+    (line,) = (x for x in capsys.readouterr().out.splitlines() if x.startswith("books27-masked-teacher "))
+    assert line.split() == ["books27-masked-teacher", "36,000", "492,891", f"{teacher['core_hours']:.2g}"]
 
 
 @pytest.mark.parametrize("name", ["coins-masked-exact", "digits-uniform-dmmd-8"])
@@ -235,6 +249,7 @@ REFUSED = [
     ([], "the following arguments are required: COMMAND"),
     (["distil"], "invalid choice: 'distil'"),
     (["recipes", "coins"], "recipe: 'coins' is not allowed"),
+    (["recipes", "--scale", "huge"], "scale: 'huge' is not allowed; choose one of"),
     (["recipes", SMOKE[0], "--scale", "huge"], "scale: 'huge' is not allowed; choose one of"),
     (["train", "coins", "--out", "run"], "recipe: 'coins' is not allowed"),
     (["train", *SMOKE], "the following arguments are required: --out"),
